@@ -1,0 +1,57 @@
+/// Counter-based random numbers: the same bits on every device, in any order, from any thread.
+/// Source: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011 (Philox4x32).
+#pragma once
+#include <array>
+#include <cstdint>
+
+#include "kernels/view.h"
+
+namespace libtrain {
+
+/// Seed and step of a run. Lives in the memory of the device that uses it, so that a captured step sees each new value.
+struct RandomState {
+  uint64_t seed = 0;
+  uint64_t step = 0;
+};
+
+/// Philox4x32: 128 random bits for a 128-bit counter and a 64-bit key. 10 rounds are the authors' default; 7 still pass BigCrush
+/// and are what dropout uses.
+template <int rounds>
+LIBTRAIN_HOST_DEVICE inline std::array<uint32_t, 4> philox(std::array<uint32_t, 4> c, uint32_t k0, uint32_t k1) {
+  for (int round = 0; round < rounds; ++round) {
+    const uint64_t a = uint64_t(0xD2511F53u) * c[0], b = uint64_t(0xCD9E8D57u) * c[2];
+    c = {uint32_t(b >> 32) ^ c[1] ^ k0, uint32_t(b), uint32_t(a >> 32) ^ c[3] ^ k1, uint32_t(a)};
+    k0 += 0x9E3779B9u;
+    k1 += 0xBB67AE85u;
+  }
+  return c;
+}
+
+/// Mixes seed and step into one Philox key (two rounds of SplitMix64: Steele, Lea, Flood, OOPSLA 2014).
+LIBTRAIN_HOST_DEVICE inline uint64_t random_key(RandomState state) {
+  const auto mix = [](uint64_t z) {
+    z += 0x9E3779B97F4A7C15u;
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
+    return z ^ (z >> 31);
+  };
+  return mix(state.seed ^ mix(state.step));
+}
+
+/// Dropout's coin: an element is kept when its 16 random bits are at or above this threshold. p is in [0, 1).
+LIBTRAIN_HOST_DEVICE inline uint32_t dropout_threshold(float p) { return uint32_t(p * 65536.0f + 0.5f); }
+/// 1 / (share of elements kept), for the threshold as rounded.
+LIBTRAIN_HOST_DEVICE inline float dropout_scale(float p) { return 65536.0f / float(65536u - dropout_threshold(p)); }
+
+/// 16 random bits for each of eight neighbouring columns (8 * block … 8 * block + 7) of one logical row.
+/// A row is (sequence, position) in a stream; streams separate layers and heads. Packed and padded layouts draw the same.
+struct DropoutRow {
+  uint32_t position, sequence, stream;
+};
+LIBTRAIN_HOST_DEVICE inline std::array<uint16_t, 8> dropout_bits(uint64_t key, DropoutRow row, uint32_t block) {
+  const auto word = philox<7>({block, row.position, row.sequence, row.stream}, uint32_t(key), uint32_t(key >> 32));
+  return {uint16_t(word[0]), uint16_t(word[0] >> 16), uint16_t(word[1]), uint16_t(word[1] >> 16),
+          uint16_t(word[2]), uint16_t(word[2] >> 16), uint16_t(word[3]), uint16_t(word[3] >> 16)};
+}
+
+}  // namespace libtrain

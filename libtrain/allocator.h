@@ -1,0 +1,38 @@
+/// Memory for tensors: caching, counted, and able to prove that nobody writes outside what was asked for.
+///
+/// Policy. Sizes are rounded up to one of eight steps per power of two (at least 256 bytes). A freed block goes back to the free
+/// list of its size and is handed out again, so a training step that repeats its shapes asks the system for nothing. Blocks are
+/// aligned to 256 bytes. Debug builds fill freed blocks with NaN. All functions may be called from any thread.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "libtrain/device.h"
+
+namespace libtrain {
+
+struct AllocatorStats {
+  int64_t bytes_in_use = 0;         // asked for by blocks that are alive
+  int64_t peak_bytes_in_use = 0;    // since start or reset_peak
+  int64_t bytes_cached = 0;         // held in free lists
+  int64_t allocations = 0;          // blocks handed out, ever
+  int64_t system_allocations = 0;   // those of them that had to ask the system
+  int64_t guard_violations = 0;     // blocks found damaged outside their bounds when freed (guard mode only)
+};
+
+/// A block of at least `bytes` bytes that returns to the cache when the last owner lets go. Contents are undefined.
+/// Throws OutOfMemory naming the bytes asked for and in use, after giving cached blocks back to the system and trying again.
+std::shared_ptr<std::byte> allocate(Device device, int64_t bytes);
+
+AllocatorStats allocator_stats(Device device);
+/// Starts a new measurement of peak_bytes_in_use.
+void reset_peak(Device device);
+/// Gives all cached blocks back to the system.
+void release_cached(Device device);
+
+/// While on: every block bypasses the cache, starts filled with NaN, and stands between guard words that are checked when it is
+/// freed. For tests; slow.
+void set_allocator_guards(bool on);
+
+}  // namespace libtrain

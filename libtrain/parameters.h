@@ -1,0 +1,101 @@
+/// Everything that training changes: values, gradients, Adam's moments, step counters and the random state, in flat buffers.
+#pragma once
+#include <functional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "kernels/philox.h"
+#include "kernels/step_state.h"
+#include "libtrain/tensor.h"
+
+namespace libtrain {
+
+/// How a parameter starts: fills host memory. `generator` gives uniform numbers in [0, 1) that depend on seed and name only.
+using Initializer = std::function<void(std::span<double> values, const Shape& shape, const std::function<double()>& generator)>;
+
+namespace init {
+Initializer constant(double value);
+Initializer uniform(double low, double high);
+Initializer normal(double mean, double stddev);
+/// U(±gain · sqrt(6 / (fan_in + fan_out))) for a weight [fan_out, fan_in] (Glorot and Bengio, AISTATS 2010).
+Initializer xavier_uniform(double gain = 1);
+}  // namespace init
+
+struct ParametersOptions {
+  DType dtype = DType::f32;       // f32, or f64 for tests
+  Device device = Device::kCpu;
+  uint64_t seed = 1;              // of the initial values and of dropout
+};
+
+/// The store that modules register their parameters in. Each is a named slice of one flat buffer per kind (value, gradient, first
+/// and second moment), so that one kernel launch serves all. Not thread-safe; one training loop at a time per store.
+class Parameters {
+ public:
+  using Options = ParametersOptions;
+
+  explicit Parameters(Options options = {});
+  Parameters(const Parameters&) = delete;
+  Parameters& operator=(const Parameters&) = delete;
+
+  /// Registers a parameter and returns its tensor, which wants a gradient. Names are unique, e.g. "encoder.layers.0.linear1.weight".
+  /// Registering moves the buffers, so do it before any forward pass whose gradients are still to come.
+  Tensor add(const std::string& name, const Shape& shape, const Initializer& initializer);
+  /// The parameter of that name; throws InvalidArgument suggesting the closest name.
+  const Tensor& get(std::string_view name) const;
+  bool contains(std::string_view name) const;
+
+  struct Slot {
+    std::string name;
+    Tensor value;      // its gradient is the slice of gradients()
+    int64_t offset;    // in elements, from the start of each flat buffer
+  };
+  /// In order of registration.
+  const std::vector<Slot>& slots() const { return slots_; }
+  /// Elements of all parameters, without the gaps that align them.
+  int64_t count() const;
+
+  /// The flat buffers, [flat_size()]; slices start at multiples of 256 bytes, gaps are and stay zero.
+  Tensor values() const { return values_.rows(0, used_); }
+  Tensor gradients() const { return gradients_.rows(0, used_); }
+  Tensor first_moment() const { return first_moment_.rows(0, used_); }
+  Tensor second_moment() const { return second_moment_.rows(0, used_); }
+  int64_t flat_size() const { return used_; }
+
+  /// The slice of `flat` (one of the buffers above) that belongs to a slot, in the slot's shape.
+  Tensor slice(const Tensor& flat, const Slot& slot) const;
+
+  /// Forgets all gradients: the next backward overwrites them.
+  void clear_gradients() const;
+  /// Fills the gradients that no one has written since clear_gradients with zero. Before norm and optimizer.
+  void zero_unwritten_gradients() const;
+  /// Declares all gradients written, after the buffer was filled from a checkpoint.
+  void mark_gradients_written() const;
+
+  /// RandomState as i64[2] and StepState as f64[8] on the store's device, for kernels.
+  const Tensor& random_state() const { return random_state_; }
+  const Tensor& step_state() const { return step_state_; }
+  RandomState random() const;
+  void set_random(RandomState state) const;
+  StepState step() const;
+  void set_step(const StepState& state) const;
+
+  /// A number for each place that draws random bits (a dropout in a layer): 0, 1, 2… in order of construction.
+  uint32_t new_random_stream() { return random_streams_++; }
+
+  DType dtype() const { return options_.dtype; }
+  Device device() const { return options_.device; }
+  const Options& options() const { return options_; }
+
+ private:
+  void grow(int64_t needed);
+  void bind(const Slot& slot) const;
+
+  Options options_;
+  std::vector<Slot> slots_;
+  Tensor values_, gradients_, first_moment_, second_moment_, random_state_, step_state_;
+  int64_t used_ = 0, capacity_ = 0;
+  uint32_t random_streams_ = 0;
+};
+
+}  // namespace libtrain

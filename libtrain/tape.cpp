@@ -1,0 +1,68 @@
+#include "libtrain/tape.h"
+
+namespace libtrain {
+namespace {
+Tape*& active_tape() {
+  thread_local Tape* tape = nullptr;
+  return tape;
+}
+
+bool wants_gradient(const Tensor& tensor) { return tensor.defined() && tensor.requires_grad(); }
+}  // namespace
+
+bool BackwardStep::input_is_ours(size_t i) const {
+  const auto& node = inputs[i].node_handle();
+  // Two owners are left: this step's input list and the step that made it. The maker would appear a third time had it saved its
+  // output, as would any other reader.
+  return node->recorded && node.use_count() == 2 && node->storage.use_count() == 1 && !node->grad_written;
+}
+
+Tape::Tape() : outer_(active_tape()) { active_tape() = this; }
+Tape::~Tape() { active_tape() = outer_; }
+Tape* Tape::active() { return active_tape(); }
+
+NoTape::NoTape() : outer_(active_tape()) { active_tape() = nullptr; }
+NoTape::~NoTape() { active_tape() = outer_; }
+
+void Tape::backward(const Tensor& output) {
+  LIBTRAIN_CHECK(output.numel() == 1, "[backward] expected a scalar, got {}; reduce it first", output.spec());
+  backward(output, Tensor::full(output.shape(), 1, output.dtype(), output.device()));
+}
+
+void Tape::backward(const Tensor& output, const Tensor& doutput) {
+  check_like("backward", "doutput", doutput, output, output.shape());
+  LIBTRAIN_CHECK(output.requires_grad(), "[backward] {} does not depend on anything recorded on this tape", output.spec());
+  try {
+    const NoTape pause;
+    visit_float("backward", output.dtype(), [&]<class T> { output.grad_sink<T>(); });
+    output.grad().copy_from(doutput);
+    run_backward();
+  } catch (...) {
+    for (const Tensor& leaf : leaves_) leaf.clear_grad();
+    steps_.clear();
+    leaves_.clear();
+    throw;
+  }
+  leaves_.clear();
+}
+
+void Tape::run_backward() {
+  for (; !steps_.empty(); steps_.pop_back()) {
+    const Step& step = steps_.back();
+    if (step.output.has_grad()) step.backward({step.output, step.inputs});
+  }
+}
+
+void record(const char* op, const Tensor& output, std::initializer_list<Tensor> inputs, std::initializer_list<Tensor> saved,
+            Tape::Backward backward) {
+  bool needed = false;
+  for (const Tensor& input : inputs) needed |= wants_gradient(input);
+  if (!active_tape() || !needed) return;
+  output.set_requires_grad();
+  output.node_handle()->recorded = true;
+  for (const Tensor& input : inputs)
+    if (wants_gradient(input) && !input.node_handle()->recorded) active_tape()->leaves_.push_back(input);
+  active_tape()->steps_.push_back({op, output, inputs, saved, std::move(backward)});
+}
+
+}  // namespace libtrain

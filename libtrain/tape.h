@@ -1,0 +1,87 @@
+/// Reverse-mode differentiation: operations that run while a Tape is alive on this thread are recorded and replayed backwards.
+#pragma once
+#include <functional>
+#include <initializer_list>
+#include <vector>
+
+#include "libtrain/tensor.h"
+
+namespace libtrain {
+
+/// What a recorded operation is given when its turn in backward comes.
+struct BackwardStep {
+  const Tensor& output;
+  const std::vector<Tensor>& inputs;
+
+  /// Gradient that arrived at the output.
+  template <class T> View<const T> doutput() const { return output.grad().matrix<const T>(); }
+  /// Where the gradient of input i goes; empty if it is not wanted.
+  template <class T> Sink<T> sink(size_t i) const { return inputs[i].grad_sink<T>(); }
+  /// As sink(i), but the gradient overwrites input i itself when nobody else can see that: the input was made by a recorded
+  /// operation that did not save it, this step is its only reader and the tape its only owner, and no gradient was written yet.
+  /// The kernel must then allow its gradient to alias the input's values.
+  template <class T> Sink<T> sink_in_place(size_t i) const {
+    if (input_is_ours(i)) inputs[i].keep_grad_in_place();
+    return sink<T>(i);
+  }
+  bool input_is_ours(size_t i) const;
+};
+
+/// Scoped: records from construction to destruction, innermost tape first. Without one nothing is recorded and nothing is kept.
+/// Belongs to the thread that made it.
+class Tape {
+ public:
+  using Backward = std::function<void(const BackwardStep&)>;
+
+  Tape();
+  ~Tape();
+  Tape(const Tape&) = delete;
+  Tape& operator=(const Tape&) = delete;
+
+  /// Gradients of the scalar `output` (seeded with 1) for every leaf that wants one. Gradients add up over calls until they are
+  /// cleared. Each recorded step is destroyed after it ran, so activations return to the allocator on the way. If a step throws,
+  /// the tape is empty, and the leaves' gradients count as not written.
+  void backward(const Tensor& output);
+  /// Likewise for an output of any shape, given the gradient that arrives at it: same shape and dtype.
+  void backward(const Tensor& output, const Tensor& doutput);
+
+  /// Number of steps recorded and not yet run.
+  size_t size() const { return steps_.size(); }
+
+  /// The innermost tape of this thread, or nullptr.
+  static Tape* active();
+
+ private:
+  struct Step {
+    const char* op;
+    Tensor output;
+    std::vector<Tensor> inputs, saved;
+    Backward backward;
+  };
+  friend void record(const char*, const Tensor&, std::initializer_list<Tensor>, std::initializer_list<Tensor>, Tape::Backward);
+  void run_backward();
+
+  std::vector<Step> steps_;
+  std::vector<Tensor> leaves_;  // whose gradients backward writes; forgotten if it throws
+  Tape* outer_;
+};
+
+/// Appends a step if a tape is alive and some input wants a gradient; marks `output` as wanting one too.
+///   inputs  differentiable arguments, in the order in which BackwardStep numbers them; undefined handles are allowed
+///   saved   everything else that `backward` reads through views: it lives until the step ran
+/// `backward` must not capture tensors (views and numbers only): ownership is what the two lists say, so memory can be reused.
+void record(const char* op, const Tensor& output, std::initializer_list<Tensor> inputs, std::initializer_list<Tensor> saved,
+            Tape::Backward backward);
+
+/// While alive, this thread records nothing.
+class NoTape {
+ public:
+  NoTape();
+  ~NoTape();
+  NoTape(const NoTape&) = delete;
+
+ private:
+  Tape* outer_;
+};
+
+}  // namespace libtrain

@@ -1,0 +1,208 @@
+#include "libtrain/tensor.h"
+
+#include <cmath>
+#include <cstring>
+
+namespace libtrain {
+namespace {
+
+/// Reads or writes one element of any dtype through a double.
+double read_element(const std::byte* data, DType dtype, int64_t i) {
+  switch (dtype) {
+    case DType::f32: return reinterpret_cast<const float*>(data)[i];
+    case DType::bf16: return reinterpret_cast<const bf16*>(data)[i];
+    case DType::f64: return reinterpret_cast<const double*>(data)[i];
+    case DType::i32: return reinterpret_cast<const int32_t*>(data)[i];
+    case DType::i64: return double(reinterpret_cast<const int64_t*>(data)[i]);
+  }
+  return 0;
+}
+
+void write_element(std::byte* data, DType dtype, int64_t i, double value) {
+  switch (dtype) {
+    case DType::f32: reinterpret_cast<float*>(data)[i] = float(value); break;
+    case DType::bf16: reinterpret_cast<bf16*>(data)[i] = bf16(float(value)); break;
+    case DType::f64: reinterpret_cast<double*>(data)[i] = value; break;
+    case DType::i32: reinterpret_cast<int32_t*>(data)[i] = int32_t(value); break;
+    case DType::i64: reinterpret_cast<int64_t*>(data)[i] = int64_t(value); break;
+  }
+}
+
+constexpr int64_t kPrintedEnds = 3;  // elements shown at each end of a long dimension
+
+void print_dimension(std::string& text, const Tensor& host, const std::byte* data, int dimension, int64_t first, int64_t stride) {
+  if (dimension == host.rank()) {
+    text += format_message("{:.5g}", read_element(data, host.dtype(), first));
+    return;
+  }
+  const int64_t size = host.dim(dimension), step = size ? stride / size : 0;
+  text += "[";
+  for (int64_t i = 0; i < size; ++i) {
+    if (i) text += ", ";
+    if (size > 2 * kPrintedEnds && i == kPrintedEnds) {
+      text += "…, ";
+      i = size - kPrintedEnds;
+    }
+    print_dimension(text, host, data, dimension + 1, first + i * step, step);
+  }
+  text += "]";
+}
+
+Shape resolve(const Shape& from, std::initializer_list<int64_t> sizes) {
+  std::vector<int64_t> dims(sizes);
+  int64_t known = 1, unknown = 0;
+  for (const int64_t size : dims) size == -1 ? ++unknown : known *= size;
+  LIBTRAIN_CHECK(unknown <= 1, "[reshape] expected at most one size of -1, got {}", unknown);
+  for (int64_t& size : dims)
+    if (size == -1) {
+      LIBTRAIN_CHECK(known > 0 && from.numel() % known == 0, "[reshape] {} elements of {} do not divide by {}", from.numel(),
+                     from.str(), known);
+      size = from.numel() / known;
+    }
+  return Shape(std::span<const int64_t>(dims));
+}
+
+}  // namespace
+
+Tensor::Tensor(const Shape& shape, DType dtype, Device device) : shape_(shape), node_(std::make_shared<detail::TensorNode>()) {
+  node_->storage = allocate(device, shape.numel() * size_of(dtype));
+  node_->data = node_->storage.get();
+  node_->numel = shape.numel();
+  node_->dtype = dtype;
+  node_->device = device;
+}
+
+Tensor Tensor::zeros(const Shape& shape, DType dtype, Device device) { return full(shape, 0, dtype, device); }
+
+Tensor Tensor::full(const Shape& shape, double value, DType dtype, Device device) {
+  const Tensor tensor(shape, dtype, device);
+  tensor.fill(value);
+  return tensor;
+}
+
+std::string Tensor::spec() const { return defined() ? name(dtype()) + shape_.str() : "undefined"; }
+
+std::string Tensor::str() const {
+  if (!defined()) return "undefined";
+  const Tensor host = to(Device::kCpu);
+  std::string text = format_message("{} on {} ", spec(), name(device()));
+  print_dimension(text, host, host.node_->data, 0, 0, numel());
+  return text;
+}
+
+Tensor Tensor::reshape(const Shape& shape) const {
+  LIBTRAIN_CHECK(shape.numel() == numel(), "[reshape] {} has {} elements, shape {} needs {}", spec(), numel(), shape.str(),
+                 shape.numel());
+  Tensor other = *this;
+  other.shape_ = shape;
+  return other;
+}
+
+Tensor Tensor::reshape(std::initializer_list<int64_t> sizes) const { return reshape(resolve(shape_, sizes)); }
+
+Tensor Tensor::rows(int64_t begin, int64_t end) const {
+  LIBTRAIN_CHECK(rank() >= 1 && begin >= 0 && begin <= end && end <= dim(0), "[rows] rows {} to {} of {}", begin, end, spec());
+  std::vector<int64_t> dims(shape_.dims().begin(), shape_.dims().end());
+  const int64_t row = dims[0] ? numel() / dims[0] : 0;
+  dims[0] = end - begin;
+  Tensor part;
+  part.shape_ = Shape(std::span<const int64_t>(dims));
+  part.node_ = std::make_shared<detail::TensorNode>();
+  *part.node_ = {.storage = node_->storage, .data = node_->data + begin * row * size_of(dtype()),
+                 .numel = part.shape_.numel(), .dtype = dtype(), .device = device(), .grad_storage = nullptr};
+  return part;
+}
+
+Tensor Tensor::to(Device device) const {
+  const Tensor copy(shape_, dtype(), device);
+  copy_bytes(copy.node_->data, device, node_->data, this->device(), size_t(numel() * size_of(dtype())));
+  return copy;
+}
+
+Tensor Tensor::cast(DType to_dtype) const {
+  if (to_dtype == dtype()) return to(device());
+  const Tensor from = to(Device::kCpu), copy(shape_, to_dtype);
+  for (int64_t i = 0; i < numel(); ++i)
+    write_element(copy.node_->data, to_dtype, i, read_element(from.node_->data, dtype(), i));
+  return device() == Device::kCpu ? copy : copy.to(device());
+}
+
+Tensor Tensor::detach() const {
+  Tensor other = *this;
+  other.node_ = std::make_shared<detail::TensorNode>();
+  *other.node_ = {.storage = node().storage, .data = node().data, .numel = node().numel, .dtype = node().dtype,
+                  .device = node().device, .grad_storage = nullptr};
+  return other;
+}
+
+double Tensor::item() const {
+  LIBTRAIN_CHECK(numel() == 1, "[item] expected one element, got {}", spec());
+  const Tensor host = to(Device::kCpu);
+  return read_element(host.node_->data, dtype(), 0);
+}
+
+void Tensor::copy_from(const Tensor& other) const {
+  LIBTRAIN_CHECK(shape_ == other.shape_ && dtype() == other.dtype(), "[copy_from] expected {}, got {}", spec(), other.spec());
+  copy_bytes(node_->data, device(), other.node_->data, other.device(), size_t(numel() * size_of(dtype())));
+}
+
+void Tensor::fill(double value) const {
+  if (device() != Device::kCpu) {
+    copy_from(full(shape_, value, dtype()));
+    return;
+  }
+  if (value == 0)  // all dtypes: zero bits are zero
+    std::memset(node_->data, 0, size_t(numel() * size_of(dtype())));
+  else
+    for (int64_t i = 0; i < numel(); ++i) write_element(node_->data, dtype(), i, value);
+}
+
+const Tensor& Tensor::set_requires_grad(bool wanted) const {
+  LIBTRAIN_CHECK(!wanted || is_float(dtype()), "[set_requires_grad] expected a float tensor, got {}", spec());
+  node().requires_grad = wanted;
+  return *this;
+}
+
+Tensor Tensor::grad() const {
+  LIBTRAIN_CHECK(has_grad(), "[grad] no gradient has been written for {}", spec());
+  Tensor gradient;
+  gradient.shape_ = shape_;
+  gradient.node_ = std::make_shared<detail::TensorNode>();
+  *gradient.node_ = {.storage = node_->grad_storage, .data = node_->grad_data, .numel = node_->numel,
+                     .dtype = node_->grad_dtype, .device = device(), .grad_storage = nullptr};
+  return gradient;
+}
+
+void Tensor::keep_grad_in_place() const {
+  node_->grad_storage = node_->storage;
+  node_->grad_data = node_->data;
+  node_->grad_dtype = node_->dtype;
+}
+
+void Tensor::clear_grad() const { node().grad_written = false; }
+
+void* Tensor::open_grad(DType dtype, bool& accumulate) const {
+  auto& self = node();
+  accumulate = std::exchange(self.grad_written, true);
+  if (!self.grad_data) {
+    self.grad_storage = allocate(self.device, self.numel * size_of(dtype));
+    self.grad_data = self.grad_storage.get();
+    self.grad_dtype = dtype;
+  }
+  LIBTRAIN_CHECK(self.grad_dtype == dtype, "[grad] gradient of {} is kept as {}, an operation wants to write {}", spec(),
+                 name(self.grad_dtype), name(dtype));
+  return self.grad_data;
+}
+
+void check_is(const char* op, const char* argument, const Tensor& tensor, DType dtype, Device device, const Shape& shape) {
+  LIBTRAIN_CHECK(tensor.defined() && tensor.dtype() == dtype && tensor.shape() == shape, "[{}] {} must be {}{}, got {}", op,
+                 argument, name(dtype), shape.str(), tensor.spec());
+  LIBTRAIN_CHECK(tensor.device() == device, "[{}] {} is on {}, expected it on {}; move it with .to()", op, argument,
+                 name(tensor.device()), name(device));
+}
+
+void check_like(const char* op, const char* argument, const Tensor& tensor, const Tensor& model, const Shape& shape) {
+  check_is(op, argument, tensor, model.dtype(), model.device(), shape);
+}
+
+}  // namespace libtrain
