@@ -7,13 +7,13 @@ namespace libtrain {
 
 struct StepState {
   int64_t updates = 0;          // optimizer updates applied so far
+  int64_t skipped_updates = 0;  // updates that changed nothing because their gradient was not finite
   double learning_rate = 0;     // of the update to come
-  double loss_sum = 0;          // over the micro-batches of the update to come
+  double loss_sum = 0;          // over the mini-batches of the update to come
   int64_t loss_count = 0;       // targets that counted, likewise
-  double gradient_norm = 0;     // of the mean loss, before clipping
+  double gradient_norm = 0;     // of the mean loss, before clipping; of the last update
   double gradient_scale = 0;    // what the summed gradient is multiplied by: clip factor / loss_count
-  int64_t skip = 0;             // 1: the update to come must change nothing (no targets, or a norm that is not finite)
-  int64_t skipped_updates = 0;  // so far, for a norm that is not finite
+  int64_t skip = 0;             // 1: the update must change nothing (no targets, or a norm that is not finite)
 };
 
 }  // namespace libtrain

@@ -151,6 +151,7 @@ void Parameters::mark_gradients_written() const {
 RandomState Parameters::random() const { return read_state<RandomState>(random_state_); }
 void Parameters::set_random(RandomState state) const { write_state(random_state_, state); }
 StepState Parameters::step() const { return read_state<StepState>(step_state_); }
+View<StepState> Parameters::step_view() const { return {reinterpret_cast<StepState*>(step_state_.view<double>().data)}; }
 void Parameters::set_step(const StepState& state) const { write_state(step_state_, state); }
 
 }  // namespace libtrain

@@ -78,6 +78,7 @@ class Parameters {
   RandomState random() const;
   void set_random(RandomState state) const;
   StepState step() const;
+  View<StepState> step_view() const;
   void set_step(const StepState& state) const;
 
   /// A number for each place that draws random bits (a dropout in a layer): 0, 1, 2… in order of construction.

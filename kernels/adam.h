@@ -1,0 +1,25 @@
+/// Adam (Kingma and Ba, ICLR 2015) with decoupled weight decay (Loshchilov and Hutter, ICLR 2019), over flat buffers. With t = updates + 1
+/// and g = gradient * gradient_scale:
+///   m = beta1 m + (1 - beta1) g,  v = beta2 v + (1 - beta2) g²
+///   w -= rate * (weight_decay * w + (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + epsilon))
+/// Rate, t, scale and skip come from the step state. Afterwards `updates` (or, for a norm that is not finite, `skipped_updates`) is one
+/// more, and loss_sum and loss_count are zero. With skip set, weights and moments stay as they are.
+#pragma once
+#include "kernels/dtype.h"
+#include "kernels/step_state.h"
+
+namespace libtrain::kernels {
+
+template <class T> struct Adam {
+  View<T> weights;          // [size]
+  View<T> first_moment;     // [size]
+  View<T> second_moment;    // [size]
+  View<const T> gradients;  // [size] of the summed loss
+  View<StepState> state;    // one element
+  double beta1, beta2, epsilon, weight_decay;
+};
+
+template <Isa isa, class T> void adam_update(Cpu<isa>, const Adam<T>&);
+template <class T> void adam_update(Cuda, const Adam<T>&);
+
+}  // namespace libtrain::kernels

@@ -1,0 +1,46 @@
+/// One mini-batch of source and target sequences: packed for the model, padded for those who want the textbook form.
+#pragma once
+#include <span>
+
+#include "libtrain/data/pairs.h"
+#include "libtrain/data/vocabulary.h"
+#include "libtrain/packing.h"
+
+namespace libtrain {
+
+/// Pairs as a model trains on them. Sources and targets end with kEos; the decoder reads the target shifted by one, from kBos on.
+struct Batch {
+  Packing source, target;
+  Tensor source_ids;          // i32[source tokens]  sequences end to end, each ending with kEos; tail: kPad
+  Tensor target_in;           // i32[target tokens]  kBos, y1 … yn
+  Tensor target_out;          // i32[target tokens]  y1 … yn, kEos: what is to be predicted; tail: kPad, ignored by the loss
+  int64_t pairs = 0;
+  int64_t source_tokens = 0;  // without tail
+  int64_t target_tokens = 0;
+
+  /// The same batch as i32[pairs, longest], filled with kPad: the arguments of Transformer::operator()(input_ids, target_ids).
+  Tensor input_ids() const;
+  Tensor target_ids() const;
+};
+
+struct BatchOptions {
+  int64_t source_vocab = 0;  // ids must be below; 0: not checked
+  int64_t target_vocab = 0;
+  /// Token capacities are rounded up to a multiple of this, so that steps of similar size have equal shapes. Default 1: exact.
+  int64_t capacity_multiple = 1;
+  Device device = Device::kCpu;
+};
+
+/// Packs `pairs` in this order. Throws InvalidArgument naming side, id, row, position and vocabulary size for an id outside [0, vocab) and
+/// for one that is kPad or kBos (which no text contains).
+Batch make_batch(std::span<const Pair* const> pairs, const BatchOptions& options = {});
+Batch make_batch(std::span<const Pair> pairs, const BatchOptions& options = {});
+
+/// The packed batch behind padded i32[B, S] and i32[B, T] on the CPU: sequences end at their last token that is not `pad`.
+/// Sources and labels are taken as they are; target_in is the labels shifted by one behind kBos.
+Batch pack_padded(const Tensor& input_ids, const Tensor& target_ids, int32_t pad = kPad, Device device = Device::kCpu);
+
+/// i32[sequences, longest] → for each of its elements the packed row, or -1 where it is padding: what unpack_rows() takes.
+Tensor unpack_index(const Packing& packing, int64_t longest);
+
+}  // namespace libtrain

@@ -1,0 +1,64 @@
+/// Where a training loop gets its mini-batches from, and the source that most programs want: length-bucketed, shuffled, prefetched.
+#pragma once
+#include <future>
+#include <map>
+#include <vector>
+
+#include "libtrain/data/batch.h"
+
+namespace libtrain {
+
+/// A sequence of mini-batches for every epoch. What an epoch contains must depend on nothing but its number, so that a resumed run sees
+/// the same batches: implement these two functions to train on data of your own.
+template <class BatchType> class BatchSource {
+ public:
+  virtual ~BatchSource() = default;
+  /// Prepares epoch 0, 1, 2… and returns the number of its batches.
+  virtual int64_t begin_epoch(int64_t epoch) = 0;
+  /// Batch `index` of the epoch begun last. Called in rising order, but a resumed run starts in the middle.
+  virtual BatchType get(int64_t index) = 0;
+};
+
+struct BucketedBatchesOptions {
+  /// A batch is full when a side would exceed this many tokens (kEos counted), or `pairs` pairs. 0: no limit. At least one is needed.
+  int64_t tokens = 0;
+  int64_t pairs = 0;
+  /// Pairs are sorted by length within groups of this many batches, so that a batch holds similar lengths. Larger: more uniform
+  /// lengths, less random batches. 1: no sorting. Default 32.
+  int64_t batches_per_bucket = 32;
+  /// Order depends on (seed, epoch) alone. Without shuffling, pairs keep their order and nothing is sorted.
+  bool shuffle = true;
+  uint64_t seed = 1;
+  /// Batches built ahead by background threads; changes no batch. 0: built when asked for.
+  int64_t prefetch = 2;
+  BatchOptions batch;
+};
+
+/// Mini-batches from pairs held in memory, which must outlive it. Each pair occurs once an epoch.
+class BucketedBatches : public BatchSource<Batch> {
+ public:
+  using Options = BucketedBatchesOptions;
+
+  /// Throws InvalidArgument when there are no pairs, no limit is given, or a pair exceeds the token limit alone.
+  BucketedBatches(std::span<const Pair> pairs, Options options);
+
+  int64_t begin_epoch(int64_t epoch) override;
+  Batch get(int64_t index) override;
+
+ private:
+  struct Range {
+    size_t begin, end;  // in order_
+  };
+  Batch build(int64_t index) const;
+  void sort_buckets();
+  std::vector<Range> cut() const;
+  size_t average_pairs() const;
+
+  std::span<const Pair> pairs_;
+  Options options_;
+  std::vector<size_t> order_;
+  std::vector<Range> batches_;
+  std::map<int64_t, std::future<Batch>> ahead_;
+};
+
+}  // namespace libtrain

@@ -1,0 +1,47 @@
+#pragma once
+#include "kernels/adam.h"
+#include "libtrain/parameters.h"
+
+namespace libtrain {
+
+struct AdamOptions {
+  /// Step size at schedule factor 1. Must be > 0 and finite. Default 1e-3.
+  double learning_rate = 1e-3;
+  /// Decay of the running mean of gradients and of their squares, each in [0, 1). Defaults 0.9 and 0.98 (Vaswani et al. 2017).
+  double beta1 = 0.9, beta2 = 0.98;
+  /// Added to the root of the second moment, > 0. Default 1e-9.
+  double epsilon = 1e-9;
+  /// Decoupled decay per unit of learning rate, >= 0, of every parameter (AdamW). Default 0: plain Adam.
+  double weight_decay = 0;
+};
+
+/// Throws InvalidArgument naming the first option that is out of range.
+inline void check_options(const AdamOptions& options) {
+  LIBTRAIN_CHECK(options.learning_rate > 0 && options.learning_rate < 1e30, "[adam] learning_rate must be > 0, got {}",
+                 options.learning_rate);
+  LIBTRAIN_CHECK(options.beta1 >= 0 && options.beta1 < 1, "[adam] beta1 must be in [0, 1), got {}", options.beta1);
+  LIBTRAIN_CHECK(options.beta2 >= 0 && options.beta2 < 1, "[adam] beta2 must be in [0, 1), got {}", options.beta2);
+  LIBTRAIN_CHECK(options.epsilon > 0, "[adam] epsilon must be > 0, got {}", options.epsilon);
+  LIBTRAIN_CHECK(options.weight_decay >= 0, "[adam] weight_decay must be >= 0, got {}", options.weight_decay);
+}
+
+/// Updates all parameters in place, at the learning rate that stands in the store's StepState; see kernels/adam.h for the formulas.
+/// Expects complete gradients of the summed loss and a StepState prepared by clip_by_norm.
+inline void adam_update(const Parameters& parameters, const AdamOptions& options) {
+  visit_float("adam", parameters.dtype(), [&]<class T> {
+    if constexpr (!std::is_same_v<T, bf16>) {
+      const kernels::Adam<T> args{parameters.values().view<T>(),
+                                  parameters.first_moment().view<T>(),
+                                  parameters.second_moment().view<T>(),
+                                  parameters.gradients().view<const T>(),
+                                  parameters.step_view(),
+                                  options.beta1,
+                                  options.beta2,
+                                  options.epsilon,
+                                  options.weight_decay};
+      on(parameters.device(), [&](auto device) { kernels::adam_update(device, args); });
+    }
+  });
+}
+
+}  // namespace libtrain

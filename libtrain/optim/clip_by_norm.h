@@ -1,0 +1,23 @@
+#pragma once
+#include "kernels/clip_by_norm.h"
+#include "libtrain/parameters.h"
+
+namespace libtrain {
+
+/// Measures the norm of the mean gradient over all parameters and decides how the optimizer scales it, so that the norm is at most
+/// `max_norm` (0: never clips). Call once per update, before adam_update; writes gradient_norm, gradient_scale and skip into the store's
+/// StepState, whose loss_count it divides by. Parameters without a gradient count as zero.
+inline void clip_by_norm(const Parameters& parameters, double max_norm) {
+  LIBTRAIN_CHECK(max_norm >= 0, "[clip_by_norm] max_norm must be >= 0 (0: no clipping), got {}", max_norm);
+  parameters.zero_unwritten_gradients();
+  const Tensor workspace({kernels::clip_blocks(parameters.flat_size())}, DType::f64, parameters.device());
+  visit_float("clip_by_norm", parameters.dtype(), [&]<class T> {
+    if constexpr (!std::is_same_v<T, bf16>) {
+      const kernels::ClipByNorm<T> args{parameters.gradients().view<const T>(), workspace.view<double>(), parameters.step_view(),
+                                        max_norm};
+      on(parameters.device(), [&](auto device) { kernels::clip_by_norm(device, args); });
+    }
+  });
+}
+
+}  // namespace libtrain

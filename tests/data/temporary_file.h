@@ -1,0 +1,43 @@
+/// A file with given bytes for the time of one test, and the message an expression throws.
+#pragma once
+#include <stdlib.h>
+
+#include <filesystem>
+#include <fstream>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+
+namespace libtrain::test {
+
+/// Lives in a folder of its own below the system's temporary folder; removed with the object.
+class TemporaryFile {
+ public:
+  explicit TemporaryFile(std::string_view bytes) {
+    std::string folder = (std::filesystem::temp_directory_path() / "libtrain-test-XXXXXX").string();
+    if (!mkdtemp(folder.data())) throw std::runtime_error("cannot make " + folder);
+    folder_ = folder;
+    std::ofstream(path(), std::ios::binary).write(bytes.data(), std::streamsize(bytes.size()));
+  }
+  TemporaryFile(const TemporaryFile&) = delete;
+  TemporaryFile& operator=(const TemporaryFile&) = delete;
+  ~TemporaryFile() { std::filesystem::remove_all(folder_); }
+
+  std::string path() const { return folder_ + "/file.tsv"; }
+  const std::string& folder() const { return folder_; }
+
+ private:
+  std::string folder_;
+};
+
+/// The message of the `Exception` that `call` throws; "no exception" when it throws none. Others pass through.
+template <class Exception> std::string message_of(auto&& call) {
+  try {
+    call();
+  } catch (const Exception& error) {
+    return error.what();
+  }
+  return "no exception";
+}
+
+}  // namespace libtrain::test
