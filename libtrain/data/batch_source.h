@@ -31,7 +31,7 @@ struct BucketedBatchesOptions {
   uint64_t seed = 1;
   /// Batches built ahead by background threads; changes no batch. 0: built when asked for.
   int64_t prefetch = 2;
-  BatchOptions batch;
+  BatchOptions batch = {};
 };
 
 /// Mini-batches from pairs held in memory, which must outlive it. Each pair occurs once an epoch.

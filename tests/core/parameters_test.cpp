@@ -1,0 +1,171 @@
+#include <cmath>
+
+#include "catch.h"
+#include "data/temporary_file.h"
+#include "libtrain/libtrain.h"
+
+namespace libtrain {
+using test::message_of;
+
+TEST_CASE("parameters: named slices of flat buffers that move when the store grows", "[parameters]") {
+  Parameters parameters;
+  const Tensor a = parameters.add("a", {3}, init::constant(1));
+  const auto first_place = a.node_handle()->data;
+  for (int i = 0; i < 50; ++i) parameters.add("p" + std::to_string(i), {100}, init::constant(i));
+  CHECK(a.node_handle()->data != first_place);
+  CHECK(a.to_vector<float>() == std::vector<float>{1, 1, 1});
+  CHECK(parameters.get("p7").to_vector<float>()[99] == 7);
+  CHECK(parameters.count() == 5003);
+  CHECK(parameters.slots()[2].offset % 64 == 0);
+  CHECK(parameters.values().to_vector<float>()[3] == 0);  // the gap behind `a`
+  parameters.get("a").fill(5);
+  CHECK(parameters.slice(parameters.values(), parameters.slots()[0]).to_vector<float>()[2] == 5);
+  CHECK(message_of<InvalidArgument>([&] { parameters.add("a", {1}, init::constant(0)); }) ==
+        "[parameters] expected a new name, got 'a'");
+  CHECK(message_of<InvalidArgument>([&] { parameters.get("b"); }).find("no parameter is named 'b'") != std::string::npos);
+}
+
+TEST_CASE("parameters: initial values depend on seed and name, not on what else is registered", "[parameters]") {
+  Parameters alone({.dtype = DType::f64, .seed = 3}), crowded({.dtype = DType::f64, .seed = 3}), other({.dtype = DType::f64, .seed = 4});
+  crowded.add("first", {64}, init::normal(0, 1));
+  const auto values = alone.add("w", {40, 50}, init::xavier_uniform()).to_vector<double>();
+  CHECK(values == crowded.add("w", {40, 50}, init::xavier_uniform()).to_vector<double>());
+  CHECK(values != other.add("w", {40, 50}, init::xavier_uniform()).to_vector<double>());
+  const double bound = std::sqrt(6.0 / 90);
+  double sum = 0, squares = 0;
+  for (const double value : values) {
+    CHECK(std::abs(value) <= bound);
+    sum += value;
+    squares += value * value;
+  }
+  CHECK(std::abs(sum / 2000) < 4 * bound / std::sqrt(3.0 * 2000));
+  CHECK(std::abs(squares / 2000 - bound * bound / 3) < 0.1 * bound * bound / 3);
+}
+
+TEST_CASE("parameters: gradients that nobody wrote are zero for the optimizer", "[parameters]") {
+  Parameters parameters;
+  const Tensor used = parameters.add("used", {4}, init::constant(1)), unused = parameters.add("unused", {4}, init::constant(1));
+  parameters.gradients().fill(7);  // left over from an earlier step
+  const auto sink = used.grad_sink<float>();
+  CHECK_FALSE(sink.accumulate);
+  for (int i = 0; i < 4; ++i) sink.data[i] = 2;
+  parameters.zero_unwritten_gradients();
+  CHECK(parameters.slice(parameters.gradients(), parameters.slots()[0]).to_vector<float>()[0] == 2);
+  CHECK(parameters.slice(parameters.gradients(), parameters.slots()[1]).to_vector<float>()[3] == 0);
+  CHECK(used.grad_sink<float>().accumulate);
+  parameters.clear_gradients();
+  CHECK_FALSE(used.has_grad());
+}
+
+namespace {
+/// One update of a single weight by plain formulas.
+struct ScalarAdam {
+  double w, m = 0, v = 0;
+  void update(double g, double rate, const AdamOptions& o, int t) {
+    m = o.beta1 * m + (1 - o.beta1) * g;
+    v = o.beta2 * v + (1 - o.beta2) * g * g;
+    w -= rate * (o.weight_decay * w + m / (1 - std::pow(o.beta1, t)) / (std::sqrt(v / (1 - std::pow(o.beta2, t))) + o.epsilon));
+  }
+};
+
+void set_gradient(const Parameters& parameters, double value, int64_t count, double rate) {
+  parameters.gradients().fill(0);
+  const Tensor weight = parameters.slots()[0].value;
+  weight.clear_grad();
+  weight.grad_sink<double>().data[0] = value;
+  StepState state = parameters.step();
+  state.loss_count = count;
+  state.learning_rate = rate;
+  parameters.set_step(state);
+}
+}  // namespace
+
+TEST_CASE("adam: follows the paper's formulas, with decoupled decay and the mean of a summed gradient", "[optim]") {
+  Parameters parameters({.dtype = DType::f64});
+  const Tensor weight = parameters.add("w", {1}, init::constant(0.5));
+  const AdamOptions options{.weight_decay = 0.1};
+  ScalarAdam expected{0.5};
+  for (int t = 1; t <= 5; ++t) {
+    set_gradient(parameters, 12.0 * t, 4, 0.01 * t);
+    clip_by_norm(parameters, 0);
+    adam_update(parameters, options);
+    expected.update(3.0 * t, 0.01 * t, options, t);
+    CHECK(std::abs(weight.item() - expected.w) < 1e-14);
+    CHECK(parameters.step().updates == t);
+    CHECK(parameters.step().loss_count == 0);
+  }
+}
+
+TEST_CASE("clip_by_norm: measures the mean gradient and scales only what is too long", "[optim]") {
+  Parameters parameters({.dtype = DType::f64});
+  const Tensor weight = parameters.add("w", {2}, init::constant(0));
+  set_gradient(parameters, 30, 10, 1);
+  weight.grad_sink<double>().data[1] = 40;
+  clip_by_norm(parameters, 10);
+  CHECK(parameters.step().gradient_norm == 5);
+  CHECK(parameters.step().gradient_scale == 0.1);
+  clip_by_norm(parameters, 2);
+  CHECK(std::abs(parameters.step().gradient_scale - 0.4 / 10) < 1e-16);
+  clip_by_norm(parameters, 0);
+  CHECK(parameters.step().gradient_scale == 0.1);
+  CHECK(message_of<InvalidArgument>([&] { clip_by_norm(parameters, -1); }).find("max_norm must be >= 0") != std::string::npos);
+}
+
+TEST_CASE("adam: a gradient that is not finite, or no target at all, changes no weight", "[optim]") {
+  Parameters parameters({.dtype = DType::f64});
+  const Tensor weight = parameters.add("w", {1}, init::constant(0.5));
+  for (const double bad : {double(NAN), double(INFINITY)}) {
+    set_gradient(parameters, bad, 4, 0.1);
+    clip_by_norm(parameters, 1);
+    adam_update(parameters, {});
+    CHECK(weight.item() == 0.5);
+    CHECK(parameters.first_moment().to_vector<double>()[0] == 0);
+  }
+  CHECK(parameters.step().skipped_updates == 2);
+  set_gradient(parameters, 1, 0, 0.1);
+  clip_by_norm(parameters, 1);
+  adam_update(parameters, {});
+  CHECK(weight.item() == 0.5);
+  CHECK(parameters.step().skipped_updates == 2);
+  CHECK(parameters.step().updates == 0);
+}
+
+TEST_CASE("clip_by_norm: gradients near the end of f32 have a finite norm", "[optim]") {
+  Parameters parameters;
+  const Tensor weight = parameters.add("w", {1}, init::constant(0));
+  weight.grad_sink<float>().data[0] = 1e30f;
+  StepState state = parameters.step();
+  state.loss_count = 1;
+  parameters.set_step(state);
+  clip_by_norm(parameters, 1);
+  CHECK(parameters.step().skip == 0);
+  CHECK(std::abs(parameters.step().gradient_norm / 1e30 - 1) < 1e-6);
+}
+
+TEST_CASE("adam: options out of range are named", "[optim]") {
+  CHECK(message_of<InvalidArgument>([] { check_options({.learning_rate = 0}); }) == "[adam] learning_rate must be > 0, got 0");
+  CHECK(message_of<InvalidArgument>([] { check_options({.beta1 = 1}); }) == "[adam] beta1 must be in [0, 1), got 1");
+  CHECK(message_of<InvalidArgument>([] { check_options({.beta2 = -0.5}); }) == "[adam] beta2 must be in [0, 1), got -0.5");
+  CHECK(message_of<InvalidArgument>([] { check_options({.epsilon = 0}); }) == "[adam] epsilon must be > 0, got 0");
+  CHECK(message_of<InvalidArgument>([] { check_options({.weight_decay = -1}); }) == "[adam] weight_decay must be >= 0, got -1");
+}
+
+TEST_CASE("schedules: values at the edges", "[optim]") {
+  const auto constant = constant_schedule(4), root = inverse_sqrt_schedule(4), line = linear_schedule(4, 12, 0.2),
+             cosine = cosine_schedule(4, 12);
+  for (const auto& schedule : {constant, root, line, cosine}) {
+    CHECK(schedule(1) == 0.25);
+    CHECK(schedule(4) == 1.0);
+  }
+  CHECK(constant(1000) == 1.0);
+  CHECK(root(16) == 0.5);
+  CHECK(std::abs(line(8) - 0.6) < 1e-15);
+  CHECK(std::abs(line(500) - 0.2) < 1e-15);
+  CHECK(std::abs(cosine(8) - 0.5) < 1e-15);
+  CHECK(std::abs(cosine(12)) < 1e-15);
+  CHECK(constant_schedule()(1) == 1.0);
+  CHECK_THROWS_AS(inverse_sqrt_schedule(0), InvalidArgument);
+  CHECK_THROWS_AS(linear_schedule(10, 10), InvalidArgument);
+}
+
+}  // namespace libtrain

@@ -1,0 +1,105 @@
+#include <cmath>
+
+#include "catch.h"
+#include "data/temporary_file.h"
+#include "libtrain/libtrain.h"
+
+namespace libtrain {
+using test::message_of;
+
+TEST_CASE("shape: counts, indexes from both ends, prints and refuses", "[tensor]") {
+  const Shape shape{2, 3, 5};
+  CHECK(shape.numel() == 30);
+  CHECK(shape[-1] == 5);
+  CHECK(shape.rows() == 6);
+  CHECK(shape.str() == "[2, 3, 5]");
+  CHECK(shape.with_last(7) == Shape{2, 3, 7});
+  CHECK(Shape{}.numel() == 1);
+  CHECK(message_of<InvalidArgument>([] { Shape({1, 2, 3, 4, 5, 6, 7}); }) == "[shape] expected at most 6 dimensions, got 7");
+  CHECK(message_of<InvalidArgument>([] { Shape({2, -1}); }) ==
+        "[shape] expected sizes >= 0 whose product fits 63 bits, got [2, -1]");
+  CHECK(message_of<InvalidArgument>([] { Shape({1LL << 40, 1LL << 40}); }).find("63 bits") != std::string::npos);
+  CHECK(message_of<InvalidArgument>([&] { shape[3]; }) == "[shape] dimension 3 of [2, 3, 5], which has 3");
+}
+
+TEST_CASE("tensor: values, views and copies", "[tensor]") {
+  const Tensor a = Tensor::from({1.f, 2.f, 3.f, 4.f, 5.f, 6.f}, {2, 3});
+  CHECK(a.spec() == "f32[2, 3]");
+  CHECK(a.str() == "f32[2, 3] on cpu [[1, 2, 3], [4, 5, 6]]");
+  CHECK(a.rows(1, 2).to_vector<float>() == std::vector<float>{4, 5, 6});
+  CHECK(a.reshape({3, -1}).shape() == Shape{3, 2});
+  a.reshape({6}).view<float>().data[0] = 9;  // a view, not a copy
+  CHECK(a.to_vector<float>()[0] == 9);
+  const Tensor copy = a.clone();
+  copy.fill(0);
+  CHECK(a.to_vector<float>()[0] == 9);
+  CHECK(Tensor::full({}, 2.5, DType::f64).item() == 2.5);
+  CHECK(a.cast(DType::bf16).cast(DType::f64).to_vector<double>()[1] == 2.0);
+  CHECK(Tensor().spec() == "undefined");
+}
+
+TEST_CASE("tensor: long dimensions print their ends", "[tensor]") {
+  std::vector<int32_t> values(100);
+  for (int i = 0; i < 100; ++i) values[size_t(i)] = i;
+  CHECK(Tensor::from(std::span<const int32_t>(values), {100}).str() == "i32[100] on cpu [0, 1, 2, …, 97, 98, 99]");
+}
+
+TEST_CASE("tensor: misuse is answered with the values that clash", "[tensor]") {
+  const Tensor a = Tensor::zeros({2, 3});
+  CHECK(message_of<InvalidArgument>([&] { a.reshape({4, -1}); }) == "[reshape] 6 elements of [2, 3] do not divide by 4");
+  CHECK(message_of<InvalidArgument>([&] { a.reshape(Shape{7}); }) == "[reshape] f32[2, 3] has 6 elements, shape [7] needs 7");
+  CHECK(message_of<InvalidArgument>([&] { a.rows(1, 4); }) == "[rows] rows 1 to 4 of f32[2, 3]");
+  CHECK(message_of<InvalidArgument>([&] { a.item(); }) == "[item] expected one element, got f32[2, 3]");
+  CHECK(message_of<InvalidArgument>([&] { a.grad(); }) == "[grad] no gradient has been written for f32[2, 3]");
+  CHECK(message_of<InvalidArgument>([&] { a.view<double>(); }) == "[tensor] elements of f32[2, 3] read as f64");
+  CHECK(message_of<InvalidArgument>([&] { a.copy_from(Tensor::zeros({3, 2})); }) == "[copy_from] expected f32[2, 3], got f32[3, 2]");
+  CHECK(message_of<InvalidArgument>([&] { Tensor::from({1.f}, {2}); }) == "[tensor] 1 values given for shape [2]");
+  CHECK(message_of<InvalidArgument>([&] { Tensor().dtype(); }) == "[tensor] this handle is undefined (default-constructed)");
+  CHECK(message_of<InvalidArgument>([&] { Tensor::zeros({2}, DType::i32).set_requires_grad(); }) ==
+        "[set_requires_grad] expected a float tensor, got i32[2]");
+  CHECK(message_of<DeviceError>([&] { Tensor({2}, DType::f32, Device::kCuda); }).find("LIBTRAIN_CUDA=ON") != std::string::npos);
+}
+
+TEST_CASE("bf16: rounds to nearest even and keeps infinities and NaN", "[tensor]") {
+  CHECK(float(bf16(1.00390625f)) == 1.0f);       // halfway, to even
+  CHECK(float(bf16(1.01171875f)) == 1.015625f);  // halfway, to even
+  CHECK(float(bf16(INFINITY)) == INFINITY);
+  CHECK(float(bf16(-3.5f)) == -3.5f);
+  CHECK(std::isnan(float(bf16(NAN))));
+  CHECK(std::isnan(float(bf16(std::bit_cast<float>(0x7F800001u)))));
+}
+
+TEST_CASE("allocator: hands blocks out again and counts", "[allocator]") {
+  release_cached(Device::kCpu);
+  { const Tensor warm({1000}, DType::f32); }
+  const auto before = allocator_stats(Device::kCpu);
+  for (int i = 0; i < 10; ++i) const Tensor again({1000}, DType::f32);
+  const auto after = allocator_stats(Device::kCpu);
+  CHECK(after.system_allocations == before.system_allocations);
+  CHECK(after.allocations == before.allocations + 10);
+  CHECK(after.bytes_in_use == before.bytes_in_use);
+  reset_peak(Device::kCpu);
+  { const Tensor big({1 << 20}, DType::f32); }
+  CHECK(allocator_stats(Device::kCpu).peak_bytes_in_use >= after.bytes_in_use + (4 << 20));
+  release_cached(Device::kCpu);
+  CHECK(allocator_stats(Device::kCpu).bytes_cached == 0);
+}
+
+TEST_CASE("allocator: guards notice a write one element past the end, and one before the start", "[allocator]") {
+  const int64_t before = allocator_stats(Device::kCpu).guard_violations;
+  set_allocator_guards(true);
+  { Tensor::zeros({7}).view<float>().data[7] = 1; }
+  { Tensor::zeros({7}).view<float>().data[-1] = 1; }
+  { Tensor::zeros({7}).view<float>().data[6] = 1; }
+  CHECK(std::isnan(Tensor({3}, DType::f32).to_vector<float>()[2]));
+  set_allocator_guards(false);
+  CHECK(allocator_stats(Device::kCpu).guard_violations == before + 2);
+}
+
+TEST_CASE("allocator: memory that cannot be had is an OutOfMemory that says how much was asked", "[allocator]") {
+  const std::string message = message_of<OutOfMemory>([] { Tensor({1LL << 46}, DType::f64); });
+  CHECK(message.find("asked for 562949953421312 bytes") != std::string::npos);
+  CHECK(Tensor::zeros({4}).numel() == 4);  // usable afterwards
+}
+
+}  // namespace libtrain
