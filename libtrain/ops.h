@@ -1,3 +1,16 @@
 /// All differentiable operations. Each header is the manual of its operation.
 #pragma once
+#include "libtrain/ops/add.h"
+#include "libtrain/ops/attention.h"
+#include "libtrain/ops/cross_entropy.h"
+#include "libtrain/ops/dropout.h"
+#include "libtrain/ops/embedding.h"
+#include "libtrain/ops/gelu.h"
 #include "libtrain/ops/layer_norm.h"
+#include "libtrain/ops/linear.h"
+#include "libtrain/ops/linear_cross_entropy.h"
+#include "libtrain/ops/matmul.h"
+#include "libtrain/ops/relu.h"
+#include "libtrain/ops/scale.h"
+#include "libtrain/ops/slice.h"
+#include "libtrain/ops/unpack_rows.h"

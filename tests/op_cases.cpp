@@ -1,5 +1,9 @@
 #include "op_cases.h"
 
+#include <numeric>
+#include <optional>
+
+#include "op_cases_rowwise.h"
 #include "references.h"
 
 namespace libtrain::testing {
@@ -19,12 +23,178 @@ OpCase layer_norm_row(int64_t rows, int64_t columns, bool big = false) {
           .big = big};
 }
 
+OpCase matmul_row(int64_t m, int64_t n, int64_t k, MatmulOptions options, bool big = false) {
+  const Shape a = options.transpose_a ? Shape{k, m} : Shape{m, k}, b = options.transpose_b ? Shape{n, k} : Shape{k, n};
+  return {.name = format_message("matmul {}x{}x{}{}{}", m, n, k, options.transpose_a ? " ta" : "",
+                                 options.transpose_b ? " tb" : ""),
+          .inputs = {{a}, {b}},
+          .call = [=](const auto& in) { return matmul(in[0], in[1], options); },
+          .reference =
+              [=](const Inputs& in) { return matmul_reference(in, m, n, k, options.transpose_a, options.transpose_b); },
+          .terms = std::max({m, n, k}),
+          .elements = double(m * k + k * n + m * n),
+          .flops = 2.0 * double(m * n * k),
+          .big = big};
+}
+
+OpCase linear_row(int64_t rows, int64_t inputs, int64_t outputs, bool bias, bool big = false) {
+  OpCase row{.name = format_message("linear {}x{} to {}{}", rows, inputs, outputs, bias ? " bias" : ""),
+             .inputs = {{{rows, inputs}}, {{outputs, inputs}}},
+             .call = [=](const auto& in) { return linear(in[0], in[1], bias ? in[2] : Tensor()); },
+             .reference = [=](const Inputs& in) { return linear_reference(in, rows, inputs, outputs, bias); },
+             .terms = std::max({rows, inputs, outputs}),
+             .elements = double(rows * inputs + outputs * inputs + rows * outputs),
+             .flops = 2.0 * double(rows * inputs * outputs),
+             .big = big};
+  if (bias) row.inputs.push_back({{outputs}});
+  return row;
+}
+
+/// Targets of which about one in `period` is ignored.
+Fill targets_below(int64_t vocab, int64_t ignore_index, size_t period = 4) {
+  return [=](Values& values, Generator& generator) {
+    integers(0, vocab)(values, generator);
+    for (size_t i = period / 2; i < values.size(); i += period) values[i] = double(ignore_index);
+  };
+}
+
+OpCase cross_entropy_row(int64_t rows, int64_t vocab, int64_t ignore_index, double smoothing, bool mean = false,
+                         bool big = false) {
+  return {.name = format_message("cross_entropy {}x{} ignore {} smoothing {}{}", rows, vocab, ignore_index, smoothing,
+                                 mean ? " mean" : ""),
+          .inputs = {{{rows, vocab}, normal(2)}, {{rows}, targets_below(vocab, ignore_index), DType::i32, false}},
+          .call =
+              [=](const auto& in) {
+                const TokenLoss loss = cross_entropy(in[0], in[1], ignore_index, smoothing);
+                return mean ? loss.mean() : loss.sum;
+              },
+          .reference =
+              [=](const Inputs& in) {
+                Values loss = cross_entropy_reference(in[0], in[1], vocab, ignore_index, smoothing);
+                const auto count =
+                    std::ranges::count_if(in[1], [&](double target) { return target != double(ignore_index); });
+                if (mean) loss[0] = count ? loss[0] / double(count) : 0;
+                return loss;
+              },
+          .terms = rows + vocab,
+          .elements = double(rows * vocab),
+          .flops = 4.0 * double(rows * vocab),
+          .big = big};
+}
+
+OpCase linear_cross_entropy_row(int64_t rows, int64_t size, int64_t vocab, bool bias, double smoothing,
+                                int64_t chunk_elements, bool big = false) {
+  OpCase row{.name = format_message("linear_cross_entropy {}x{} to {}{} smoothing {} chunk {}", rows, size, vocab,
+                                    bias ? " bias" : "", smoothing, chunk_elements),
+             .inputs = {{{rows, size}},
+                        {{vocab, size}, normal(1 / std::sqrt(double(size)))},
+                        {{rows}, targets_below(vocab, -100), DType::i32, false}},
+             .call =
+                 [=](const auto& in) {
+                   return linear_cross_entropy(in[0], in[1], bias ? in[3] : Tensor(), in[2], -100, smoothing,
+                                               chunk_elements)
+                       .sum;
+                 },
+             .reference =
+                 [=](const Inputs& in) {
+                   const Inputs product{in[0], in[1], bias ? in[3] : Values()};
+                   return cross_entropy_reference(linear_reference(product, rows, size, vocab, bias), in[2], vocab,
+                                                  -100, smoothing);
+                 },
+             .terms = rows + size + vocab,
+             .elements = double(rows * size + vocab * size),
+             .flops = 2.0 * double(rows * size * vocab),
+             .big = big};
+  if (bias) row.inputs.push_back({{vocab}});
+  return row;
+}
+
+/// Lengths of the sequences of a row, and how many rows of no sequence follow them.
+struct Lengths {
+  std::vector<int64_t> queries, keys;
+  int64_t tail = 0;
+};
+
+OpCase attention_row(const std::string& kind, const Lengths& lengths, int64_t heads, int64_t head_dim, float p, bool big = false) {
+  const bool self = kind != "cross", causal = kind == "causal";
+  const Lengths sequences{lengths.queries, self ? lengths.queries : lengths.keys, lengths.tail};
+  const auto total = [&](const std::vector<int64_t>& sizes) { return std::accumulate(sizes.begin(), sizes.end(), sequences.tail); };
+  const int64_t queries = total(sequences.queries), keys = total(sequences.keys), width = heads * head_dim;
+  const AttentionCase reference{sequences.queries, sequences.keys, heads, head_dim, causal, p, {.seed = 5, .step = 9}, 3};
+  double pairs = 0;
+  for (size_t s = 0; s < sequences.queries.size(); ++s) pairs += double(sequences.queries[s] * sequences.keys[s]);
+  return {.name = format_message("attention {} {}x{} heads {} head_dim {} p {}", kind, queries, keys, heads, head_dim, p),
+             .inputs = self ? std::vector<Input>{{{queries, 3 * width}}} : std::vector<Input>{{{queries, width}}, {{keys, 2 * width}}},
+             .call =
+                 [=](const auto& in) {
+                   std::optional<Tape> tape;  // without one nothing is dropped
+                   if (p > 0 && !Tape::active()) tape.emplace();
+                   const Device where = in[0].device();
+                   const Packing q = make_packing(sequences.queries, where, queries), k = make_packing(sequences.keys, where, keys);
+                   const DropoutSpec dropout{p, 3, Tensor::from<int64_t>({5, 9}, {2}, where)};
+                   return self ? self_attention(in[0], q, {heads, causal, dropout})
+                               : cross_attention(in[0], in[1], q, k, {heads, false, dropout});
+                 },
+             .reference = [=](const Inputs& in) { return attention_reference(reference, in, self); },
+             .terms = std::max(queries, keys) + head_dim,
+             .elements = double((queries + keys) * width * 2),
+             .flops = 4 * pairs * double(width),
+             .big = big};
+}
+
+void add_attention_rows(std::vector<OpCase>& rows) {
+  const Lengths small{{3, 0, 5, 1}, {4, 2, 0, 17}, 2}, wide{{33, 17, 0}, {1, 40, 3}, 1};
+  for (const std::string kind : {"full", "causal", "cross"})
+    for (const float p : {0.0f, 0.3f}) {
+      rows.push_back(attention_row(kind, small, 2, 5, p));
+      rows.push_back(attention_row(kind, small, 1, 1, p));
+      rows.push_back(attention_row(kind, wide, 2, 8, p, true));
+      rows.push_back(attention_row(kind, {{300, 129}, {127, 300}, 0}, 1, 32, p, true));
+    }
+  rows.push_back(attention_row("full", {{}, {}, 0}, 2, 4, 0));
+  std::vector<int64_t> sentences(64);
+  for (size_t s = 0; s < sentences.size(); ++s) sentences[s] = 20 + int64_t(s * 7 % 21);
+  for (const std::string kind : {"full", "causal", "cross"}) rows.push_back(attention_row(kind, {sentences, sentences, 0}, 8, 64, 0.1f, true));
+}
+
 std::vector<OpCase> make_rows() {
   std::vector<OpCase> rows;
   // layer_norm
   for (const auto& [r, c] : {std::pair<int64_t, int64_t>{3, 33}, {127, 31}, {1, 1}, {0, 8}, {2, 8003}})
     rows.push_back(layer_norm_row(r, c, r * c > 8000));
   rows.push_back(layer_norm_row(4096, 512, true));
+  // matmul: every pair of transpositions, beside and within the blocks that threads share; empty and zero-length sums
+  for (const bool ta : {false, true})
+    for (const bool tb : {false, true}) {
+      for (const auto& [m, n, k] :
+           {std::tuple<int64_t, int64_t, int64_t>{3, 5, 7}, {31, 33, 127}, {1, 1, 1}, {2, 0, 3}, {0, 4, 3}, {3, 4, 0}})
+        rows.push_back(matmul_row(m, n, k, {ta, tb}));
+      rows.push_back(matmul_row(129, 67, 65, {ta, tb}, true));
+      rows.push_back(matmul_row(33, 1031, 31, {ta, tb}, true));
+    }
+  rows.push_back(matmul_row(512, 256, 1000, {}, true));
+  // linear
+  for (const auto& [r, i, o] :
+       {std::tuple<int64_t, int64_t, int64_t>{3, 33, 5}, {127, 1, 31}, {1, 1, 1}, {0, 4, 3}, {5, 0, 3}, {2, 17, 129}})
+    for (const bool bias : {false, true}) rows.push_back(linear_row(r, i, o, bias, r * i * o > 4000));
+  rows.push_back(linear_row(1000, 128, 512, true, true));
+  // cross_entropy
+  for (const auto& [r, v] :
+       {std::pair<int64_t, int64_t>{5, 7}, {33, 31}, {1, 1}, {3, 2}, {0, 4}, {2, 127}, {3, 8003}}) {
+    rows.push_back(cross_entropy_row(r, v, -100, 0, false, r * v > 4000));
+    rows.push_back(cross_entropy_row(r, v, v > 1 ? 0 : -100, 0.1, true, r * v > 4000));
+  }
+  rows.push_back(cross_entropy_row(1200, 42, 0, 0.1, true, true));
+  rows.push_back(cross_entropy_row(256, 8003, -100, 0, false, true));
+  // linear_cross_entropy: one chunk, several, a row a chunk
+  for (const auto& [r, d, v] :
+       {std::tuple<int64_t, int64_t, int64_t>{7, 5, 9}, {1, 1, 1}, {0, 3, 4}, {33, 3, 2}, {5, 33, 127}})
+    for (const int64_t chunk : {int64_t(1), 3 * v, int64_t(1) << 22})
+      rows.push_back(linear_cross_entropy_row(r, d, v, chunk != 1, chunk == 1 ? 0.1 : 0, chunk, r * d * v > 4000));
+  rows.push_back(linear_cross_entropy_row(1200, 128, 42, false, 0.1, 1 << 22, true));
+  rows.push_back(linear_cross_entropy_row(256, 64, 2003, true, 0, 1 << 16, true));
+  add_rowwise_cases(rows);
+  add_attention_rows(rows);
   return rows;
 }
 

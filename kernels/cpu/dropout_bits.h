@@ -1,0 +1,43 @@
+/// Dropout's random bits for many neighbouring columns at once: those of dropout_bits() in kernels/philox.h.
+#pragma once
+#include <bit>
+#include <cstring>
+
+#include "kernels/cpu/common.h"
+#include "kernels/philox.h"
+
+namespace libtrain::kernels {
+namespace {
+
+constexpr int kPhiloxLanes = 16;                 // counters that one vector of 512 bits holds
+constexpr int kDropoutChunk = 8 * kPhiloxLanes;  // columns they serve
+
+static_assert(std::endian::native == std::endian::little, "the bits of a word are stored lower half first");
+
+/// bits[i] = the 16 random bits of column kDropoutChunk * chunk + i of `row`.
+LIBTRAIN_INLINE void dropout_chunk(uint64_t key, DropoutRow row, uint32_t chunk, uint16_t* bits) {
+  uint32_t words[4 * kPhiloxLanes];
+#pragma omp simd
+  for (int i = 0; i < kPhiloxLanes; ++i) {
+    uint32_t c0 = chunk * kPhiloxLanes + uint32_t(i), c1 = row.position, c2 = row.sequence, c3 = row.stream;
+    uint32_t k0 = uint32_t(key), k1 = uint32_t(key >> 32);
+#pragma GCC unroll 7
+    for (int round = 0; round < 7; ++round) {
+      const uint64_t a = uint64_t(0xD2511F53u) * c0, b = uint64_t(0xCD9E8D57u) * c2;
+      c0 = uint32_t(b >> 32) ^ c1 ^ k0;
+      c1 = uint32_t(b);
+      c2 = uint32_t(a >> 32) ^ c3 ^ k1;
+      c3 = uint32_t(a);
+      k0 += 0x9E3779B9u;
+      k1 += 0xBB67AE85u;
+    }
+    words[4 * i] = c0;
+    words[4 * i + 1] = c1;
+    words[4 * i + 2] = c2;
+    words[4 * i + 3] = c3;
+  }
+  std::memcpy(bits, words, sizeof words);
+}
+
+}  // namespace
+}  // namespace libtrain::kernels

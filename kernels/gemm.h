@@ -1,0 +1,37 @@
+/// Matrix product: c = op(a) op(b) + bias, or c += the same. op transposes or does nothing; bias is added to every row.
+///   op(a) [m, k], op(b) [k, n], bias [n], c [m, n]
+/// Products are summed in accum_t<In>; c is rounded to Out once. With k = 0, op(a) op(b) is zero. c aliases no operand.
+#pragma once
+#include "kernels/dtype.h"
+
+namespace libtrain::kernels {
+
+/// Instantiated for (In, Out) = (float, float), (double, double), (bf16, bf16), (bf16, float).
+template <class In, class Out> struct Gemm {
+  View<const In> a{};  // [m, k], or [k, m] with transpose_a
+  View<const In> b{};  // [k, n], or [n, k] with transpose_b
+  bool transpose_a = false;
+  bool transpose_b = false;
+  View<const In> bias{};          // [n], or none
+  Sink<Out> c{};                  // [m, n]
+  View<accum_t<In>> workspace{};  // [gemm_workspace(device, *this)], or none where that is 0
+
+  int64_t m() const { return a.dims[transpose_a ? 1 : 0]; }
+  int64_t k() const { return a.dims[transpose_a ? 0 : 1]; }
+  int64_t n() const { return b.dims[transpose_b ? 0 : 1]; }
+};
+
+/// No dimension may be larger: BLAS counts in 32 bits.
+constexpr int64_t kGemmMaxSize = INT32_MAX;
+
+/// Elements of workspace. On the CPU, bf16 operands (and a bf16 result) are converted to f32 there.
+template <Isa isa, class In, class Out> constexpr int64_t gemm_workspace(Cpu<isa>, const Gemm<In, Out>& g) {
+  if (std::is_same_v<In, accum_t<In>>) return 0;
+  return g.m() * g.k() + g.k() * g.n() + (std::is_same_v<Out, accum_t<In>> ? 0 : g.m() * g.n());
+}
+template <class In, class Out> constexpr int64_t gemm_workspace(Cuda, const Gemm<In, Out>&) { return 0; }
+
+template <Isa isa, class In, class Out> void gemm(Cpu<isa>, const Gemm<In, Out>&);
+template <class In, class Out> void gemm(Cuda, const Gemm<In, Out>&);
+
+}  // namespace libtrain::kernels

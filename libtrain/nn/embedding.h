@@ -1,0 +1,34 @@
+#pragma once
+#include <cmath>
+#include <string>
+
+#include "libtrain/data/vocabulary.h"
+#include "libtrain/ops/embedding.h"
+#include "libtrain/packing.h"
+#include "libtrain/parameters.h"
+
+namespace libtrain {
+
+/// Token embeddings times sqrt(size) plus sinusoidal positions (Vaswani et al. 2017, sections 3.4 and 3.5). Parameter as in
+/// torch.nn.Embedding: "weight" [vocab, size], normal with standard deviation size^-0.5.
+class Embedding {
+ public:
+  Embedding(Parameters& parameters, const std::string& name, int64_t vocab, int64_t size, int64_t max_positions)
+      : Embedding(parameters.add(name + ".weight", {vocab, size}, init::normal(0, 1 / std::sqrt(double(size)))), max_positions) {}
+  /// Shares a table that exists already (tied embeddings).
+  Embedding(const Tensor& table, int64_t max_positions)
+      : table_(table), positions_(sinusoidal_positions(max_positions, table.dim(1), table.dtype(), table.device())) {}
+
+  /// ids i32[tokens], packed → [tokens, size]; kPad gives zeros. Throws InvalidArgument for an id outside the vocabulary or a sequence
+  /// longer than max_positions.
+  Tensor operator()(const Tensor& ids, const Packing& packing) const {
+    return embedding(ids, table_, std::sqrt(double(table_.dim(1))), positions_, packing.positions, kPad);
+  }
+
+  const Tensor& table() const { return table_; }
+
+ private:
+  Tensor table_, positions_;
+};
+
+}  // namespace libtrain

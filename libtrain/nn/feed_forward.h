@@ -1,0 +1,39 @@
+#pragma once
+#include <string>
+
+#include "libtrain/nn/linear.h"
+#include "libtrain/ops/dropout.h"
+#include "libtrain/ops/gelu.h"
+#include "libtrain/ops/relu.h"
+
+namespace libtrain {
+
+enum class Activation { kRelu, kGelu };
+
+/// linear2(dropout(activation(linear1(x)))) (Vaswani et al. 2017, section 3.3). Parameters: "<name>linear1.*" and "<name>linear2.*", where
+/// `name` ends with a dot, as in torch.nn.TransformerEncoderLayer.
+class FeedForward {
+ public:
+  FeedForward(Parameters& parameters, const std::string& name, int64_t size, int64_t inner, Activation activation, float dropout)
+      : first_(parameters, name + "linear1", size, inner),
+        second_(parameters, name + "linear2", inner, size),
+        activation_(activation),
+        rate_(dropout),
+        dropout_{dropout, parameters.new_random_stream(), parameters.random_state()} {}
+
+  /// x [tokens, size] → [tokens, size]
+  Tensor operator()(const Tensor& x, const Packing& packing) const {
+    const Tensor inner = first_(x);
+    return second_(dropout(activation_ == Activation::kRelu ? relu(inner) : gelu(inner), packing, dropout_));
+  }
+
+  void train(bool on) { dropout_.p = on ? rate_ : 0; }
+
+ private:
+  Linear first_, second_;
+  Activation activation_;
+  float rate_;
+  DropoutSpec dropout_;
+};
+
+}  // namespace libtrain

@@ -1,0 +1,25 @@
+#pragma once
+#include <string>
+
+#include "libtrain/ops/layer_norm.h"
+#include "libtrain/parameters.h"
+
+namespace libtrain {
+
+/// Layer normalization over the last dimension. Parameters as in torch.nn.LayerNorm: "weight" [size] (one), "bias" [size] (zero).
+class LayerNorm {
+ public:
+  LayerNorm(Parameters& parameters, const std::string& name, int64_t size, double epsilon = 1e-5)
+      : weight_(parameters.add(name + ".weight", {size}, init::constant(1))),
+        bias_(parameters.add(name + ".bias", {size}, init::constant(0))),
+        epsilon_(epsilon) {}
+
+  /// x [..., size] → the same shape
+  Tensor operator()(const Tensor& x) const { return layer_norm(x, weight_, bias_, epsilon_); }
+
+ private:
+  Tensor weight_, bias_;
+  double epsilon_;
+};
+
+}  // namespace libtrain

@@ -1,0 +1,48 @@
+#pragma once
+#include <string>
+
+#include "libtrain/nn/linear.h"
+#include "libtrain/ops/attention.h"
+#include "libtrain/ops/slice.h"
+
+namespace libtrain {
+
+/// Multi-head attention over packed sequences (Vaswani et al. 2017, section 3.2). Parameters as in torch.nn.MultiheadAttention:
+/// "in_proj_weight" [3 size, size] and "in_proj_bias" [3 size] (rows of queries, keys, values), "out_proj.weight", "out_proj.bias".
+class MultiHeadAttention {
+ public:
+  /// Attention probabilities are dropped with probability `dropout` while a tape is alive and train(true) holds.
+  MultiHeadAttention(Parameters& parameters, const std::string& name, int64_t size, int64_t heads, float dropout)
+      : in_weight_(parameters.add(name + ".in_proj_weight", {3 * size, size}, init::xavier_uniform())),
+        in_bias_(parameters.add(name + ".in_proj_bias", {3 * size}, init::constant(0))),
+        out_(parameters, name + ".out_proj", size, size),
+        size_(size),
+        heads_(heads),
+        rate_(dropout),
+        dropout_{dropout, parameters.new_random_stream(), parameters.random_state()} {
+    LIBTRAIN_CHECK(heads > 0 && size % heads == 0, "[attention] size {} does not divide into {} heads", size, heads);
+  }
+
+  /// Every position attends to all of its sequence, or (causal) to itself and those before it. x [tokens, size] → [tokens, size]
+  Tensor self(const Tensor& x, const Packing& packing, bool causal) const {
+    return out_(self_attention(linear(x, in_weight_, in_bias_), packing, {heads_, causal, dropout_}));
+  }
+
+  /// Every position of x attends to all of the memory sequence of the same number. → [tokens of x, size]
+  Tensor cross(const Tensor& x, const Packing& packing, const Tensor& memory, const Packing& memory_packing) const {
+    const Tensor q = linear(x, slice(in_weight_, 0, size_), slice(in_bias_, 0, size_));
+    const Tensor kv = linear(memory, slice(in_weight_, size_, 3 * size_), slice(in_bias_, size_, 3 * size_));
+    return out_(cross_attention(q, kv, packing, memory_packing, {heads_, false, dropout_}));
+  }
+
+  void train(bool on) { dropout_.p = on ? rate_ : 0; }
+
+ private:
+  Tensor in_weight_, in_bias_;
+  Linear out_;
+  int64_t size_, heads_;
+  float rate_;
+  DropoutSpec dropout_;
+};
+
+}  // namespace libtrain

@@ -1,0 +1,82 @@
+/// The encoder-decoder transformer of Vaswani et al., "Attention is all you need", 2017.
+///
+///   Parameters parameters;
+///   Transformer model(parameters, {.source_vocab = 32, .target_vocab = 48});
+///   Tensor logits = model(input_ids, target_ids);      // [B, T, V], teacher forcing
+///   TokenLoss loss = model.loss(batch);                // what a TrainLoop minimises
+#pragma once
+#include <optional>
+#include <vector>
+
+#include "libtrain/data/batch.h"
+#include "libtrain/nn/embedding.h"
+#include "libtrain/nn/transformer_layers.h"
+#include "libtrain/ops/cross_entropy.h"
+#include "libtrain/ops/linear_cross_entropy.h"
+
+namespace libtrain {
+
+/// Which embedding tables are one and the same tensor.
+enum class Tying {
+  kNone,    ///< three tables: source, target, output
+  kTarget,  ///< the output projection uses the target table (Press and Wolf, EACL 2017)
+  kAll      ///< one table for source, target and output; needs one vocabulary
+};
+
+struct TransformerOptions {
+  int64_t source_vocab = 0;  ///< ids, special ones included; must be set
+  int64_t target_vocab = 0;
+  int64_t encoder_layers = 3;
+  int64_t decoder_layers = 3;
+  TransformerLayerOptions layer = {};
+  Tying tying = Tying::kTarget;
+  /// Longest sequence, kEos and kBos counted; longer ones are refused. Default 1024.
+  int64_t max_positions = 1024;
+  /// Share of the probability that the loss spreads over all classes (Szegedy et al. 2016), in [0, 1). Default 0.
+  double label_smoothing = 0;
+};
+
+/// Works on packed batches inside: no computation is spent on padding. With pre_norm, encoder and decoder end with a norm of their own.
+/// Parameter names are those of the same model built from torch.nn modules, with "source_embedding", "target_embedding" and (untied)
+/// "output" beside "encoder" and "decoder".
+class Transformer {
+ public:
+  using Options = TransformerOptions;
+
+  /// Registers all parameters. Throws InvalidArgument naming the first option that is out of range.
+  Transformer(Parameters& parameters, const Options& options);
+
+  /// Textbook form. input_ids i32[B, S] and target_ids i32[B, T], both ending with kEos and filled up with kPad; target_ids are the labels:
+  /// the decoder sees them shifted by one behind kBos. → logits [B, T, target_vocab], zero where target_ids is padding.
+  Tensor operator()(const Tensor& input_ids, const Tensor& target_ids) const;
+  /// Packed form: logits [target tokens, target_vocab] for batch.target_out.
+  Tensor operator()(const Batch& batch) const;
+  /// Cross-entropy of batch.target_out, summed, with the number of targets; the logits are never held as a whole.
+  TokenLoss loss(const Batch& batch) const;
+
+  /// source_ids i32[source tokens] → memory [source tokens, size]
+  Tensor encode(const Tensor& source_ids, const Packing& source) const;
+  /// target_in i32[target tokens] → hidden states [target tokens, size]
+  Tensor decode(const Tensor& target_in, const Packing& target, const Tensor& memory, const Packing& source) const;
+  /// hidden [..., size] → logits [..., target_vocab]
+  Tensor project(const Tensor& hidden) const { return linear(hidden, output_, {}); }
+
+  /// Dropout acts in training mode (the default) while a Tape is alive, and never otherwise.
+  void train(bool on = true);
+  const Options& options() const { return options_; }
+
+ private:
+  Tensor embed(const Embedding& embedding, const Tensor& ids, const Packing& packing, const DropoutSpec& spec) const {
+    return dropout(embedding(ids, packing), packing, spec);
+  }
+
+  Options options_;
+  Embedding source_embedding_, target_embedding_;
+  Tensor output_;  // [target_vocab, size]
+  DropoutSpec source_dropout_, target_dropout_;
+  std::vector<EncoderLayer> encoder_;
+  std::vector<DecoderLayer> decoder_;
+  std::optional<LayerNorm> encoder_norm_, decoder_norm_;
+};
+
+}  // namespace libtrain

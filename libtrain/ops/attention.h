@@ -1,0 +1,150 @@
+#pragma once
+#include <cmath>
+
+#include "kernels/attention.h"
+#include "libtrain/ops/dropout.h"
+#include "libtrain/packing.h"
+#include "libtrain/tape.h"
+
+namespace libtrain {
+
+struct AttentionOptions {
+  int64_t heads = 1;      ///< that the width is divided into
+  bool causal = false;    ///< whether a position sees itself and those before it only
+  DropoutSpec dropout{};  ///< of the attention probabilities; acts while a Tape is alive
+};
+
+/// Multi-head attention of packed sequences to themselves: softmax(q k^T / sqrt(width / heads)) v within each sequence and head.
+///   qkv [tokens, 3 * width] f32, bf16 or f64: queries, keys and values as one projection leaves them  →  [tokens, width]
+/// Saved for backward: the output and one log-sum-exp a row and head; never the probabilities. At most 32 rows of scores exist per thread.
+/// Rows of no sequence are zero. Sources: Vaswani et al. 2017; Dao et al., NeurIPS 2022. Throws InvalidArgument when shapes, dtypes,
+/// heads or packing do not fit.
+Tensor self_attention(const Tensor& qkv, const Packing& packing, const AttentionOptions& options);
+
+/// Likewise of packed queries to the keys and values of the sequence with the same number; lengths may differ, also to 0 (output 0).
+///   q [query tokens, width], kv [key tokens, 2 * width] (keys, values)  →  [query tokens, width]
+Tensor cross_attention(const Tensor& q, const Tensor& kv, const Packing& queries, const Packing& keys,
+                       const AttentionOptions& options);
+
+// ---------------------------------------------------------------------------------------------------------------------
+
+namespace detail {
+
+inline void check_packing(const char* op, const char* argument, const Packing& packing, const Tensor& rows) {
+  LIBTRAIN_CHECK(packing.cu_seqlens.defined() && packing.cu_seqlens.rank() == 1 && packing.cu_seqlens.dim(0) >= 1,
+                 "[{}] {}.cu_seqlens must be i32[sequences + 1], got {}", op, argument, packing.cu_seqlens.spec());
+  check_is(op, "cu_seqlens", packing.cu_seqlens, DType::i32, rows.device(), packing.cu_seqlens.shape());
+  LIBTRAIN_CHECK(packing.tokens() == rows.dim(0), "[{}] {} describes {} tokens, got {}", op, argument, packing.tokens(),
+                 rows.spec());
+}
+
+inline void check_attention(const char* op, const Tensor& rows, int64_t parts, const AttentionOptions& options) {
+  LIBTRAIN_CHECK(rows.rank() == 2 && rows.dim(1) % parts == 0, "[{}] expected [tokens, {} * width], got {}", op, parts, rows.spec());
+  LIBTRAIN_CHECK(options.heads > 0 && rows.dim(1) / parts % options.heads == 0, "[{}] width {} does not divide into {} heads", op,
+                 rows.dim(1) / parts, options.heads);
+  LIBTRAIN_CHECK(options.heads <= 1024, "[{}] expected at most 1024 heads, got {}", op, options.heads);
+  const DropoutSpec& dropout = options.dropout;
+  LIBTRAIN_CHECK(dropout.p >= 0 && dropout.p < 1, "[{}] dropout must be in [0, 1), got {}", op, dropout.p);
+  if (dropout.active()) check_is(op, "random_state", dropout.random_state, DType::i64, rows.device(), {2});
+}
+
+/// What self and cross attention share: everything but where queries, keys and values lie.
+template <class T>
+kernels::Attention<T> attention_arguments(const Tensor& out, const Tensor& lse, const Packing& queries, const Packing& keys,
+                                          const AttentionOptions& options) {
+  kernels::Attention<T> args{};
+  args.query_ends = queries.cu_seqlens.view<const int32_t>();
+  args.key_ends = keys.cu_seqlens.view<const int32_t>();
+  args.query_rows = queries.tokens();
+  args.key_rows = keys.tokens();
+  args.heads = options.heads;
+  args.head_dim = out.dim(1) / options.heads;
+  args.max_queries = queries.max_length;
+  args.max_keys = keys.max_length;
+  args.scale = 1 / std::sqrt(double(args.head_dim));
+  args.causal = options.causal;
+  args.out = out.view<T>();
+  args.lse = lse.view<accum_t<T>>();
+  if (options.dropout.active()) {
+    args.dropout = options.dropout.p;
+    args.stream = options.dropout.stream;
+    args.state = reinterpret_cast<const RandomState*>(options.dropout.random_state.view<const int64_t>().data);
+  }
+  return args;
+}
+
+template <class T> void run_attention_forward(Device where, kernels::Attention<T> args) {
+  const Tensor workspace({kernels::attention_workspace(args)}, accum_dtype(dtype_of<T>), where);
+  args.workspace = workspace.view<accum_t<T>>();
+  on(where, [&](auto device) { kernels::attention_forward(device, args); });
+}
+
+template <class T>
+void run_attention_backward(Device where, kernels::Attention<T> args, View<const T> dout,
+                            const kernels::AttentionGradients<T>& gradients) {
+  const Tensor workspace({kernels::attention_workspace(args)}, accum_dtype(dtype_of<T>), where);
+  args.workspace = workspace.view<accum_t<T>>();
+  on(where, [&](auto device) { kernels::attention_backward(device, args, dout, gradients); });
+}
+
+/// The part of a sink that begins `offset` elements into each row.
+template <class T> Sink<T> part(Sink<T> sink, int64_t offset) {
+  return sink ? Sink<T>{sink.data + offset, sink.accumulate} : sink;
+}
+
+}  // namespace detail
+
+inline Tensor self_attention(const Tensor& qkv, const Packing& packing, const AttentionOptions& options) {
+  detail::check_attention("self_attention", qkv, 3, options);
+  detail::check_packing("self_attention", "packing", packing, qkv);
+  const int64_t width = qkv.dim(1) / 3, stride = qkv.dim(1);
+  const Tensor out({qkv.dim(0), width}, qkv.dtype(), qkv.device());
+  const Tensor lse({options.heads, qkv.dim(0)}, accum_dtype(qkv.dtype()), qkv.device());
+  visit_float("self_attention", qkv.dtype(), [&]<class T> {
+    auto args = detail::attention_arguments<T>(out, lse, packing, packing, options);
+    const T* data = qkv.view<const T>().data;
+    args.q = {data, stride};
+    args.k = {data + width, stride};
+    args.v = {data + 2 * width, stride};
+    detail::run_attention_forward(qkv.device(), args);
+    record("self_attention", out, {qkv}, {out, lse, packing.cu_seqlens, options.dropout.random_state},
+           [args, width](const BackwardStep& step) {
+             const Sink<T> d = step.sink<T>(0);
+             detail::run_attention_backward(step.output.device(), args, step.doutput<T>(),
+                                            {d, detail::part(d, width), detail::part(d, 2 * width)});
+           });
+  });
+  return out;
+}
+
+inline Tensor cross_attention(const Tensor& q, const Tensor& kv, const Packing& queries, const Packing& keys,
+                              const AttentionOptions& options) {
+  detail::check_attention("cross_attention", q, 1, options);
+  detail::check_packing("cross_attention", "queries", queries, q);
+  const int64_t width = q.dim(1);
+  LIBTRAIN_CHECK(kv.defined() && kv.rank() == 2, "[cross_attention] kv must be [key tokens, {}], got {}", 2 * width, kv.spec());
+  check_like("cross_attention", "kv", kv, q, {kv.dim(0), 2 * width});
+  detail::check_packing("cross_attention", "keys", keys, kv);
+  LIBTRAIN_CHECK(queries.count() == keys.count(), "[cross_attention] {} sequences of queries, {} of keys", queries.count(),
+                 keys.count());
+  LIBTRAIN_CHECK(!options.causal, "[cross_attention] cannot be causal: queries and keys are positions of different sequences");
+  const Tensor out(q.shape(), q.dtype(), q.device());
+  const Tensor lse({options.heads, q.dim(0)}, accum_dtype(q.dtype()), q.device());
+  visit_float("cross_attention", q.dtype(), [&]<class T> {
+    auto args = detail::attention_arguments<T>(out, lse, queries, keys, options);
+    const T* data = kv.view<const T>().data;
+    args.q = {q.view<const T>().data, width};
+    args.k = {data, 2 * width};
+    args.v = {data + width, 2 * width};
+    detail::run_attention_forward(q.device(), args);
+    record("cross_attention", out, {q, kv}, {out, lse, queries.cu_seqlens, keys.cu_seqlens, options.dropout.random_state},
+           [args, width](const BackwardStep& step) {
+             const Sink<T> d = step.sink<T>(1);
+             detail::run_attention_backward(step.output.device(), args, step.doutput<T>(),
+                                            {step.sink<T>(0), d, detail::part(d, width)});
+           });
+  });
+  return out;
+}
+
+}  // namespace libtrain

@@ -1,0 +1,108 @@
+#pragma once
+#include <cmath>
+#include <vector>
+
+#include "kernels/embedding.h"
+#include "libtrain/tape.h"
+
+namespace libtrain {
+
+/// Looks token ids up in a table: table[id] * scale + position_table[position]; zeros where id == pad_id.
+///   ids i32[tokens] (or any shape);  table [vocab, columns] f32, bf16 or f64, a parameter;  position_table [max positions, columns] of
+///   the same dtype, a constant without gradient, and positions i32 in the shape of ids, or neither  →  [tokens, columns]
+/// The gradient of the table is kept in f32 (f64 for f64), is zero for ids that do not occur, and is deterministic.
+/// pad_id -1 means that no id is padding. Throws InvalidArgument for shapes and dtypes that differ from this and, where ids are on the
+/// CPU, for an id outside [0, vocab) or a position outside its table.
+Tensor embedding(const Tensor& ids, const Tensor& table, double scale = 1, const Tensor& position_table = {},
+                 const Tensor& positions = {}, int32_t pad_id = -1);
+
+/// [max_positions, columns] with P[pos][2i] = sin(pos / 10000^(2i / columns)), P[pos][2i + 1] = cos of the same (Vaswani et al. 2017,
+/// section 3.5).
+Tensor sinusoidal_positions(int64_t max_positions, int64_t columns, DType dtype = DType::f32,
+                            Device device = Device::kCpu);
+
+// ---------------------------------------------------------------------------------------------------------------------
+
+namespace detail {
+
+/// Every value that is used as a row number of a table with `rows` rows is one.
+inline void check_embedding_values(const char* what, const char* limit, const Tensor& values, int64_t rows,
+                                   const Tensor& ids, int32_t pad_id) {
+  const int64_t count = values.numel();
+  const auto *value = values.reshape({count}).view<const int32_t>().data,
+             *id = ids.reshape({count}).view<const int32_t>().data;
+  for (int64_t r = 0; r < count; ++r) {
+    const bool padding = pad_id >= 0 && id[r] == pad_id;
+    LIBTRAIN_CHECK(padding || (value[r] >= 0 && value[r] < rows),
+                   "[embedding] {} {} at row {} is outside [0, {}), the {}", what, value[r], r, rows, limit);
+  }
+}
+
+inline void check_embedding(const Tensor& ids, const Tensor& table, const Tensor& position_table,
+                            const Tensor& positions, int32_t pad_id) {
+  LIBTRAIN_CHECK(table.defined() && table.rank() == 2, "[embedding] table must be [vocab, columns], got {}",
+                 table.spec());
+  LIBTRAIN_CHECK(ids.defined() && ids.rank() < Shape::kMaxRank, "[embedding] ids must be i32[tokens], got {}",
+                 ids.spec());
+  check_is("embedding", "ids", ids, DType::i32, table.device(), ids.shape());
+  LIBTRAIN_CHECK(pad_id < table.dim(0), "[embedding] pad_id must be -1 (none) or below the vocabulary of {}, got {}",
+                 table.dim(0), pad_id);
+  LIBTRAIN_CHECK(position_table.defined() == positions.defined(),
+                 "[embedding] position_table and positions must be given together, got {} and {}",
+                 position_table.spec(), positions.spec());
+  const bool on_host = table.device() == Device::kCpu;
+  if (on_host) check_embedding_values("id", "vocabulary", ids, table.dim(0), ids, pad_id);
+  if (!positions.defined()) return;
+  LIBTRAIN_CHECK(position_table.rank() == 2, "[embedding] position_table must be [max positions, columns], got {}",
+                 position_table.spec());
+  check_like("embedding", "position_table", position_table, table, {position_table.dim(0), table.dim(1)});
+  check_is("embedding", "positions", positions, DType::i32, table.device(), ids.shape());
+  if (on_host)
+    check_embedding_values("position", "length of position_table", positions, position_table.dim(0), ids, pad_id);
+}
+
+inline Shape embedding_shape(const Tensor& ids, int64_t columns) {
+  std::vector<int64_t> dims(ids.shape().dims().begin(), ids.shape().dims().end());
+  dims.push_back(columns);
+  return Shape(std::span<const int64_t>(dims));
+}
+
+}  // namespace detail
+
+inline Tensor embedding(const Tensor& ids, const Tensor& table, double scale, const Tensor& position_table,
+                        const Tensor& positions, int32_t pad_id) {
+  detail::check_embedding(ids, table, position_table, positions, pad_id);
+  const int64_t tokens = ids.numel();
+  const auto flat = [&](const Tensor& t) {
+    return t.defined() ? t.reshape({tokens}).view<const int32_t>() : View<const int32_t>{};
+  };
+  const Tensor y(detail::embedding_shape(ids, table.dim(1)), table.dtype(), table.device());
+  visit_float("embedding", table.dtype(), [&]<class T> {
+    using A = accum_t<T>;
+    const auto constant = position_table.defined() ? position_table.view<const T>() : View<const T>{};
+    const kernels::Embedding<T> args{flat(ids), table.view<const T>(), constant, flat(positions), y.matrix<T>(), scale,
+                                     pad_id};
+    on(table.device(), [&](auto device) { kernels::embedding_forward(device, args); });
+    record("embedding", y, {table}, {ids}, [args](const BackwardStep& step) {
+      const Device where = step.output.device();
+      const Tensor workspace({kernels::embedding_workspace(args.ids.dims[0], args.table.dims[0])}, DType::i32, where);
+      const kernels::EmbeddingGradient<T> gradient{step.sink<A>(0), workspace.view<int32_t>()};
+      on(where, [&](auto device) { kernels::embedding_backward(device, args, step.doutput<T>(), gradient); });
+    });
+  });
+  return y;
+}
+
+inline Tensor sinusoidal_positions(int64_t max_positions, int64_t columns, DType dtype, Device device) {
+  LIBTRAIN_CHECK(max_positions >= 0 && columns >= 0, "[sinusoidal_positions] expected sizes >= 0, got {} and {}",
+                 max_positions, columns);
+  std::vector<double> values(size_t(max_positions * columns));
+  for (int64_t position = 0; position < max_positions; ++position)
+    for (int64_t c = 0; c < columns; ++c) {
+      const double angle = double(position) / std::pow(10000.0, double(c - c % 2) / double(columns));
+      values[size_t(position * columns + c)] = c % 2 ? std::cos(angle) : std::sin(angle);
+    }
+  return Tensor::from(std::span<const double>(values), {max_positions, columns}).cast(dtype).to(device);
+}
+
+}  // namespace libtrain

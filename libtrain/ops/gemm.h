@@ -1,0 +1,32 @@
+/// Not an operation: what the operations made of matrix products share.
+#pragma once
+#include "kernels/column_sum.h"
+#include "kernels/gemm.h"
+#include "libtrain/tensor.h"
+
+namespace libtrain::detail {
+
+/// c (+)= op(a) op(b) + bias on `where`, with the workspace that it wants there.
+template <class In, class Out> void run_gemm(Device where, kernels::Gemm<In, Out> product) {
+  using A = accum_t<In>;
+  LIBTRAIN_CHECK(std::max({product.m(), product.n(), product.k()}) <= kernels::kGemmMaxSize,
+                 "[gemm] expected sizes below 2^31, got m {}, n {}, k {}", product.m(), product.n(), product.k());
+  on(where, [&](auto device) {
+    Tensor workspace;
+    if (const int64_t size = kernels::gemm_workspace(device, product)) {
+      workspace = Tensor({size}, dtype_of<A>, where);
+      product.workspace = workspace.view<A>();
+    }
+    kernels::gemm(device, product);
+  });
+}
+
+/// Gradient of a bias that was added to every row: the sum of dy's rows.
+template <class T> void run_column_sum(Device where, View<const T> dy, Sink<accum_t<T>> dbias) {
+  if (!dbias) return;
+  using A = accum_t<T>;
+  const Tensor workspace({kernels::column_sum_blocks(dy.dims[0]), dy.dims[1]}, dtype_of<A>, where);
+  on(where, [&](auto device) { kernels::column_sum(device, kernels::ColumnSum<T>{dy, dbias, workspace.view<A>()}); });
+}
+
+}  // namespace libtrain::detail

@@ -1,0 +1,128 @@
+#pragma once
+#include "libtrain/ops/cross_entropy.h"
+#include "libtrain/ops/linear.h"
+
+namespace libtrain {
+
+/// cross_entropy(linear(x, weight, bias), targets) without ever holding all logits: they are made for a chunk of rows at
+/// a time.
+///   x [..., in] f32, bf16 or f64;  weight [vocab, in], bias [vocab] (or undefined: none) of the same dtype
+///   targets i32 [...]  →  as cross_entropy()
+/// At most chunk_elements logits exist at any time (but at least one row of them). Backward makes each chunk's logits
+/// once more; when all rows fit into one chunk, they are kept instead. x and weight must not be one tensor. Everything
+/// else is as in cross_entropy() and linear().
+TokenLoss linear_cross_entropy(const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor& targets,
+                               int64_t ignore_index = -100, double label_smoothing = 0,
+                               int64_t chunk_elements = 1 << 22);
+
+// ---------------------------------------------------------------------------------------------------------------------
+
+namespace detail {
+
+/// The whole computation as views, cut into chunks of (nearly) equally many rows.
+template <class T> struct LinearCrossEntropy {
+  using A = accum_t<T>;
+  Device where;
+  View<const T> x, weight, bias;
+  View<const int32_t> targets;
+  View<A> lse;
+  int64_t ignore_index;
+  double label_smoothing;
+  int64_t chunks;  // at least one, be it empty: it defines the gradients
+
+  int64_t rows() const { return x.dims[0]; }
+  int64_t vocab() const { return weight.dims[0]; }
+  int64_t begin(int64_t chunk) const { return rows() * chunk / chunks; }
+  int64_t chunk_rows(int64_t chunk) const { return begin(chunk + 1) - begin(chunk); }
+  /// Rows of the largest chunk.
+  int64_t most_rows() const { return (rows() + chunks - 1) / chunks; }
+
+  View<const T> x_rows(int64_t chunk) const {
+    return {x.data + begin(chunk) * x.dims[1], {chunk_rows(chunk), x.dims[1], 1, 1}};
+  }
+  kernels::CrossEntropy<T> loss_of(int64_t chunk, View<const T> logits) const {
+    const std::array<int64_t, 4> dims{chunk_rows(chunk), 1, 1, 1};
+    return {
+        logits, {targets.data + begin(chunk), dims}, {lse.data + begin(chunk), dims}, ignore_index, label_smoothing};
+  }
+  /// Writes the chunk's logits into `buffer` and returns their matrix.
+  View<T> logits(int64_t chunk, View<T> buffer) const {
+    run_gemm(where, kernels::Gemm<T, T>{
+                        .a = x_rows(chunk), .b = weight, .transpose_b = true, .bias = bias, .c = {buffer.data}});
+    return {buffer.data, {chunk_rows(chunk), vocab(), 1, 1}};
+  }
+
+  void forward(View<T> buffer, View<A> row_loss) const;
+  struct Gradients {
+    Sink<T> dx;
+    Sink<A> dweight, dbias;
+  };
+  void backward(View<T> buffer, bool has_logits, View<const A> dsum, Gradients gradients) const;
+};
+
+template <class T> void LinearCrossEntropy<T>::forward(View<T> buffer, View<A> row_loss) const {
+  for (int64_t chunk = 0; chunk < chunks; ++chunk) {
+    const auto loss = loss_of(chunk, logits(chunk, buffer));
+    const View<A> losses{row_loss.data + begin(chunk), loss.targets.dims};
+    on(where, [&](auto device) { kernels::cross_entropy_forward(device, loss, losses); });
+  }
+}
+
+template <class T>
+void LinearCrossEntropy<T>::backward(View<T> buffer, bool has_logits, View<const A> dsum, Gradients gradients) const {
+  auto& [dx, dweight, dbias] = gradients;
+  for (int64_t chunk = 0; chunk < chunks; ++chunk) {
+    const View<T> z = has_logits ? buffer : logits(chunk, buffer);  // becomes its own gradient
+    on(where, [&](auto device) { kernels::cross_entropy_backward(device, loss_of(chunk, z), dsum, Sink<T>{z.data}); });
+    const Sink<T> dx_rows{dx.data + begin(chunk) * x.dims[1], dx.accumulate};
+    if (dx) run_gemm(where, kernels::Gemm<T, T>{.a = z, .b = weight, .c = dx_rows});
+    if (dweight) run_gemm(where, kernels::Gemm<T, A>{.a = z, .b = x_rows(chunk), .transpose_a = true, .c = dweight});
+    run_column_sum<T>(where, z, dbias);
+    dweight.accumulate = dbias.accumulate = true;
+  }
+}
+
+}  // namespace detail
+
+inline TokenLoss linear_cross_entropy(const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor& targets,
+                                      int64_t ignore_index, double label_smoothing, int64_t chunk_elements) {
+  detail::check_linear("linear_cross_entropy", x, weight, bias);
+  detail::check_token_loss("linear_cross_entropy", x, targets, weight.dim(0), ignore_index, label_smoothing);
+  LIBTRAIN_CHECK(
+      x.node_handle() != weight.node_handle(),
+      "[linear_cross_entropy] x and weight are one tensor, {}; use cross_entropy(linear(x, weight), targets)",
+      x.spec());
+  LIBTRAIN_CHECK(chunk_elements > 0, "[linear_cross_entropy] chunk_elements must be > 0, got {}", chunk_elements);
+  const int64_t rows = x.shape().rows(), vocab = weight.dim(0),
+                chunk_rows = std::max<int64_t>(1, chunk_elements / vocab);
+  const int64_t chunks = std::max<int64_t>(1, (rows + chunk_rows - 1) / chunk_rows);
+  const Tensor lse({rows}, accum_dtype(x.dtype()), x.device()), row_loss({rows}, lse.dtype(), x.device());
+  TokenLoss loss;
+  visit_float("linear_cross_entropy", x.dtype(), [&]<class T> {
+    using A = accum_t<T>;
+    const detail::LinearCrossEntropy<T> args{x.device(),
+                                             x.matrix<const T>(),
+                                             weight.view<const T>(),
+                                             detail::optional_view<T>(bias),
+                                             detail::flat_targets(targets),
+                                             lse.view<A>(),
+                                             ignore_index,
+                                             label_smoothing,
+                                             chunks};
+    Tensor logits({args.most_rows(), vocab}, x.dtype(), x.device());
+    args.forward(logits.view<T>(), row_loss.view<A>());
+    loss = detail::sum_losses<A>(row_loss, targets, ignore_index);
+    const View<T> kept = chunks == 1 ? logits.view<T>() : View<T>{};
+    if (!kept) logits = {};
+    record("linear_cross_entropy", loss.sum, {x, weight, bias}, {targets, lse, logits},
+           [args, kept](const BackwardStep& step) {
+             Tensor buffer;
+             if (!kept) buffer = Tensor({args.most_rows(), args.vocab()}, dtype_of<T>, args.where);
+             args.backward(kept ? kept : buffer.view<T>(), bool(kept), step.doutput<A>(),
+                           {step.sink<T>(0), step.sink<A>(1), args.bias ? step.sink<A>(2) : Sink<A>{}});
+           });
+  });
+  return loss;
+}
+
+}  // namespace libtrain

@@ -1,0 +1,151 @@
+/// The training loop: mini-batch → forward (teacher forcing) → loss per token → backward → clip → optimizer step, and at the end of an
+/// epoch the average loss per token. Everything else (validation, logging, checkpoints) hangs on it as events.
+///
+///   TrainLoop loop(parameters, batches, [&](const Batch& batch) { return model.loss(batch); },
+///                  {.epochs = 10, .clip_norm = 1, .adam = {.learning_rate = 1e-3}, .schedule = inverse_sqrt_schedule(200)});
+///   loop.on_epoch([](const EpochReport& r) { std::printf("epoch %ld: %.4f\n", r.epoch, r.loss); });
+///   loop.run();
+#pragma once
+#include <atomic>
+#include <functional>
+#include <optional>
+#include <vector>
+
+#include "libtrain/data/batch_source.h"
+#include "libtrain/ops/cross_entropy.h"
+#include "libtrain/optim/adam.h"
+#include "libtrain/optim/schedule.h"
+#include "libtrain/parameters.h"
+
+namespace libtrain {
+
+struct TrainOptions {
+  /// Passes over the data. Default 1. >= 0.
+  int64_t epochs = 1;
+  /// Stop after so many optimizer updates, counted from the very beginning. 0, the default: only epochs count.
+  int64_t max_updates = 0;
+  /// Mini-batches whose gradients are added up before an update; the result equals one batch of them all. Default 1. The last update of an
+  /// epoch may have fewer.
+  int64_t accumulate = 1;
+  /// Largest norm of the mean gradient; longer ones are scaled down to it. 0, the default: no clipping.
+  double clip_norm = 0;
+  AdamOptions adam = {};
+  /// Factor on adam.learning_rate for each update. Default: 1 throughout.
+  Schedule schedule = constant_schedule();
+  /// Fire on_checkpoint after every so many updates. 0, the default: only when run() ends.
+  int64_t checkpoint_every = 0;
+};
+
+/// One mini-batch.
+struct StepReport {
+  int64_t step = 0;           // mini-batches so far, this one included
+  int64_t epoch = 0;          // counted from 0
+  int64_t batch = 0;          // within the epoch, counted from 0
+  int64_t batches = 0;        // in the epoch
+  double loss = 0;            // mean per target of this mini-batch; 0 when no target counts
+  int64_t targets = 0;        // that count
+  bool updated = false;       // whether this mini-batch completed an update; the fields below describe it, and are 0 otherwise
+  bool skipped = false;       // the update changed nothing: no targets in it, or a gradient that was not finite
+  int64_t updates = 0;        // attempted so far, skipped ones included
+  double gradient_norm = 0;   // of the mean loss, before clipping
+  double learning_rate = 0;
+  double seconds = 0;         // this mini-batch, from fetching it to here
+};
+
+struct EpochReport {
+  int64_t epoch = 0;    // counted from 0
+  double loss = 0;      // mean per target over all mini-batches of the epoch
+  int64_t targets = 0;
+  int64_t steps = 0;    // mini-batches so far
+  int64_t updates = 0;  // attempted so far
+  double seconds = 0;   // of training, without the time spent in events
+};
+
+/// Where a loop stands, between two mini-batches. Together with the contents of Parameters it is all that a resumed run needs.
+struct TrainState {
+  int64_t epoch = 0;            // being trained, counted from 0
+  int64_t batch = 0;            // next one of the epoch
+  int64_t steps = 0;            // mini-batches so far
+  int64_t updates = 0;          // attempted so far
+  int64_t accumulated = 0;      // mini-batches whose gradients wait for the next update
+  double epoch_loss_sum = 0;    // since the epoch began
+  int64_t epoch_targets = 0;
+};
+
+/// Trains the parameters of one store. Several loops may live in a process, each with a store of its own. Not thread-safe, except
+/// request_stop(). After an exception (from data, model, or an event) the loop stands where the open update began, with no gradient
+/// accumulated, and may go on.
+class TrainLoop {
+ public:
+  using Options = TrainOptions;
+
+  /// Trains on batches of `source` to minimise loss(batch), which returns a TokenLoss (averaged over all targets of an update) or a scalar
+  /// Tensor (averaged over the mini-batches of an update). Parameters, source and whatever `loss` refers to must outlive the loop.
+  /// Throws InvalidArgument naming the first option that is out of range.
+  template <class BatchType, class Loss>
+  TrainLoop(const Parameters& parameters, BatchSource<BatchType>& source, Loss loss, Options options = {});
+
+  /// Trains until epochs or max_updates are reached or a stop is requested, then fires on_checkpoint once. True when training is complete.
+  bool run();
+  /// One mini-batch, with an update when it completes one. False, without doing anything, when training is complete.
+  bool step();
+  /// Makes run() return after the current mini-batch. May be called from any thread and from signal handlers.
+  void request_stop() { stop_requested_ = true; }
+  bool stop_requested() const { return stop_requested_; }
+  /// Whether epochs or max_updates are reached.
+  bool complete() const;
+
+  /// After every mini-batch.
+  void on_step(std::function<void(const StepReport&)> handler) { step_handlers_.push_back(std::move(handler)); }
+  /// After the last mini-batch of every epoch.
+  void on_epoch(std::function<void(const EpochReport&)> handler) { epoch_handlers_.push_back(std::move(handler)); }
+  /// Before every update, when the gradients of the summed loss are complete: divide by loss_count of the step state for the mean.
+  void on_update(std::function<void(const Parameters&)> handler) { update_handlers_.push_back(std::move(handler)); }
+  /// Every checkpoint_every updates, and when run() ends: save parameters and state.
+  void on_checkpoint(std::function<void(const TrainState&)> handler) { checkpoint_handlers_.push_back(std::move(handler)); }
+
+  const TrainState& state() const { return state_; }
+  /// Goes on from a state that was saved together with the parameters, which must have been restored before. When it lies within an
+  /// accumulation, the gradients must have been restored too.
+  void restore(const TrainState& state);
+
+ private:
+  TrainLoop(const Parameters& parameters, std::function<int64_t(int64_t)> begin_epoch, std::function<TokenLoss(int64_t)> forward,
+            Options options);
+  void open_epoch();
+  void train_batch(StepReport& report);
+  void update(StepReport& report);
+  void close_epoch();
+  void fire_epoch();
+  void fire_checkpoint();
+  void roll_back();
+
+  const Parameters& parameters_;
+  std::function<int64_t(int64_t epoch)> begin_epoch_;
+  std::function<TokenLoss(int64_t batch)> forward_;
+  Options options_;
+  TrainState state_, update_began_;  // now, and when the open update began
+  int64_t batches_ = -1;             // in the open epoch; -1: it must be opened
+  double epoch_seconds_ = 0;
+  std::optional<EpochReport> finished_epoch_;  // not yet told to the handlers
+  std::atomic<bool> stop_requested_ = false;
+  std::vector<std::function<void(const StepReport&)>> step_handlers_;
+  std::vector<std::function<void(const EpochReport&)>> epoch_handlers_;
+  std::vector<std::function<void(const Parameters&)>> update_handlers_;
+  std::vector<std::function<void(const TrainState&)>> checkpoint_handlers_;
+};
+
+// ---------------------------------------------------------------------------------------------------------------------
+
+namespace detail {
+inline TokenLoss as_token_loss(TokenLoss loss) { return loss; }
+inline TokenLoss as_token_loss(const Tensor& scalar) { return {scalar, Tensor::full({}, 1, DType::i64, scalar.device())}; }
+}  // namespace detail
+
+template <class BatchType, class Loss>
+TrainLoop::TrainLoop(const Parameters& parameters, BatchSource<BatchType>& source, Loss loss, Options options)
+    : TrainLoop(
+          parameters, [&source](int64_t epoch) { return source.begin_epoch(epoch); },
+          [&source, loss](int64_t batch) { return detail::as_token_loss(loss(source.get(batch))); }, std::move(options)) {}
+
+}  // namespace libtrain

@@ -1,0 +1,167 @@
+/// Rows of the table for operations on elements and rows: add, scale, relu, gelu, dropout, embedding, slice, unpack_rows.
+#pragma once
+#include <numbers>
+#include <optional>
+
+#include "references.h"
+
+namespace libtrain::testing {
+
+inline OpCase elementwise_row(const std::string& op, const Shape& shape, Tensor (*function)(const Tensor&),
+                              double (*formula)(double), bool big = false) {
+  return {.name = format_message("{} {}", op, shape.str()),
+          .inputs = {{shape, away_from_zero()}},
+          .call = [=](const auto& in) { return function(in[0]); },
+          .reference =
+              [=](const Inputs& in) {
+                Values y = in[0];
+                for (double& value : y) value = formula(value);
+                return y;
+              },
+          .elements = 2.0 * double(shape.numel()),
+          .flops = double(shape.numel()),
+          .big = big};
+}
+
+/// The operations on single elements, each in one shape.
+inline void add_elementwise_rows(std::vector<OpCase>& rows, const Shape& shape, bool big = false) {
+  const auto add = [&](const char* op, Tensor (*function)(const Tensor&), double (*formula)(double)) {
+    rows.push_back(elementwise_row(op, shape, function, formula, big));
+  };
+  add("relu", relu, [](double x) { return x > 0 ? x : 0; });
+  add(
+      "scale", [](const Tensor& x) { return scale(x, -1.7); }, [](double x) { return -1.7 * x; });
+  add(
+      "gelu", [](const Tensor& x) { return gelu(x); },
+      [](double x) { return x / 2 * (1 + std::erf(x / std::sqrt(2))); });
+  add(
+      "gelu_tanh", [](const Tensor& x) { return gelu(x, GeluForm::kTanh); },
+      [](double x) { return x / 2 * (1 + std::tanh(std::sqrt(2 / std::numbers::pi) * (x + 0.044715 * x * x * x))); });
+}
+
+inline OpCase add_row(const Shape& a, const Shape& b, bool big = false) {
+  return {.name = format_message("add {} {}", a.str(), b.str()),
+          .inputs = {{a}, {b}},
+          .call = [](const auto& in) { return add(in[0], in[1]); },
+          .reference = add_reference,
+          .terms = b.numel() ? a.numel() / b.numel() : 1,
+          .elements = 2.0 * double(a.numel()) + double(b.numel()),
+          .flops = double(a.numel()),
+          .big = big};
+}
+
+/// Packed rows of two sequences, an empty one between them, and a tail.
+inline OpCase dropout_row(int64_t rows, int64_t columns, float p, bool packed, bool residual, bool big = false) {
+  const std::vector<int64_t> lengths{rows / 3, 0, rows / 2};
+  std::vector<std::pair<uint32_t, uint32_t>> places(size_t(rows), {0, 0});
+  for (int64_t r = 0, s = 0, first = 0; r < rows; ++r) {
+    while (packed && s < 3 && r >= first + lengths[size_t(s)]) first += lengths[size_t(s++)];
+    if (s < 3) places[size_t(r)] = {uint32_t(s), uint32_t(r - first)};
+  }
+  const RandomState state{.seed = 5, .step = 9};
+  OpCase row{
+      .name =
+          format_message("dropout{} {}x{} p {}{}", residual ? "_add" : "", rows, columns, p, packed ? " packed" : ""),
+      .inputs = {{{rows, columns}}},
+      .call =
+          [=](const auto& in) {
+            std::optional<Tape> tape;  // without one nothing is dropped
+            if (!Tape::active()) tape.emplace();
+            const DropoutSpec spec{p, 3, Tensor::from({int64_t(state.seed), int64_t(state.step)}, {2}, in[0].device())};
+            const Packing packing = packed ? make_packing(lengths, in[0].device(), rows) : Packing{};
+            return residual ? dropout_add(in[1], in[0], packing, spec) : dropout(in[0], packing, spec);
+          },
+      .reference =
+          [=](const Inputs& in) {
+            const Values y = dropout_reference(in[0], columns, double(p), state, 3, places);
+            return residual ? add_reference({y, in[1]}) : y;
+          },
+      .elements = (residual ? 3.0 : 2.0) * double(rows * columns),
+      .flops = double(rows * columns),
+      .big = big};
+  if (residual) row.inputs.push_back({{rows, columns}});
+  return row;
+}
+
+inline OpCase embedding_row(int64_t tokens, int64_t vocab, int64_t columns, bool positions, int32_t pad_id,
+                            bool big = false) {
+  OpCase row{.name = format_message("embedding {} of {}x{}{} pad {}", tokens, vocab, columns,
+                                    positions ? " positions" : "", pad_id),
+             .inputs = {{{tokens}, integers(0, vocab), DType::i32}, {{vocab, columns}}},
+             .call =
+                 [=](const auto& in) {
+                   return positions ? embedding(in[0], in[1], 1.5, in[2], in[3], pad_id)
+                                    : embedding(in[0], in[1], 1.5, {}, {}, pad_id);
+                 },
+             .reference = [=](const Inputs& in) { return embedding_reference(in, columns, 1.5, pad_id); },
+             .terms = tokens,
+             .elements = 2.0 * double(tokens * columns),
+             .flops = 2.0 * double(tokens * columns),
+             .big = big};
+  if (!positions) return row;
+  row.inputs.push_back({.shape = {9, columns}, .differentiable = false});
+  row.inputs.push_back({{tokens}, integers(0, 9), DType::i32});
+  return row;
+}
+
+/// Two slices of one tensor, used together: apart, overlapping or the same.
+inline OpCase slices_row(int64_t rows, int64_t columns, int64_t first, int64_t second, int64_t count,
+                         bool big = false) {
+  return {.name = format_message("slice {}x{} at {} and {}, {} rows", rows, columns, first, second, count),
+          .inputs = {{{rows, columns}}},
+          .call =
+              [=](const auto& in) {
+                return add(slice(in[0], first, first + count), scale(slice(in[0], second, second + count), 3));
+              },
+          .reference =
+              [=](const Inputs& in) {
+                Values y(size_t(count * columns));
+                for (size_t i = 0; i < y.size(); ++i)
+                  y[i] = in[0][i + size_t(first * columns)] + 3 * in[0][i + size_t(second * columns)];
+                return y;
+              },
+          .elements = 3.0 * double(count * columns),
+          .flops = 2.0 * double(count * columns),
+          .big = big};
+}
+
+inline OpCase unpack_rows_row(int64_t tokens, int64_t columns, const Values& index, bool big = false) {
+  return {.name = format_message("unpack_rows {} from {}x{}", index.size(), tokens, columns),
+          .inputs = {{{tokens, columns}}, {{int64_t(index.size())}, exactly(index), DType::i32}},
+          .call = [](const auto& in) { return unpack_rows(in[0], in[1]); },
+          .reference = [=](const Inputs& in) { return unpack_rows_reference(in, columns); },
+          .elements = 2.0 * double(int64_t(index.size()) * columns),
+          .big = big};
+}
+
+inline void add_rowwise_cases(std::vector<OpCase>& rows) {
+  for (const Shape& shape : {Shape{3, 33}, Shape{127}, Shape{2, 1, 31}, Shape{0, 4}, Shape{}})
+    add_elementwise_rows(rows, shape);
+  for (const Shape& shape : {Shape{8003}, Shape{1024, 512}}) add_elementwise_rows(rows, shape, true);
+  for (const auto& [r, c] :
+       {std::pair<int64_t, int64_t>{3, 33}, {127, 31}, {1, 1}, {0, 8}, {2, 127}, {3, 8003}, {1024, 512}})
+    for (const bool bias : {false, true}) rows.push_back(add_row({r, c}, bias ? Shape{c} : Shape{r, c}, r * c > 8000));
+  for (const auto& [r, c] :
+       {std::pair<int64_t, int64_t>{3, 33}, {31, 1}, {7, 127}, {0, 8}, {1, 129}, {9, 8003}, {1024, 512}})
+    for (const bool packed : {false, true}) {
+      rows.push_back(dropout_row(r, c, 0.3f, packed, false, r * c > 8000));
+      rows.push_back(dropout_row(r, c, 0.1f, packed, true, r * c > 8000));
+    }
+  for (const auto& [t, v, c] :
+       {std::tuple<int64_t, int64_t, int64_t>{31, 5, 33}, {3, 127, 1}, {1, 1, 1}, {0, 4, 8}, {127, 3, 65}})
+    for (const bool positions : {false, true}) rows.push_back(embedding_row(t, v, c, positions, v > 1 ? 1 : -1));
+  rows.push_back(embedding_row(1000, 40, 128, true, 0, true));
+  rows.push_back(embedding_row(100, 8003, 128, false, -1, true));
+  for (const auto& [first, second, count] :
+       {std::tuple<int64_t, int64_t, int64_t>{1, 4, 2}, {0, 1, 6}, {2, 2, 3}, {7, 0, 0}})
+    rows.push_back(slices_row(7, 33, first, second, count));
+  rows.push_back(slices_row(1024, 512, 0, 512, 512, true));
+  rows.push_back(unpack_rows_row(5, 33, {3, -1, 0, 4, -1, 1}));
+  rows.push_back(unpack_rows_row(3, 1, {}));
+  rows.push_back(unpack_rows_row(0, 8, {-1}));
+  Values spread(1024, -1);
+  for (size_t i = 0; i < 700; ++i) spread[i + i / 3] = double(i);
+  rows.push_back(unpack_rows_row(700, 512, spread, true));
+}
+
+}  // namespace libtrain::testing

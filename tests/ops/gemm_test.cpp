@@ -1,0 +1,148 @@
+/// matmul and linear: what the table cannot say.
+#include <omp.h>
+
+#include "catch.h"
+#include "op_cases.h"
+
+namespace libtrain::testing {
+namespace {
+
+using Catch::Matchers::Contains;
+
+Tensor random(const Shape& shape, DType dtype, uint64_t seed = 3) {
+  Values values(static_cast<size_t>(shape.numel()));
+  Generator generator(seed);
+  normal()(values, generator);
+  return Tensor::from(std::span<const double>(values), shape).cast(dtype);
+}
+
+}  // namespace
+
+TEST_CASE("matmul: inner sizes that differ name the transposition that helps") {
+  const auto of = [](int64_t rows, int64_t columns) { return Tensor::zeros({rows, columns}); };
+  CHECK_THROWS_WITH(matmul(of(64, 512), of(256, 512)),
+                    "[matmul] inner sizes differ: [64, 512] × [256, 512]; did you mean "
+                    "matmul(a, b, {.transpose_b = true})?");
+  CHECK_THROWS_WITH(matmul(of(512, 64), of(512, 256)), Contains("did you mean matmul(a, b, {.transpose_a = true})?"));
+  CHECK_THROWS_WITH(matmul(of(512, 64), of(256, 512)),
+                    Contains("did you mean matmul(a, b, {.transpose_a = true, .transpose_b = true})?"));
+  CHECK_THROWS_WITH(matmul(of(64, 512), of(512, 256), {.transpose_b = true}),
+                    "[matmul] inner sizes differ: [64, 512] × [512, 256] transposed; did you mean matmul(a, b)?");
+  CHECK_THROWS_WITH(matmul(of(2, 3), of(5, 7)), "[matmul] inner sizes differ: [2, 3] × [5, 7]");
+}
+
+TEST_CASE("matmul: ranks and dtypes are checked") {
+  const Tensor a = Tensor::zeros({2, 3}), f64 = Tensor::zeros({3, 2}, DType::f64),
+               ids = Tensor::zeros({2, 2}, DType::i32);
+  CHECK_THROWS_WITH(matmul(Tensor::zeros({2, 3, 4}), a),
+                    "[matmul] expected two matrices, got f32[2, 3, 4] × f32[2, 3]");
+  CHECK_THROWS_WITH(matmul(a, Tensor()), "[matmul] expected two matrices, got f32[2, 3] × undefined");
+  CHECK_THROWS_WITH(matmul(a, f64), "[matmul] b must be f32[3, 2], got f64[3, 2]");
+  CHECK_THROWS_WITH(matmul(ids, ids), Contains("[matmul] expected a float dtype"));
+  CHECK_THROWS_AS(matmul(a, f64), InvalidArgument);
+}
+
+TEST_CASE("matmul: a tensor times itself gets both gradients") {
+  const Tensor a = random({5, 5}, DType::f64);
+  a.set_requires_grad();
+  Tape tape;
+  const Tensor c = matmul(a, a);
+  const Tensor dc = random({5, 5}, DType::f64, 4);
+  tape.backward(c, dc);
+  const Values left = values_of(matmul(dc, a, {.transpose_b = true})),
+               right = values_of(matmul(a, dc, {.transpose_a = true}));
+  const Values both = values_of(a.grad());
+  for (size_t i = 0; i < both.size(); ++i) CHECK(std::abs(both[i] - left[i] - right[i]) <= 1e-13);
+}
+
+TEST_CASE("linear: shapes and dtypes are checked") {
+  const Tensor x = Tensor::zeros({2, 3}), weight = Tensor::zeros({4, 3}), bias = Tensor::zeros({4});
+  CHECK_THROWS_WITH(linear(Tensor(), weight), "[linear] x must be [..., in], got undefined");
+  CHECK_THROWS_WITH(linear(Tensor::zeros({}), weight), "[linear] x must be [..., in], got f32[]");
+  CHECK_THROWS_WITH(linear(x, Tensor::zeros({3, 4})),
+                    "[linear] weight must be [out, 3] for x f32[2, 3], got f32[3, 4]");
+  CHECK_THROWS_WITH(linear(x, bias), "[linear] weight must be [out, 3] for x f32[2, 3], got f32[4]");
+  CHECK_THROWS_WITH(linear(x, weight.cast(DType::f64)), "[linear] weight must be f32[4, 3], got f64[4, 3]");
+  CHECK_THROWS_WITH(linear(x, weight, Tensor::zeros({3})), "[linear] bias must be f32[4], got f32[3]");
+  CHECK_THROWS_WITH(linear(x.cast(DType::i32), weight.cast(DType::i32)), Contains("[linear] expected a float dtype"));
+}
+
+TEST_CASE("linear: any leading dimensions, of any rank") {
+  const Tensor x = random({2, 3, 2, 1, 2, 5}, DType::f64), weight = random({4, 5}, DType::f64),
+               bias = random({4}, DType::f64);
+  const Tensor y = linear(x, weight, bias);
+  CHECK(y.shape() == Shape{2, 3, 2, 1, 2, 4});
+  CHECK(values_of(y) == values_of(linear(x.reshape({24, 5}), weight, bias)));
+  CHECK(linear(x.reshape({120}).rows(0, 5), weight).shape() == Shape{4});
+}
+
+TEST_CASE("linear: the gradients of bf16 parameters are f32, that of x is bf16") {
+  const Tensor x = random({9, 5}, DType::bf16), weight = random({4, 5}, DType::bf16), bias = random({4}, DType::bf16);
+  for (const Tensor& leaf : {x, weight, bias}) leaf.set_requires_grad();
+  Tape tape;
+  const Tensor y = linear(x, weight, bias);
+  tape.backward(y, Tensor::full(y.shape(), 1, DType::bf16));
+  CHECK(x.grad().dtype() == DType::bf16);
+  CHECK(weight.grad().dtype() == DType::f32);
+  CHECK(bias.grad().dtype() == DType::f32);
+  CHECK(values_of(bias.grad()) == Values(4, 9));
+}
+
+TEST_CASE("linear: only the gradients that are wanted are formed") {
+  const Tensor x = random({9, 5}, DType::f64), weight = random({4, 5}, DType::f64), bias = random({4}, DType::f64);
+  bias.set_requires_grad();
+  Tape tape;
+  const Tensor y = linear(x, weight, bias);
+  tape.backward(y, Tensor::full(y.shape(), 1, DType::f64));
+  CHECK(values_of(bias.grad()) == Values(4, 9));
+  CHECK_FALSE(x.has_grad());
+  CHECK_FALSE(weight.has_grad());
+}
+
+TEST_CASE("products are the same bits for any number of threads") {
+  const int before = omp_get_max_threads();
+  for (const auto dtype : {DType::f32, DType::bf16, DType::f64})
+    for (const auto& [m, n, k] :
+         {std::tuple<int64_t, int64_t, int64_t>{1000, 128, 65}, {43, 128, 600}, {515, 200, 33}}) {
+      const Tensor x = random({m, k}, dtype), weight = random({n, k}, dtype, 5), bias = random({n}, dtype, 6);
+      const Tensor dy = random({m, n}, dtype, 7);
+      const auto results = [&](int threads) {
+        omp_set_num_threads(threads);
+        for (const Tensor& leaf : {x, weight, bias}) leaf.set_requires_grad().clear_grad();
+        Tape tape;
+        const Tensor y = linear(x, weight, bias);
+        tape.backward(y, dy);
+        return Inputs{values_of(y), values_of(x.grad()), values_of(weight.grad()), values_of(bias.grad())};
+      };
+      const Inputs one = results(1);
+      for (const int threads : {2, 3, 5}) CHECK(results(threads) == one);
+    }
+  omp_set_num_threads(before);
+}
+
+TEST_CASE("a column sum adds to what is there when asked to") {
+  const Tensor x = random({1500, 3}, DType::f64), sum = Tensor::full({3}, 2, DType::f64);
+  detail::run_column_sum(Device::kCpu, x.view<const double>(), Sink<double>{sum.view<double>().data, true});
+  const Values values = values_of(x), actual = values_of(sum);
+  for (size_t c = 0; c < 3; ++c) {
+    double expected = 2;
+    for (size_t row = 0; row < 1500; ++row) expected += values[row * 3 + c];
+    CHECK(std::abs(actual[c] - expected) <= 1e-11);
+  }
+}
+
+TEST_CASE("a product with bias adds to what is there when asked to") {
+  for (const int64_t k : {0, 5}) {
+    const Tensor a = random({4, k}, DType::f64), b = random({k, 3}, DType::f64, 8), bias = random({3}, DType::f64, 9);
+    const Tensor c = Tensor::full({4, 3}, 10, DType::f64);
+    const Values product = values_of(matmul(a, b)), added = values_of(bias);
+    detail::run_gemm(Device::kCpu, kernels::Gemm<double, double>{.a = a.view<const double>(),
+                                                                 .b = b.view<const double>(),
+                                                                 .bias = bias.view<const double>(),
+                                                                 .c = {c.view<double>().data, true}});
+    const Values actual = values_of(c);
+    for (size_t i = 0; i < actual.size(); ++i) CHECK(std::abs(actual[i] - (10 + product[i] + added[i % 3])) <= 1e-13);
+  }
+}
+
+}  // namespace libtrain::testing

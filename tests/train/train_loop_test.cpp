@@ -1,0 +1,241 @@
+#include "libtrain/train_loop.h"
+
+#include <cmath>
+#include <thread>
+
+#include "catch.h"
+#include "data/temporary_file.h"
+#include "toy.h"
+
+namespace libtrain::testing {
+using test::message_of;
+
+TEST_CASE("train loop: learns to reverse sequences", "[train]") {
+  const auto pairs = reversal_pairs(64);
+  ToyRun run(pairs, {.epochs = 150, .clip_norm = 1, .adam = {.learning_rate = 1e-2}, .schedule = linear_schedule(20, 1200)});
+  std::vector<double> losses;
+  run.loop.on_epoch([&](const EpochReport& report) { losses.push_back(report.loss); });
+  CHECK(run.loop.run());
+  REQUIRE(losses.size() == 150);
+  CHECK(losses.front() > 1.5);
+  CHECK(losses.back() < 0.02);
+
+  std::vector<std::vector<int32_t>> sources;
+  for (const Pair& pair : pairs) sources.push_back(pair.source);
+  const auto outputs = greedy_decode(run.model, sources, 10);
+  int right = 0;
+  for (size_t i = 0; i < pairs.size(); ++i) right += outputs[i] == pairs[i].target;
+  CHECK(right >= 62);
+}
+
+TEST_CASE("train loop: the epoch's loss is the average over its targets, and steps add up", "[train]") {
+  const auto pairs = reversal_pairs(50);
+  ToyRun run(pairs, {.epochs = 2, .accumulate = 3, .clip_norm = 1});
+  double sum = 0;
+  int64_t targets = 0, updates = 0, steps = 0;
+  run.loop.on_step([&](const StepReport& report) {
+    sum += report.loss * double(report.targets);
+    targets += report.targets;
+    updates += report.updated;
+    CHECK(report.step == ++steps);
+    CHECK(report.batches == 7);
+    CHECK(report.updated == (report.batch % 3 == 2 || report.batch == 6));  // the last, incomplete accumulation counts
+  });
+  run.loop.on_epoch([&](const EpochReport& report) {
+    CHECK(std::abs(report.loss - sum / double(targets)) < 1e-12);
+    CHECK(report.targets == targets);
+    sum = 0;
+    targets = 0;
+  });
+  run.loop.run();
+  CHECK(updates == 6);
+  CHECK(run.loop.state().updates == 6);
+  CHECK(run.parameters.step().updates == 6);
+}
+
+TEST_CASE("train loop: max_updates ends training in mid-epoch; nothing happens after completion", "[train]") {
+  const auto pairs = reversal_pairs(80);
+  ToyRun run(pairs, {.epochs = 100, .max_updates = 13});
+  int checkpoints = 0;
+  run.loop.on_checkpoint([&](const TrainState& state) {
+    ++checkpoints;
+    CHECK(state.updates == 13);
+    CHECK(state.epoch == 1);
+    CHECK(state.batch == 3);
+  });
+  CHECK(run.loop.run());
+  CHECK(checkpoints == 1);
+  CHECK_FALSE(run.loop.step());
+}
+
+TEST_CASE("train loop: learning rates follow the schedule, and long gradients are clipped", "[train]") {
+  const auto pairs = reversal_pairs(40);
+  ToyRun run(pairs, {.epochs = 2, .clip_norm = 0.5, .adam = {.learning_rate = 0.01}, .schedule = linear_schedule(4, 10)});
+  const auto expected = linear_schedule(4, 10);
+  bool clipped = false;
+  run.loop.on_step([&](const StepReport& report) {
+    CHECK(report.learning_rate == 0.01 * expected(report.updates));
+    clipped |= report.gradient_norm > 0.5;
+  });
+  run.loop.run();
+  CHECK(clipped);
+}
+
+TEST_CASE("train loop: two loops in one process do not know of each other", "[train]") {
+  const auto pairs = reversal_pairs(32);
+  const TrainOptions options{.epochs = 3};
+  ToyRun alone(pairs, options, 0.1f);
+  alone.loop.run();
+
+  ToyRun first(pairs, options, 0.1f), second(pairs, options, 0.1f);
+  while (first.loop.step()) second.loop.step();  // step by step
+  CHECK(first.weights() == alone.weights());
+  CHECK(second.weights() == alone.weights());
+
+  ToyRun third(pairs, options, 0.1f), fourth(pairs, options, 0.1f);
+  std::thread other([&] { third.loop.run(); });  // at the same time
+  fourth.loop.run();
+  other.join();
+  CHECK(third.weights() == alone.weights());
+  CHECK(fourth.weights() == alone.weights());
+}
+
+TEST_CASE("train loop: a stop request returns after the mini-batch, and training goes on exactly", "[train]") {
+  const auto pairs = reversal_pairs(40);
+  const TrainOptions options{.epochs = 4, .accumulate = 2};
+  ToyRun whole(pairs, options, 0.2f), stopped(pairs, options, 0.2f);
+  whole.loop.run();
+  stopped.loop.on_step([&](const StepReport& report) {
+    if (report.step == 7) stopped.loop.request_stop();
+  });
+  CHECK_FALSE(stopped.loop.run());
+  CHECK(stopped.loop.state().steps == 7);
+  while (stopped.loop.step()) {
+  }
+  CHECK(stopped.weights() == whole.weights());
+}
+
+TEST_CASE("train loop: an exception in any event or in the loss leaves a loop that goes on exactly", "[train]") {
+  const auto pairs = reversal_pairs(40);
+  const TrainOptions options{.epochs = 3, .accumulate = 2, .checkpoint_every = 2};
+  ToyRun calm(pairs, options, 0.2f);
+  std::vector<double> calm_losses, losses;
+  calm.loop.on_epoch([&](const EpochReport& report) { calm_losses.push_back(report.loss); });
+  calm.loop.run();
+
+  for (const std::string where : {"step", "epoch", "update", "checkpoint", "loss"}) {
+    INFO("thrown in " << where);
+    Parameters parameters({.seed = 5});
+    const Transformer model(parameters, toy_options(0.2f));
+    BucketedBatches batches(pairs, {.pairs = 8, .batches_per_bucket = 2});
+    int calls = 0;
+    const auto maybe_throw = [&](const std::string& here) {
+      if (here == where && (++calls == 2 || calls == 4)) throw Error("planned in " + here);
+    };
+    TrainLoop loop(
+        parameters, batches,
+        [&](const Batch& batch) {
+          const TokenLoss loss = model.loss(batch);
+          maybe_throw("loss");
+          return loss;
+        },
+        options);
+    losses.clear();
+    loop.on_step([&](const StepReport&) { maybe_throw("step"); });
+    loop.on_epoch([&](const EpochReport& report) {
+      losses.push_back(report.loss);
+      maybe_throw("epoch");
+    });
+    loop.on_update([&](const Parameters&) { maybe_throw("update"); });
+    loop.on_checkpoint([&](const TrainState&) { maybe_throw("checkpoint"); });
+    int thrown = 0;
+    while (!loop.complete()) {
+      try {
+        loop.run();
+      } catch (const Error& error) {
+        CHECK(error.what() == "planned in " + where);
+        ++thrown;
+      }
+    }
+    CHECK(thrown >= 1);
+    CHECK(parameters.values().to_vector<float>() == calm.parameters.values().to_vector<float>());
+    CHECK(losses == calm_losses);
+  }
+}
+
+TEST_CASE("train loop: a mini-batch whose targets are all ignored changes nothing", "[train]") {
+  class NoTargets : public BatchSource<Batch> {
+   public:
+    int64_t begin_epoch(int64_t) override { return 1; }
+    Batch get(int64_t) override {
+      Batch batch = make_batch(std::span<const Pair>(pairs_));
+      batch.target_out.fill(kPad);
+      return batch;
+    }
+    std::vector<Pair> pairs_ = reversal_pairs(4);
+  } source;
+  Parameters parameters;
+  const Transformer model(parameters, toy_options());
+  const auto before = parameters.values().to_vector<float>();
+  TrainLoop loop(parameters, source, [&](const Batch& batch) { return model.loss(batch); }, {.clip_norm = 1});
+  loop.on_step([&](const StepReport& report) {
+    CHECK(report.loss == 0);
+    CHECK(report.targets == 0);
+    CHECK(report.skipped);
+    CHECK(report.gradient_norm == 0);
+  });
+  loop.on_epoch([](const EpochReport& report) { CHECK(report.loss == 0); });
+  loop.run();
+  CHECK(parameters.values().to_vector<float>() == before);
+}
+
+TEST_CASE("train loop: a gradient that is not finite skips the update and is counted", "[train]") {
+  const auto pairs = reversal_pairs(16);
+  ToyRun run(pairs, {.epochs = 2});
+  const auto before = run.weights();
+  int step = 0;
+  run.loop.on_update([&](const Parameters& parameters) {
+    if (++step == 1) parameters.gradients().view<float>().data[0] = NAN;
+  });
+  run.loop.on_step([&](const StepReport& report) {
+    CHECK(report.skipped == (report.step == 1));
+    if (report.step == 1) CHECK(run.weights() == before);
+  });
+  run.loop.run();
+  CHECK(run.parameters.step().skipped_updates == 1);
+  for (const double weight : run.weights()) REQUIRE(std::isfinite(weight));
+}
+
+TEST_CASE("train loop: a plain scalar loss is averaged over the mini-batches of an update", "[train]") {
+  const auto pairs = reversal_pairs(16);
+  const auto train = [&](bool scalar) {
+    Parameters parameters({.dtype = DType::f64, .seed = 5});
+    const Transformer model(parameters, toy_options());
+    BucketedBatches batches(pairs, {.pairs = 16});
+    TrainOptions options{.epochs = 3, .clip_norm = 1};
+    if (scalar) {
+      TrainLoop loop(parameters, batches, [&](const Batch& batch) { return model.loss(batch).mean(); }, options);
+      loop.run();
+    } else {
+      TrainLoop loop(parameters, batches, [&](const Batch& batch) { return model.loss(batch); }, options);
+      loop.run();
+    }
+    return parameters.values().to_vector<double>();
+  };
+  const auto token = train(false), scalar = train(true);
+  for (size_t i = 0; i < token.size(); ++i) CHECK(std::abs(token[i] - scalar[i]) < 1e-9);
+}
+
+TEST_CASE("train loop: options out of range are named", "[train]") {
+  const auto pairs = reversal_pairs(4);
+  const auto refused = [&](const TrainOptions& options) {
+    return message_of<InvalidArgument>([&] { ToyRun(pairs, options); });
+  };
+  CHECK(refused({.epochs = -1}) == "[train_loop] epochs must be >= 0, got -1");
+  CHECK(refused({.accumulate = 0}) == "[train_loop] accumulate must be >= 1, got 0");
+  CHECK(refused({.clip_norm = -2}) == "[train_loop] clip_norm must be >= 0 (0: no clipping), got -2");
+  CHECK(refused({.adam = {.learning_rate = -1}}) == "[adam] learning_rate must be > 0, got -1");
+  CHECK(refused({.schedule = nullptr}).find("schedule is empty") != std::string::npos);
+}
+
+}  // namespace libtrain::testing
