@@ -1,5 +1,6 @@
 /// Elementwise sum of two matrices, or of a matrix and one row for all: y[r][c] = a[r][c] + b[r or 0][c].
-/// Gradients need no kernel of their own: dy itself (kernels/scale.h), and for a single row the sum over rows (kernels/column_sum.h).
+/// Gradients need no kernel of their own: dy itself (kernels/scale.h), and for a single row b the sum over rows
+/// (kernels/column_sum.h).
 #pragma once
 #include "kernels/dtype.h"
 

@@ -1,5 +1,6 @@
 /// Rows of one matrix picked into another: y[r] = x[source(r)], or zero where source(r) is no row of x.
-/// Both directions are this copy: backward of a slice is source(r) = r - offset, backward of distinct picks is the inverse index.
+/// Both directions are this copy: backward of a slice is source(r) = r - offset, backward of distinct picks is the
+/// inverse index.
 #pragma once
 #include "kernels/dtype.h"
 
@@ -13,7 +14,8 @@ template <class T> struct CopyRows {
   int64_t y_rows;
 };
 
-/// inverse[s] = the r with index[r] == s, or -1 if there is none. Entries of `index` that are not negative are distinct.
+/// inverse[s] = the r with index[r] == s, or -1 if there is none. Entries of `index` that are not negative are
+/// distinct.
 struct InvertIndex {
   View<const int32_t> index;
   View<int32_t> inverse;  // [x rows]

@@ -1,8 +1,8 @@
 /// Dropout (Srivastava et al., JMLR 2014), inverted: an element is kept with probability 1 - p and then divided by it.
 ///   y = kept ? x * dropout_scale(p) : 0, plus the residual if there is one
-/// Whether element (row, column) is kept follows from kernels/philox.h: from the seed and step in `state`, from `stream`, and from the
-/// row's (sequence, position). No mask is stored: backward draws the same bits again, so `state` must not change in between. p is
-/// rounded to a multiple of 1/65536.
+/// Whether element (row, column) is kept follows from kernels/philox.h: from the seed and step in `state`, from
+/// `stream`, and from the row's (sequence, position). No mask is stored: backward draws the same bits again, so
+/// `state` must not change in between. p is rounded to a multiple of 1/65536.
 #pragma once
 #include "kernels/dtype.h"
 #include "kernels/philox.h"

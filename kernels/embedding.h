@@ -1,7 +1,8 @@
 /// Rows of a table picked by token ids, plus rows of a constant table picked by positions.
 ///   y[r] = table[ids[r]] * scale + position_table[positions[r]], or zeros where ids[r] == pad_id
-/// Backward: dtable[id] = scale * sum of dy[r] over the rows with that id, in order of r; rows of padding bring nothing. Rows are first
-/// grouped by id (a counting sort), so there are no atomic additions and the result is always the same bits.
+/// Backward: dtable[id] = scale * sum of dy[r] over the rows with that id, in order of r; rows of padding bring
+/// nothing. Rows are first grouped by id (a counting sort), so there are no atomic additions and the result is always
+/// the same bits.
 #pragma once
 #include "kernels/dtype.h"
 

@@ -1,8 +1,9 @@
 /// Functions of one argument, applied to every element: y = f(x), dx = dy * f'(x).
 ///
-/// A new function is a struct here with the two formulas, its name in LIBTRAIN_POINTWISE, a header in libtrain/ops/ and a row of the
-/// table. Formulas serve both devices and both precisions: `A` is float or double, and `Math` brings exp(A) and erfc(A) from the side
-/// that compiles them. They are free of branches, so that loops over them vectorize, and let NaN through.
+/// A new function is a struct here with the two formulas, its name in LIBTRAIN_POINTWISE, a header in libtrain/ops/
+/// and a row of the table. Formulas serve both devices and both precisions: `A` is float or double, and `Math` brings
+/// exp(A) and erfc(A) from the side that compiles them. They are free of branches, so that loops over them vectorize,
+/// and let NaN through.
 #pragma once
 #include "kernels/dtype.h"
 
@@ -27,8 +28,8 @@ struct GeluErf {
   }
 };
 
-/// The same paper's approximation 0.5 * x * (1 + tanh(u)), u = sqrt(2 / pi) * (x + 0.044715 * x^3), as x * s(2 u) with the logistic
-/// function s(v) = 1 / (1 + exp(-v)). Slope: s + x * s * (1 - s) * 2 u'.
+/// The same paper's approximation 0.5 * x * (1 + tanh(u)), u = sqrt(2 / pi) * (x + 0.044715 * x^3), as x * s(2 u)
+/// with the logistic function s(v) = 1 / (1 + exp(-v)). Slope: s + x * s * (1 - s) * 2 u'.
 struct GeluTanh {
   template <class A> struct Logistic { A value, slope; };
   /// Through exp(-|v|), which never overflows and keeps the precision of small values.

@@ -1,4 +1,5 @@
-/// y = factor * x, or y += factor * x: an operation that is its own gradient, and with factor 1 how gradients are passed on.
+/// y = factor * x, or y += factor * x: an operation that is its own gradient, and with factor 1 how gradients are
+/// passed on.
 #pragma once
 #include "kernels/dtype.h"
 

@@ -1,5 +1,6 @@
 /// The whole library.
 #pragma once
+#include "libtrain/checkpoint.h"
 #include "libtrain/data/batch_source.h"
 #include "libtrain/nn/decode.h"
 #include "libtrain/nn/transformer.h"

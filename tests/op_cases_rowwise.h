@@ -1,4 +1,5 @@
-/// Rows of the table for operations on elements and rows: add, scale, relu, gelu, dropout, embedding, slice, unpack_rows.
+/// Rows of the table for operations on elements and rows: add, scale, relu, gelu, dropout, embedding, slice and
+/// unpack_rows.
 #pragma once
 #include <numbers>
 #include <optional>
@@ -60,8 +61,8 @@ inline OpCase dropout_row(int64_t rows, int64_t columns, float p, bool packed, b
   }
   const RandomState state{.seed = 5, .step = 9};
   OpCase row{
-      .name =
-          format_message("dropout{} {}x{} p {}{}", residual ? "_add" : "", rows, columns, p, packed ? " packed" : ""),
+      .name = format_message("dropout{} {}x{} p {:.2g}{}", residual ? "_add" : "", rows, columns, p,
+                             packed ? " packed" : ""),
       .inputs = {{{rows, columns}}},
       .call =
           [=](const auto& in) {

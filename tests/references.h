@@ -60,7 +60,8 @@ inline Values add_reference(const Inputs& in) {
   return y;
 }
 
-/// Element (row, column) of x [rows, columns] is kept when its 16 bits reach p * 65536. places: (sequence, position) of each row.
+/// Element (row, column) of x [rows, columns] is kept when its 16 bits reach p * 65536. places: (sequence, position) of
+/// each row.
 inline Values dropout_reference(const Values& x, int64_t columns, double p, RandomState state, uint32_t stream,
                                 const std::vector<std::pair<uint32_t, uint32_t>>& places) {
   Values y(x.size());

@@ -36,7 +36,7 @@ constexpr int64_t kWidth = 64;  // columns summed at a time
 template <class T> LIBTRAIN_INLINE void sum_group(const T* dy, int64_t columns, const int32_t* rows, int64_t count,
                                                   int64_t width, accum_t<T> scale, Sink<accum_t<T>> out) {
   using A = accum_t<T>;
-  A sum[kWidth] = {};
+  alignas(64) A sum[kWidth] = {};
   for (int64_t i = 0; i < count; ++i) {
     const T* row = dy + rows[i] * columns;
 #pragma omp simd

@@ -1,5 +1,5 @@
-/// exp and erfc for the formulas of kernels/pointwise.h: in float without branches or calls, so that loops over them vectorize; in
-/// double, which gradient checks use, those of the standard library.
+/// exp and erfc for the formulas of kernels/pointwise.h: in float without branches or calls, so that loops over them
+/// vectorize; in double, which gradient checks use, those of the standard library.
 #pragma once
 #include <cmath>
 
@@ -12,7 +12,8 @@ struct CpuMath {
   LIBTRAIN_INLINE static float exp(float x) { return vexp(x); }
   LIBTRAIN_INLINE static double exp(double x) { return vexp(x); }
 
-  /// Within 2.1e-7 of erfc(x), which reaches 2. Below |x| = 1 as 1 - erf(x), beyond as the tail erfcx(|x|) * exp(-x * x), mirrored for negative x.
+  /// Within 2.1e-7 of erfc(x), which reaches 2. Below |x| = 1 as 1 - erf(x), beyond as the tail
+  /// erfcx(|x|) * exp(-x * x), mirrored for negative x.
   LIBTRAIN_INLINE static float erfc(float x) {
     const float z = x < 0.0f ? -x : x, inner = 1.0f - x * erf_over_x(x * x);
     const float tail = erfcx(z > 11.0f ? 11.0f : z) * exp(-z * z), outer = x < 0.0f ? 2.0f - tail : tail;
@@ -32,8 +33,8 @@ struct CpuMath {
     return p * t + 1.12837917f;
   }
 
-  /// erfc(z) * exp(z * z) as P(s) / (z + 3), s = (z - 3) / (z + 3), P minimax for z on [1, 11] (relative error 2.9e-8). Beyond 10.1 erfc(z)
-  /// is below the range of float.
+  /// erfc(z) * exp(z * z) as P(s) / (z + 3), s = (z - 3) / (z + 3), P minimax for z on [1, 11] (relative error 2.9e-8).
+  /// Beyond 10.1 erfc(z) is below the range of float.
   LIBTRAIN_INLINE static float erfcx(float z) {
     const float r = 1.0f / (z + 3.0f), s = (z - 3.0f) * r;
     float p = 2.63887598e-3f;

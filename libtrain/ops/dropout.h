@@ -6,8 +6,8 @@
 
 namespace libtrain {
 
-/// How and where to drop. Bits follow from the seed and step in `random_state`, from `stream` and from the logical place of an element
-/// (sequence, position, column), so packed and padded layouts draw the same; no mask is stored.
+/// How and where to drop. Bits follow from the seed and step in `random_state`, from `stream` and from the logical
+/// place of an element (sequence, position, column), so packed and padded layouts draw the same; no mask is stored.
 struct DropoutSpec {
   float p =
       0;  ///< share of the elements set to zero, in [0, 1), rounded to a multiple of 1/65536; 0 switches dropout off
@@ -19,9 +19,11 @@ struct DropoutSpec {
   bool active() const { return p > 0 && Tape::active() != nullptr; }
 };
 
-/// Zeroes a share p of the elements and divides the others by 1 - p (Srivastava et al., JMLR 2014); x itself when the spec is not active.
+/// Zeroes a share p of the elements and divides the others by 1 - p (Srivastava et al., JMLR 2014); x itself when the
+/// spec is not active.
 ///   x [tokens, columns] f32, bf16 or f64, packed as `packing` says  →  the shape and dtype of x
-/// A dropped element is 0 even where x is NaN or infinite. Throws InvalidArgument for p outside [0, 1) and for shapes that do not fit.
+/// A dropped element is 0 even where x is NaN or infinite. Throws InvalidArgument for p outside [0, 1) and for shapes
+/// that do not fit.
 Tensor dropout(const Tensor& x, const Packing& packing, const DropoutSpec& spec);
 /// Likewise for x [..., columns] that belongs to no sequences: row r of the matrix draws as (sequence 0, position r).
 Tensor dropout(const Tensor& x, const DropoutSpec& spec);

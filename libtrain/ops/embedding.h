@@ -8,16 +8,17 @@
 namespace libtrain {
 
 /// Looks token ids up in a table: table[id] * scale + position_table[position]; zeros where id == pad_id.
-///   ids i32[tokens] (or any shape);  table [vocab, columns] f32, bf16 or f64, a parameter;  position_table [max positions, columns] of
-///   the same dtype, a constant without gradient, and positions i32 in the shape of ids, or neither  →  [tokens, columns]
+///   ids i32[tokens] (or any shape);  table [vocab, columns] f32, bf16 or f64, a parameter;
+///   position_table [max positions, columns] of the same dtype, a constant without gradient, and positions i32 in the
+///   shape of ids, or neither  →  [tokens, columns]
 /// The gradient of the table is kept in f32 (f64 for f64), is zero for ids that do not occur, and is deterministic.
-/// pad_id -1 means that no id is padding. Throws InvalidArgument for shapes and dtypes that differ from this and, where ids are on the
-/// CPU, for an id outside [0, vocab) or a position outside its table.
+/// pad_id -1 means that no id is padding. Throws InvalidArgument for shapes and dtypes that differ from this and, where
+/// ids are on the CPU, for an id outside [0, vocab) or a position outside its table.
 Tensor embedding(const Tensor& ids, const Tensor& table, double scale = 1, const Tensor& position_table = {},
                  const Tensor& positions = {}, int32_t pad_id = -1);
 
-/// [max_positions, columns] with P[pos][2i] = sin(pos / 10000^(2i / columns)), P[pos][2i + 1] = cos of the same (Vaswani et al. 2017,
-/// section 3.5).
+/// [max_positions, columns] with P[pos][2i] = sin(pos / 10000^(2i / columns)), P[pos][2i + 1] = cos of the same
+/// (Vaswani et al. 2017, section 3.5).
 Tensor sinusoidal_positions(int64_t max_positions, int64_t columns, DType dtype = DType::f32,
                             Device device = Device::kCpu);
 

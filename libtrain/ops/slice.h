@@ -6,8 +6,8 @@ namespace libtrain {
 
 /// Rows [begin, end) of the first dimension, sharing the elements of x: no copy.
 ///   x [rows, ...] f32, bf16 or f64  →  [end - begin, ...]
-/// Backward gives zero for the other rows. The gradient has the type in which the users of the slice write it, so slices of a
-/// parameter serve as parameters. Throws InvalidArgument for a range outside x.
+/// Backward gives zero for the other rows. The gradient has the type in which the users of the slice write it, so
+/// slices of a parameter serve as parameters. Throws InvalidArgument for a range outside x.
 Tensor slice(const Tensor& x, int64_t begin, int64_t end);
 
 // ---------------------------------------------------------------------------------------------------------------------

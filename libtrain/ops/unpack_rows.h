@@ -8,8 +8,8 @@ namespace libtrain {
 
 /// Picks rows, e.g. to lay packed sequences out as a padded matrix: row r is x[index[r]], or zeros where index[r] < 0.
 ///   x [tokens, columns] f32, bf16 or f64;  index i32[rows]  →  [rows, columns]
-/// No row is picked twice; rows never picked get gradient zero. Throws InvalidArgument for shapes that do not fit and, when index is
-/// on the CPU, for an entry that is repeated or no row of x.
+/// No row is picked twice; rows never picked get gradient zero. Throws InvalidArgument for shapes that do not fit
+/// and, when index is on the CPU, for an entry that is repeated or no row of x.
 Tensor unpack_rows(const Tensor& x, const Tensor& index);
 
 // ---------------------------------------------------------------------------------------------------------------------

@@ -1,0 +1,53 @@
+/// The safetensors file format (https://github.com/huggingface/safetensors): eight bytes with the length of a JSON header, the header, and
+/// the elements of all tensors without gaps. Files written here load there, and the other way round.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "libtrain/error.h"
+
+namespace libtrain {
+
+/// A named tensor: dtype is "F32", "F64", "BF16", "I32", "I64" or "U8"; bytes are its elements, row-major, little-endian.
+struct TensorEntry {
+  std::string name, dtype;
+  std::vector<int64_t> shape;
+  std::span<const std::byte> bytes;
+};
+
+/// The file that holds these tensors, sorted by name: the same tensors give the same bytes. Throws InvalidArgument for an unknown dtype, a
+/// name that occurs twice, or bytes that do not fit dtype and shape.
+std::vector<std::byte> write_safetensors(std::span<const TensorEntry> entries, const std::map<std::string, std::string>& metadata = {});
+
+/// A file in memory, checked whole: every tensor's dtype, shape and place fit, and places cover the data exactly.
+class SafetensorsFile {
+ public:
+  /// Throws CheckpointError "[path] field: expected …, got …" for whatever breaks the format, IoError when the file cannot be read.
+  static SafetensorsFile read(const std::string& path);
+  /// Likewise for bytes that are in memory already; messages call them `label`.
+  static SafetensorsFile parse(std::vector<std::byte> bytes, const std::string& label);
+
+  /// Sorted.
+  std::vector<std::string> names() const;
+  bool contains(const std::string& name) const { return entries_.contains(name); }
+  /// Its bytes live as long as this file. Throws CheckpointError when there is no tensor of that name.
+  const TensorEntry& entry(const std::string& name) const;
+  const std::map<std::string, std::string>& metadata() const { return metadata_; }
+
+  SafetensorsFile(SafetensorsFile&&) = default;
+  SafetensorsFile& operator=(SafetensorsFile&&) = default;
+
+ private:
+  SafetensorsFile() = default;  // and not copyable: entries point into bytes_
+
+  std::string label_;
+  std::vector<std::byte> bytes_;
+  std::map<std::string, TensorEntry> entries_;
+  std::map<std::string, std::string> metadata_;
+};
+
+}  // namespace libtrain

@@ -1,0 +1,129 @@
+/// add, scale, relu and gelu: what the table cannot say.
+#include <omp.h>
+
+#include "catch.h"
+#include "op_cases.h"
+
+namespace libtrain::testing {
+namespace {
+
+double infinity() { return std::numeric_limits<double>::infinity(); }
+
+/// Largest |f(x) - exact(x)| over floats in [-12, 12].
+double worst_error(Tensor (*function)(const Tensor&), double (*exact)(double)) {
+  std::vector<float> points;
+  for (float x = -12; x < 12; x += 0.00037f) points.push_back(x);
+  const Values y = values_of(function(Tensor::from(std::span<const float>(points), {int64_t(points.size())})));
+  double worst = 0;
+  for (size_t i = 0; i < y.size(); ++i) {
+    const double error = std::abs(y[i] - exact(points[i])) / std::max(1.0, std::abs(double(points[i])));
+    worst = error <= worst ? worst : error;  // NaN counts
+  }
+  return worst;
+}
+
+/// The gradient of f at `points`, with upstream gradients of 1.
+template <class F> Values slope(const Tensor& points, F&& function) {
+  points.set_requires_grad();
+  Tape tape;
+  const Tensor y = function(points);
+  tape.backward(y, Tensor::full(y.shape(), 1, y.dtype()));
+  return values_of(points.grad());
+}
+
+}  // namespace
+
+TEST_CASE("relu: the kink, infinities and NaN") {
+  const Tensor x = Tensor::from({-1.0, 0.0, 2.0, -infinity(), infinity(), double(NAN)}, {6});
+  const Values y = values_of(relu(x));
+  CHECK(std::vector(y.begin(), y.begin() + 5) == Values{0, 0, 2, 0, infinity()});
+  CHECK(std::isnan(y[5]));
+  CHECK(slope(x, relu) == Values{0, 0, 1, 0, 1, 1});
+}
+
+TEST_CASE("gelu: in f32 within 1.5e-7 of the definition, relative to max(1, |x|)") {
+  CHECK(worst_error([](const Tensor& x) { return gelu(x); },
+                    [](double x) { return x / 2 * std::erfc(-x / std::sqrt(2)); }) <= 1.5e-7);
+  CHECK(worst_error([](const Tensor& x) { return gelu(x, GeluForm::kTanh); },
+                    [](double x) {
+                      const double u = std::sqrt(2 / std::acos(-1.0)) * (x + 0.044715 * x * x * x);
+                      return x / (1 + std::exp(-2 * u));
+                    }) <= 1.5e-7);
+}
+
+TEST_CASE("gelu: far arguments give 0 and x, with slopes 0 and 1") {
+  for (const GeluForm form : {GeluForm::kErf, GeluForm::kTanh})
+    for (const DType dtype : {DType::f32, DType::f64}) {
+      const Tensor x = Tensor::from({-1e4, -60.0, 60.0, 1e4}, {4}).cast(dtype);
+      const Values y = values_of(gelu(x, form)), dx = slope(x, [&](const Tensor&t) { return gelu(t, form); });
+      CHECK((y[0] == 0 && y[1] == 0 && y[2] == 60 && y[3] == 1e4));
+      CHECK((dx[0] == 0 && dx[1] == 0 && dx[2] == 1 && dx[3] == 1));
+    }
+}
+
+TEST_CASE("gelu: the two forms are close, and not the same") {
+  const Tensor x = Tensor::from({-3.0, -1.0, 0.5, 2.0}, {4});
+  const Values erf = values_of(gelu(x)), tanh = values_of(gelu(x, GeluForm::kTanh));
+  for (size_t i = 0; i < 4; ++i) CHECK((erf[i] != tanh[i] && std::abs(erf[i] - tanh[i]) < 5e-4));
+}
+
+TEST_CASE("pointwise: the gradient may replace a value that nobody else holds, and leaves one that is held") {
+  const Tensor x = Tensor::from({-1.0, 0.5, 2.0}, {3}), held = scale(x, 1);
+  x.set_requires_grad();
+  Tape tape;
+  const Tensor kept = scale(x, 2);
+  const Tensor y = add(relu(kept), relu(scale(x, 3)));
+  tape.backward(y, Tensor::full({3}, 1, DType::f64));
+  CHECK(values_of(x.grad()) == Values{0, 5, 5});
+  CHECK(values_of(kept) == Values{-2, 1, 4});
+  CHECK(values_of(held) == values_of(x));
+}
+
+TEST_CASE("add: one tensor as both arguments gets both gradients") {
+  CHECK(slope(Tensor::from({1.0, 2.0}, {2}), [](const Tensor& x) { return add(x, x); }) == Values{2, 2});
+}
+
+TEST_CASE("add: the gradient of a bias is kept in f32 and summed there") {
+  const Tensor x = Tensor::zeros({1000, 3}, DType::bf16), bias = Tensor::zeros({3}, DType::bf16);
+  bias.set_requires_grad();
+  Tape tape;
+  const Tensor y = add(x, bias);
+  tape.backward(y, Tensor::full({1000, 3}, 1, DType::bf16));
+  CHECK(bias.grad().dtype() == DType::f32);
+  CHECK(values_of(bias.grad()) == Values(3, 1000));
+}
+
+TEST_CASE("add: the same bits from any number of threads") {
+  const Tensor x = Tensor::full({3000, 33}, 0.1), bias = Tensor::full({33}, 0.3);
+  bias.set_requires_grad();
+  const auto gradient = [&] {
+    Tape tape;
+    const Tensor y = add(x, bias);
+    tape.backward(y, y.clone());
+    const Values values = values_of(bias.grad());
+    bias.clear_grad();
+    return values;
+  };
+  const int threads = omp_get_max_threads();
+  omp_set_num_threads(1);
+  const Values one = gradient();
+  omp_set_num_threads(3);
+  CHECK(gradient() == one);
+  omp_set_num_threads(threads);
+}
+
+TEST_CASE("add, scale, relu, gelu: arguments are checked") {
+  const Tensor x = Tensor::zeros({2, 3}), ids = Tensor::zeros({2, 3}, DType::i32);
+  CHECK_THROWS_WITH(add(x, Tensor::zeros({3, 2})), "[add] b must be f32[2, 3], got f32[3, 2]");
+  CHECK_THROWS_WITH(add(x, Tensor::zeros({2})), "[add] b must be f32[3], got f32[2]");
+  CHECK_THROWS_WITH(add(x, Tensor::zeros({3}, DType::f64)), "[add] b must be f32[3], got f64[3]");
+  CHECK_THROWS_WITH(add(x, {}), "[add] b must be f32[2, 3], got undefined");
+  CHECK_THROWS_WITH(add(ids, ids), "[add] expected a float dtype (f32, bf16, f64), got i32");
+  CHECK_THROWS_WITH(scale(ids, 2), "[scale] expected a float dtype (f32, bf16, f64), got i32");
+  CHECK_THROWS_WITH(relu(ids), "[relu] expected a float dtype (f32, bf16, f64), got i32");
+  CHECK_THROWS_WITH(gelu(ids), "[gelu] expected a float dtype (f32, bf16, f64), got i32");
+  CHECK_THROWS_AS(relu(Tensor()), InvalidArgument);
+  CHECK_THROWS_AS(add(Tensor(), x), InvalidArgument);
+}
+
+}  // namespace libtrain::testing

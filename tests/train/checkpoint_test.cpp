@@ -1,0 +1,204 @@
+#include "libtrain/checkpoint.h"
+
+#include <filesystem>
+#include <fstream>
+
+#include "catch.h"
+#include "data/temporary_file.h"
+#include "toy.h"
+
+namespace libtrain::testing {
+namespace {
+
+using test::message_of;
+using test::TemporaryFile;
+namespace fs = std::filesystem;
+
+std::string slurp(const fs::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+void spill(const fs::path& path, const std::string& bytes) { std::ofstream(path, std::ios::binary) << bytes; }
+
+TrainOptions forty_steps() {
+  return {.epochs = 5, .accumulate = 3, .clip_norm = 1, .adam = {.learning_rate = 5e-3}, .schedule = cosine_schedule(4, 15)};
+}
+
+/// Weights, moments and step count at the end of a run.
+struct End {
+  std::vector<double> weights, first, second;
+  int64_t updates, steps;
+  std::vector<double> epoch_losses;
+  bool operator==(const End&) const = default;
+};
+
+End end_of(const ToyRun& run, std::vector<double> losses) {
+  const auto& p = run.parameters;
+  return {run.weights(),      p.first_moment().cast(DType::f64).to_vector<double>(), p.second_moment().cast(DType::f64).to_vector<double>(),
+          p.step().updates, run.loop.state().steps, std::move(losses)};
+}
+
+}  // namespace
+
+TEST_CASE("checkpoint: a run resumed from any of its 40 steps ends with the same bits", "[checkpoint]") {
+  const auto pairs = reversal_pairs(64);  // 8 batches an epoch: updates after 3, 3 and 2 of them
+  const TemporaryFile place("");
+  std::vector<double> losses;
+  ToyRun whole(pairs, forty_steps(), 0.2f);
+  whole.loop.on_step([&](const StepReport&) { save_checkpoint(place.folder(), whole.parameters, whole.loop.state()); });
+  whole.loop.on_epoch([&](const EpochReport& report) { losses.push_back(report.loss); });
+  whole.loop.run();
+  const End expected = end_of(whole, losses);
+  REQUIRE(expected.steps == 40);
+
+  int mid_accumulation = 0, mid_epoch = 0;
+  for (int64_t step = 1; step <= 40; ++step) {
+    INFO("resumed after step " << step);
+    ToyRun resumed(pairs, forty_steps(), 0.2f);
+    for (const auto& slot : resumed.parameters.slots()) slot.value.fill(3);  // nothing of the start must survive
+    const Checkpoint checkpoint = load_checkpoint(place.folder() + format_message("/step-{:08}", step), resumed.parameters);
+    CHECK(checkpoint.state.steps == step);
+    mid_accumulation += checkpoint.state.accumulated > 0;
+    mid_epoch += checkpoint.state.batch > 0;
+    resumed.loop.restore(checkpoint.state);
+    std::vector<double> rest(losses.begin(), losses.begin() + checkpoint.state.epoch);
+    resumed.loop.on_epoch([&](const EpochReport& report) { rest.push_back(report.loss); });
+    resumed.loop.run();
+    REQUIRE(end_of(resumed, rest) == expected);
+  }
+  CHECK(mid_accumulation >= 20);
+  CHECK(mid_epoch >= 30);
+}
+
+TEST_CASE("checkpoint: an exception after resuming in mid-accumulation repeats the whole update", "[checkpoint]") {
+  const auto pairs = reversal_pairs(64);
+  const TemporaryFile place("");
+  ToyRun whole(pairs, forty_steps());
+  whole.loop.on_step([&](const StepReport& report) {
+    if (report.step == 10) save_checkpoint(place.folder(), whole.parameters, whole.loop.state());
+  });
+  whole.loop.run();
+  ToyRun resumed(pairs, forty_steps());
+  const Checkpoint checkpoint = load_checkpoint(newest_checkpoint(place.folder()), resumed.parameters);
+  REQUIRE(checkpoint.state.accumulated == 2);
+  resumed.loop.restore(checkpoint.state);
+  bool thrown = false;
+  resumed.loop.on_update([&](const Parameters&) {
+    if (!std::exchange(thrown, true)) throw Error("planned");
+  });
+  CHECK_THROWS_AS(resumed.loop.run(), Error);
+  CHECK(resumed.loop.state().steps == 8);
+  resumed.loop.run();
+  CHECK(resumed.weights() == whole.weights());
+}
+
+TEST_CASE("checkpoint: what the program adds comes back, old ones go, and the newest is found", "[checkpoint]") {
+  const TemporaryFile place("");
+  Parameters parameters;
+  parameters.add("w", {3}, init::constant(1));
+  const std::string folder = place.folder() + "/deep/run";
+  for (const int64_t steps : {1, 2, 30, 4})
+    save_checkpoint(folder, parameters, {.steps = steps}, R"({"vocabulary": ["ə", "한"], "size": 3})", 3);
+  CHECK(newest_checkpoint(folder) == folder + "/step-00000030");
+  CHECK_FALSE(fs::exists(folder + "/step-00000001"));
+  CHECK(fs::exists(folder + "/step-00000002"));
+  CHECK(read_checkpoint(newest_checkpoint(folder)).program == R"({"vocabulary":["ə","한"],"size":3})");
+  fs::create_directory(folder + "/step-00000099");  // a stranger's, or one whose writing was cut short
+  CHECK(newest_checkpoint(folder) == folder + "/step-00000030");
+  for (const auto& entry : fs::directory_iterator(folder)) CHECK(entry.path().filename().string().find("tmp") == std::string::npos);
+  CHECK_THROWS_AS(save_checkpoint(folder, parameters, {}, "[1]"), InvalidArgument);
+  CHECK(message_of<CheckpointError>([&] { newest_checkpoint(place.folder()); }).find("holds no complete checkpoint") != std::string::npos);
+}
+
+TEST_CASE("checkpoint: infinite totals survive", "[checkpoint]") {
+  const TemporaryFile place("");
+  Parameters parameters;
+  parameters.add("w", {3}, init::constant(1));
+  const std::string path = save_checkpoint(place.folder(), parameters, {.steps = 1, .epoch_loss_sum = -INFINITY});
+  CHECK(read_checkpoint(path).state.epoch_loss_sum == -INFINITY);
+}
+
+TEST_CASE("checkpoint: whatever is damaged or does not fit is refused by name, and changes nothing", "[checkpoint]") {
+  const TemporaryFile place("");
+  Parameters parameters;
+  const Tensor weight = parameters.add("layer.weight", {3, 2}, init::constant(1));
+  const std::string path = save_checkpoint(place.folder(), parameters, {.steps = 7});
+  const auto refusal = [&](const Parameters& into) { return message_of<CheckpointError>([&] { load_checkpoint(path, into); }); };
+  weight.fill(5);
+
+  SECTION("another model") {
+    Parameters other;
+    const Tensor kept = other.add("layer.weight", {3, 3}, init::constant(2));
+    other.add("layer.bias", {3}, init::constant(2));
+    const std::string message = refusal(other);
+    CHECK(message.find("2 differences") != std::string::npos);
+    CHECK(message.find("missing layer.bias F32[3]") != std::string::npos);
+    CHECK(message.find("layer.weight is F32[3, 2], expected F32[3, 3]") != std::string::npos);
+    CHECK(kept.to_vector<float>()[0] == 2);
+    Parameters fewer;
+    CHECK(refusal(fewer).find("unexpected layer.weight F32[3, 2]") != std::string::npos);
+  }
+  SECTION("every byte of either file, changed") {
+    for (const char* name : {"weights.safetensors", "optimizer.safetensors"}) {
+      const std::string bytes = slurp(path + "/" + name);
+      for (size_t i = 0; i < bytes.size(); ++i) {
+        std::string damaged = bytes;
+        damaged[i] = char(damaged[i] ^ 4);
+        spill(path + "/" + name, damaged);
+        REQUIRE(refusal(parameters).find("is damaged") != std::string::npos);
+      }
+      spill(path + "/" + name, bytes);
+    }
+    CHECK(weight.to_vector<float>()[0] == 5);
+  }
+  SECTION("a file cut short, and one that is gone") {
+    const std::string bytes = slurp(path + "/weights.safetensors");
+    spill(path + "/weights.safetensors", bytes.substr(0, bytes.size() - 3));
+    CHECK(refusal(parameters).find(format_message("has {} bytes, the manifest says {}", bytes.size() - 3, bytes.size())) != std::string::npos);
+    fs::remove(path + "/weights.safetensors");
+    CHECK(refusal(parameters).find("is missing; the checkpoint is incomplete") != std::string::npos);
+  }
+  SECTION("a manifest that is none") {
+    const std::string text = slurp(path + "/manifest.json");
+    const auto with = [&](const std::string& from, const std::string& to) {
+      std::string changed = text;
+      REQUIRE(changed.find(from) != std::string::npos);
+      spill(path + "/manifest.json", changed.replace(changed.find(from), from.size(), to));
+      return refusal(parameters);
+    };
+    CHECK(with("{", "[").find("is no JSON") != std::string::npos);
+    CHECK(with("libtrain checkpoint", "something else").find("field 'format'") != std::string::npos);
+    CHECK(with("\"version\": 1", "\"version\": 2").find("written by another version") != std::string::npos);
+    CHECK(with("\"steps\": 7", "\"steps\": -7").find("field 'state/steps': expected a whole number >= 0, got -7") != std::string::npos);
+    CHECK(with("\"steps\": 7", "\"stops\": 7").find("field 'state/steps': expected it to be there") != std::string::npos);
+    CHECK(with("0x0p+0", "soon").find("field 'state/epoch_loss_sum'") != std::string::npos);
+    fs::remove(path + "/manifest.json");
+    CHECK(refusal(parameters).find("is no checkpoint") != std::string::npos);
+  }
+  weight.fill(1);
+}
+
+TEST_CASE("checkpoint: a folder that cannot be made is an IoError with path and reason", "[checkpoint]") {
+  const TemporaryFile file("x");
+  Parameters parameters;
+  parameters.add("w", {3}, init::constant(1));
+  const std::string message = message_of<IoError>([&] { save_checkpoint(file.path() + "/run", parameters, {}); });
+  CHECK(message.find(file.path()) != std::string::npos);
+  CHECK(message.find("Not a directory") != std::string::npos);
+}
+
+TEST_CASE("weights: alone, in a file that another dtype can read", "[checkpoint]") {
+  const TemporaryFile place("");
+  const std::string file = place.folder() + "/w.safetensors";
+  Parameters f32, f64({.dtype = DType::f64});
+  for (Parameters* parameters : {&f32, &f64}) parameters->add("w", {2, 2}, init::constant(parameters == &f32 ? 0.5 : 1));
+  save_weights(file, f32);
+  load_weights(file, f64);
+  CHECK(f64.get("w").to_vector<double>() == std::vector<double>(4, 0.5));
+  CHECK(message_of<CheckpointError>([&] { load_weights(place.folder() + "/none", f32); }).find("is missing") != std::string::npos);
+  spill(file, "not a safetensors file at all");
+  CHECK(message_of<CheckpointError>([&] { load_weights(file, f32); }).find("header length") != std::string::npos);
+}
+
+}  // namespace libtrain::testing
