@@ -89,7 +89,8 @@ int main(int argc, char** argv) {
   for (const OpCase& row : op_cases()) {
     if (!row.big && !all) continue;
     benchmark::RegisterBenchmark(("forward/" + row.name).c_str(), [&row](auto& state) { forward(state, row); });
-    benchmark::RegisterBenchmark(("forward+backward/" + row.name).c_str(), [&row](auto& state) { forward_backward(state, row); });
+    benchmark::RegisterBenchmark(("forward+backward/" + row.name).c_str(),
+                                 [&row](auto& state) { forward_backward(state, row); });
   }
   benchmark::RunSpecifiedBenchmarks();
   return 0;

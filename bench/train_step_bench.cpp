@@ -28,13 +28,19 @@ Arguments parse(int argc, char** argv) {
   Arguments arguments;
   for (int i = 1; i + 1 < argc; i += 2) {
     const std::string key = argv[i], value = argv[i + 1];
-    if (key == "--config") arguments.config = value;
-    else if (key == "--batches") arguments.batches = value;
-    else if (key == "--steps") arguments.steps = std::stoll(value);
-    else if (key == "--warmup") arguments.warmup = std::stoll(value);
-    else throw InvalidArgument("unknown option " + key);
+    if (key == "--config")
+      arguments.config = value;
+    else if (key == "--batches")
+      arguments.batches = value;
+    else if (key == "--steps")
+      arguments.steps = std::stoll(value);
+    else if (key == "--warmup")
+      arguments.warmup = std::stoll(value);
+    else
+      throw InvalidArgument("unknown option " + key);
   }
-  LIBTRAIN_CHECK(!arguments.batches.empty() && argc % 2 == 1, "usage: train_step_bench --config NAME --batches FILE [--steps N] [--warmup N]");
+  LIBTRAIN_CHECK(!arguments.batches.empty() && argc % 2 == 1,
+                 "usage: train_step_bench --config NAME --batches FILE [--steps N] [--warmup N]");
   return arguments;
 }
 
@@ -42,9 +48,14 @@ Arguments parse(int argc, char** argv) {
 TransformerOptions model_of(const std::string& config) {
   const std::map<std::string, TransformerOptions> models{
       {"g2p", {.source_vocab = 32, .target_vocab = 48, .layer = {.size = 128, .heads = 4, .feed_forward_size = 512}}},
-      {"tiny", {.source_vocab = 10000, .target_vocab = 10000, .encoder_layers = 4, .decoder_layers = 4,
-                .layer = {.size = 128, .heads = 4, .feed_forward_size = 256}}},
-      {"small", {.source_vocab = 8000, .target_vocab = 8000, .layer = {.size = 256, .heads = 4, .feed_forward_size = 1024}}}};
+      {"tiny",
+       {.source_vocab = 10000,
+        .target_vocab = 10000,
+        .encoder_layers = 4,
+        .decoder_layers = 4,
+        .layer = {.size = 128, .heads = 4, .feed_forward_size = 256}}},
+      {"small",
+       {.source_vocab = 8000, .target_vocab = 8000, .layer = {.size = 256, .heads = 4, .feed_forward_size = 1024}}}};
   LIBTRAIN_CHECK(models.contains(config), "config must be g2p, tiny or small, got '{}'", config);
   return models.at(config);
 }
@@ -101,10 +112,11 @@ void run(const Arguments& arguments) {
   rusage usage;
   getrusage(RUSAGE_SELF, &usage);
   std::printf(
-      "{\"target_tokens_per_second\": %.1f, \"step_seconds\": [%s], \"system_allocations_per_step\": %.3f, \"peak_rss_mib\": %.1f, "
+      "{\"target_tokens_per_second\": %.1f, \"step_seconds\": [%s], \"system_allocations_per_step\": %.3f, "
+      "\"peak_rss_mib\": %.1f, "
       "\"final_loss\": %.5f, \"parameters\": %ld, \"device\": \"%s\"}\n",
-      double(targets) / seconds, step_seconds.c_str(), double(allocations) / double(arguments.steps), double(usage.ru_maxrss) / 1024,
-      last_loss, long(parameters.count()), describe(Device::kCpu).c_str());
+      double(targets) / seconds, step_seconds.c_str(), double(allocations) / double(arguments.steps),
+      double(usage.ru_maxrss) / 1024, last_loss, long(parameters.count()), describe(Device::kCpu).c_str());
 }
 
 }  // namespace

@@ -1,10 +1,12 @@
-/// Multi-head scaled dot-product attention over packed sequences (Vaswani et al. 2017, section 3.2.1). For each sequence and head:
+/// Multi-head scaled dot-product attention over packed sequences. For each sequence and head:
 ///   S = scale Q K^T,  P = softmax(S) over the keys that a query may see,  O = dropout(P) V
-/// Backward, with D = rowsum(dO * O) and P recomputed from the log-sum-exp of each row (Dao et al., FlashAttention, NeurIPS 2022):
-///   dV = dropout(P)^T dO,  dP = dropout'(dO V^T),  dS = P * (dP - D),  dQ = scale dS K,  dK = scale dS^T Q
-/// Queries, keys and values are read, and their gradients written, where a projection left them: rows of q_stride (k_stride, v_stride)
-/// elements, of which the first heads * head_dim count. A query without keys gives 0 and gradient 0. Rows that belong to no sequence are
-/// zero in every output.
+/// Backward, with P recomputed from the log-sum-exp of each row and the same random bits drawn again:
+///   dV = dropout(P)^T dO,  dP = dropout'(dO V^T),  D = rowsum(P * dP) = rowsum(O * dO),
+///   dS = P * (dP - D),  dQ = scale dS K,  dK = scale dS^T Q
+/// Queries, keys and values are read, and their gradients written, where a projection left them: rows of q.stride
+/// (k.stride, v.stride) elements, of which the first heads * head_dim count. A query without keys gives 0 and gets
+/// gradient 0. Rows that belong to no sequence are zero in the output and in every gradient.
+/// Sources: Vaswani et al., NeurIPS 2017, section 3.2; Dao et al., FlashAttention, NeurIPS 2022 (backward without P).
 #pragma once
 #include "kernels/dtype.h"
 #include "kernels/philox.h"
@@ -20,36 +22,50 @@ template <class T> struct PackedRows {
 template <class T> struct Attention {
   PackedRows<const T> q, k, v;
   View<const int32_t> query_ends;  // [sequences + 1]: queries of sequence s are rows [query_ends[s], query_ends[s + 1])
-  View<const int32_t> key_ends;    // [sequences + 1]
+  View<const int32_t> key_ends;    // [sequences + 1]; both begin with 0
   int64_t query_rows, key_rows;    // of the tensors, rows of no sequence included
   int64_t heads, head_dim;
   int64_t max_queries, max_keys;  // no sequence has more
   double scale;
-  bool causal;              // query i sees keys 0 … i only
-  View<T> out;              // [query_rows, heads * head_dim]
-  View<accum_t<T>> lse;     // [heads, query_rows]: log of the row sum of exp(S), +inf for a query without keys
-  float dropout;            // share of P set to zero, in [0, 1); 0: no random bits are drawn
-  uint32_t stream;          // of the bits: row (query position, sequence, stream * 2^10 + head), column = key position
-  const RandomState* state; // on the device
+  bool causal;                 // query i sees keys 0 … i only
+  View<T> out;                 // [query_rows, heads * head_dim]  out of forward; backward may read it
+  View<accum_t<T>> lse;        // [heads, query_rows]  log of the row sum of exp(S), +inf without keys; likewise
+  float dropout;               // share of P set to zero, in [0, 1); 0: no random bits are drawn
+  uint32_t stream;             // of the bits: see attention_dropout_row
+  const RandomState* state;    // on the device; read when dropout > 0
   View<accum_t<T>> workspace;  // [attention_workspace(*this)]
 };
 
-template <class T> struct AttentionGradients {
-  Sink<T> dq, dk, dv;  // laid out as q, k, v; either all three are wanted or, when empty, not
-};
+/// Laid out as q, k, v. Each may be empty.
+template <class T> struct AttentionGradients { Sink<T> dq, dk, dv; };
 
-/// Units of work (a head of a sequence) are dealt out to this many slots, each with scratch memory of its own.
-constexpr int64_t kAttentionSlots = 32;
-/// Query rows whose scores exist at one time.
-constexpr int64_t kAttentionBlock = 32;
-constexpr int64_t attention_padded(int64_t size) { return (size + 15) / 16 * 16; }
-/// Elements of scratch that one slot needs, for forward and backward.
-template <class T> constexpr int64_t attention_slot_elements(const Attention<T>& a) {
-  const int64_t keys = attention_padded(a.max_keys), width = attention_padded(a.head_dim);
-  return 5 * keys * width + 3 * kAttentionBlock * (keys + width);
+constexpr int64_t kAttentionHeads = 1024;  // the most that a layer may have
+/// Where the probabilities of one query draw their bits; the column is the key's position in its sequence. A layer's
+/// stream and the head share a word: a model may have 2^22 streams.
+LIBTRAIN_HOST_DEVICE inline DropoutRow attention_dropout_row(uint32_t position, uint32_t sequence, uint32_t stream,
+                                                             uint32_t head) {
+  return {position, sequence, stream * uint32_t(kAttentionHeads) + head};
 }
+
+/// CPU: query rows whose scores exist at one time.
+constexpr int64_t kAttentionBlock = 32;
+/// CPU: rows and columns of scratch matrices are rounded up to this.
+constexpr int64_t attention_padded(int64_t size) { return (size + 15) / 16 * 16; }
+
+/// CPU: elements of scratch that one unit of work (a head of a sequence) needs, for forward and backward.
+template <class T> constexpr int64_t attention_unit_elements(const Attention<T>& a) {
+  const int64_t keys = attention_padded(a.max_keys), width = attention_padded(a.head_dim);
+  return 4 * keys * width + kAttentionBlock * (2 * keys + 5 * width);
+}
+/// CPU: units that may be worked on at one time: up to 64, as long as their scratch stays within 2^24 elements.
+template <class T> constexpr int64_t attention_slots(const Attention<T>& a) {
+  const int64_t units = (a.query_ends.dims[0] - 1) * a.heads, fitting = (int64_t(1) << 24) / attention_unit_elements(a);
+  const int64_t wanted = fitting > 64 ? 64 : fitting < 8 ? 8 : fitting;
+  return units < wanted ? units : wanted;
+}
+/// Elements of scratch. Where a unit's scratch lies does not affect its result.
 template <class T> constexpr int64_t attention_workspace(const Attention<T>& a) {
-  return kAttentionSlots * attention_slot_elements(a);
+  return attention_slots(a) * attention_unit_elements(a);
 }
 
 template <Isa isa, class T> void attention_forward(Cpu<isa>, const Attention<T>&);

@@ -23,12 +23,8 @@ struct bf16 {
 };
 
 namespace detail {
-template <class T> struct Accum {
-  using type = float;
-};
-template <> struct Accum<double> {
-  using type = double;
-};
+template <class T> struct Accum { using type = float; };
+template <> struct Accum<double> { using type = double; };
 }  // namespace detail
 /// Type of statistics, sums, losses and parameter gradients: f32 for f32 and bf16, f64 for f64.
 template <class T> using accum_t = typename detail::Accum<T>::type;

@@ -30,7 +30,8 @@ template <class T> struct LayerNormGradients {
 template <Isa isa, class T> void layer_norm_forward(Cpu<isa>, const LayerNorm<T>&);
 template <class T> void layer_norm_forward(Cuda, const LayerNorm<T>&);
 
-template <Isa isa, class T> void layer_norm_backward(Cpu<isa>, const LayerNorm<T>&, View<const T> dy, const LayerNormGradients<T>&);
+template <Isa isa, class T>
+void layer_norm_backward(Cpu<isa>, const LayerNorm<T>&, View<const T> dy, const LayerNormGradients<T>&);
 template <class T> void layer_norm_backward(Cuda, const LayerNorm<T>&, View<const T> dy, const LayerNormGradients<T>&);
 
 }  // namespace libtrain::kernels

@@ -22,11 +22,8 @@ template <class T> struct View {
   int64_t size() const { return dims[0] * dims[1] * dims[2] * dims[3]; }
   /// False for an optional argument that was not given.
   explicit operator bool() const { return data != nullptr; }
-  operator View<const T>() const
-    requires(!std::is_const_v<T>)
-  {
-    return {data, dims};
-  }
+  /// A view that writes is also a view that reads.
+  template <class Const> operator View<Const>() const requires(std::is_same_v<Const, const T>) { return {data, dims}; }
 };
 
 /// Where a gradient goes. The first writer of a step overwrites and defines every element, later writers add: no zero-fill pass.

@@ -11,7 +11,7 @@ namespace libtrain {
 namespace {
 
 constexpr int64_t kAlignment = 256;
-constexpr int kNaNByte = 0xFF;    // four or eight of them are a NaN, in i32 they are -1
+constexpr int kNaNByte = 0xFF;  // four or eight of them are a NaN, in i32 they are -1
 constexpr int kGuardByte = 0xA5;
 
 int64_t round_size(int64_t bytes) {
@@ -74,9 +74,10 @@ class CpuAllocator {
       block = std::aligned_alloc(size_t(kAlignment), size_t(size));
     }
     if (!block)
-      throw OutOfMemory(format_message("[allocator] cpu memory: asked for {} bytes with {} in use and none cached; "
-                                       "use smaller batches or more gradient accumulation",
-                                       size, stats_.bytes_in_use));
+      throw OutOfMemory(
+          format_message("[allocator] cpu memory: asked for {} bytes with {} in use and none cached; "
+                         "use smaller batches or more gradient accumulation",
+                         size, stats_.bytes_in_use));
     ++stats_.system_allocations;
     return static_cast<std::byte*>(block);
   }
@@ -122,7 +123,8 @@ CpuAllocator& cpu_allocator() {
 }
 
 CpuAllocator& allocator_of(Device device) {
-  if (device == Device::kCuda) throw DeviceError("[allocator] this build has no CUDA; configure with -DLIBTRAIN_CUDA=ON");
+  if (device == Device::kCuda)
+    throw DeviceError("[allocator] this build has no CUDA; configure with -DLIBTRAIN_CUDA=ON");
   return cpu_allocator();
 }
 

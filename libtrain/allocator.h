@@ -13,12 +13,12 @@
 namespace libtrain {
 
 struct AllocatorStats {
-  int64_t bytes_in_use = 0;         // asked for by blocks that are alive
-  int64_t peak_bytes_in_use = 0;    // since start or reset_peak
-  int64_t bytes_cached = 0;         // held in free lists
-  int64_t allocations = 0;          // blocks handed out, ever
-  int64_t system_allocations = 0;   // those of them that had to ask the system
-  int64_t guard_violations = 0;     // blocks found damaged outside their bounds when freed (guard mode only)
+  int64_t bytes_in_use = 0;        // asked for by blocks that are alive
+  int64_t peak_bytes_in_use = 0;   // since start or reset_peak
+  int64_t bytes_cached = 0;        // held in free lists
+  int64_t allocations = 0;         // blocks handed out, ever
+  int64_t system_allocations = 0;  // those of them that had to ask the system
+  int64_t guard_violations = 0;    // blocks found damaged outside their bounds when freed (guard mode only)
 };
 
 /// A block of at least `bytes` bytes that returns to the cache when the last owner lets go. Contents are undefined.

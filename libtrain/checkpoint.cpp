@@ -53,7 +53,9 @@ class TensorFile {
   std::vector<std::pair<std::string, Tensor>> tensors_;
 };
 
-std::string spec_of(const TensorEntry& entry) { return entry.dtype + Shape(std::span<const int64_t>(entry.shape)).str(); }
+std::string spec_of(const TensorEntry& entry) {
+  return entry.dtype + Shape(std::span<const int64_t>(entry.shape)).str();
+}
 std::string spec_of(const Tensor& tensor) { return format_dtype(tensor.dtype()) + tensor.shape().str(); }
 
 /// Where each tensor of a file goes. Checks everything first, so that a file that does not fit changes nothing.
@@ -75,15 +77,18 @@ class TensorTargets {
     const size_t shown = std::min<size_t>(faults.size(), 4);
     std::string list;
     for (size_t i = 0; i < shown; ++i) list += (i ? "; " : "") + faults[i];
-    throw CheckpointError(format_message("[{}] does not fit this model, {} differences: {}{}; build the model with the options it was "
-                                         "saved with",
-                                         path, faults.size(), list, faults.size() > shown ? "; …" : ""));
+    throw CheckpointError(
+        format_message("[{}] does not fit this model, {} differences: {}{}; build the model with the options it was "
+                       "saved with",
+                       path, faults.size(), list, faults.size() > shown ? "; …" : ""));
   }
 
   void copy(const SafetensorsFile& file) const {
     for (const auto& [name, target] : targets_) {
       const TensorEntry entry = file.entry(name);
-      const Tensor host(target.shape(), entry.dtype == "F64" ? DType::f64 : entry.dtype == "F32" ? DType::f32 : target.dtype());
+      const Tensor host(target.shape(), entry.dtype == "F64"   ? DType::f64
+                                        : entry.dtype == "F32" ? DType::f32
+                                                               : target.dtype());
       copy_bytes(host.node_handle()->data, Device::kCpu, entry.bytes.data(), Device::kCpu, entry.bytes.size());
       target.copy_from(host.dtype() == target.dtype() ? host : host.cast(target.dtype()));
     }
@@ -129,7 +134,8 @@ struct ManifestReader {
   }
   int64_t count(const std::string& field) const {
     const Json& value = at(field);
-    if (!value.is_number_integer() || value.get<int64_t>() < 0) refuse(field, "a whole number >= 0, got " + value.dump());
+    if (!value.is_number_integer() || value.get<int64_t>() < 0)
+      refuse(field, "a whole number >= 0, got " + value.dump());
     return value.get<int64_t>();
   }
   std::string text(const std::string& field) const {
@@ -148,7 +154,8 @@ struct ManifestReader {
 Json parse_manifest(const std::string& path) {
   const auto bytes = read_file(path, kLargestManifest);
   try {
-    return Json::parse(reinterpret_cast<const char*>(bytes.data()), reinterpret_cast<const char*>(bytes.data()) + bytes.size());
+    return Json::parse(reinterpret_cast<const char*>(bytes.data()),
+                       reinterpret_cast<const char*>(bytes.data()) + bytes.size());
   } catch (const nlohmann::json::exception& error) {
     throw CheckpointError(format_message("[{}] is no JSON: {}", path, error.what()));
   }
@@ -157,13 +164,11 @@ Json parse_manifest(const std::string& path) {
 Checkpoint checkpoint_of(const ManifestReader& manifest, const std::string& path) {
   if (manifest.text("format") != kFormat) manifest.refuse("format", std::string("'") + kFormat + "'");
   if (const int64_t version = manifest.count("version"); version != kFormatVersion)
-    manifest.refuse("version", format_message("{}, got {}: written by another version of libtrain", kFormatVersion, version));
-  const TrainState state{manifest.count("state/epoch"),
-                         manifest.count("state/batch"),
-                         manifest.count("state/steps"),
-                         manifest.count("state/updates"),
-                         manifest.count("state/accumulated"),
-                         manifest.exact("state/epoch_loss_sum"),
+    manifest.refuse("version",
+                    format_message("{}, got {}: written by another version of libtrain", kFormatVersion, version));
+  const TrainState state{manifest.count("state/epoch"),        manifest.count("state/batch"),
+                         manifest.count("state/steps"),        manifest.count("state/updates"),
+                         manifest.count("state/accumulated"),  manifest.exact("state/epoch_loss_sum"),
                          manifest.count("state/epoch_targets")};
   if (!manifest.at("program").is_object()) manifest.refuse("program", "an object");
   return {path, state, manifest.at("program").dump()};
@@ -175,12 +180,15 @@ SafetensorsFile read_listed(const ManifestReader& manifest, const std::string& f
   const size_t dot = std::string_view(name).find('.');
   const std::string field = "files/" + std::string(name).substr(0, dot);
   const int64_t expected = manifest.count(field + "/bytes");
-  if (!fs::is_regular_file(path)) throw CheckpointError(format_message("[{}] is missing; the checkpoint is incomplete", path));
+  if (!fs::is_regular_file(path))
+    throw CheckpointError(format_message("[{}] is missing; the checkpoint is incomplete", path));
   auto bytes = read_file(path, std::max<int64_t>(expected, int64_t(fs::file_size(path))));
   if (int64_t(bytes.size()) != expected)
-    throw CheckpointError(format_message("[{}] has {} bytes, the manifest says {}; copy it again", path, bytes.size(), expected));
+    throw CheckpointError(
+        format_message("[{}] has {} bytes, the manifest says {}; copy it again", path, bytes.size(), expected));
   if (xxh3_128_hex(bytes) != manifest.text(field + "/xxh3_128"))
-    throw CheckpointError(format_message("[{}] is damaged: its hash differs from the manifest's; use another checkpoint", path));
+    throw CheckpointError(
+        format_message("[{}] is damaged: its hash differs from the manifest's; use another checkpoint", path));
   return SafetensorsFile::parse(std::move(bytes), path);
 }
 
@@ -206,7 +214,8 @@ std::vector<std::string> list_checkpoints(const std::string& folder) {
 
 void remove_checkpoint(const std::string& path) {
   FileSystem& files = real_file_system();
-  for (const char* name : {kManifest, kOptimizer, kWeights}) files.remove_file(path + "/" + name);  // from now on it is no checkpoint
+  for (const char* name : {kManifest, kOptimizer, kWeights})
+    files.remove_file(path + "/" + name);  // from now on it is no checkpoint
   files.remove_directory(path);
 }
 
@@ -244,7 +253,8 @@ std::string save_checkpoint(const std::string& folder, const Parameters& paramet
 
   if (state.accumulated > 0) parameters.zero_unwritten_gradients();
   TensorFile optimizer;
-  for_optimizer_state(parameters, state.accumulated > 0, [&](const auto& name, const Tensor& tensor) { optimizer.add(name, tensor); });
+  for_optimizer_state(parameters, state.accumulated > 0,
+                      [&](const auto& name, const Tensor& tensor) { optimizer.add(name, tensor); });
   const auto weight_bytes = weights_of(parameters).bytes(), optimizer_bytes = optimizer.bytes();
   const Json manifest{{"format", kFormat},
                       {"version", kFormatVersion},
@@ -268,13 +278,15 @@ std::string save_checkpoint(const std::string& folder, const Parameters& paramet
 
 std::string newest_checkpoint(const std::string& folder) {
   const auto all = list_checkpoints(folder);
-  if (all.empty()) throw CheckpointError(format_message("[{}] holds no complete checkpoint ({}…/{})", folder, kStepPrefix, kManifest));
+  if (all.empty())
+    throw CheckpointError(format_message("[{}] holds no complete checkpoint ({}…/{})", folder, kStepPrefix, kManifest));
   return all.back();
 }
 
 Checkpoint read_checkpoint(const std::string& path) {
   const std::string manifest_path = path + "/" + kManifest;
-  if (!fs::is_regular_file(manifest_path)) throw CheckpointError(format_message("[{}] is missing; {} is no checkpoint", manifest_path, path));
+  if (!fs::is_regular_file(manifest_path))
+    throw CheckpointError(format_message("[{}] is missing; {} is no checkpoint", manifest_path, path));
   const Json manifest = parse_manifest(manifest_path);
   return checkpoint_of({manifest, manifest_path}, path);
 }
@@ -284,7 +296,8 @@ Checkpoint load_checkpoint(const std::string& path, const Parameters& parameters
   const std::string manifest_path = path + "/" + kManifest;
   const Json json = parse_manifest(manifest_path);
   const ManifestReader manifest{json, manifest_path};
-  const SafetensorsFile weights = read_listed(manifest, path, kWeights), optimizer = read_listed(manifest, path, kOptimizer);
+  const SafetensorsFile weights = read_listed(manifest, path, kWeights),
+                        optimizer = read_listed(manifest, path, kOptimizer);
 
   TensorTargets weight_targets, optimizer_targets;
   for (const auto& slot : parameters.slots()) weight_targets.add(slot.name, slot.value);

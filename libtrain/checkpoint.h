@@ -16,7 +16,7 @@ namespace libtrain {
 
 /// What a checkpoint says without its tensors.
 struct Checkpoint {
-  std::string path;     // of its folder
+  std::string path;  // of its folder
   TrainState state;
   std::string program;  // the JSON text that the program gave to save_checkpoint: its configuration, vocabularies…
 };

@@ -29,12 +29,13 @@ std::string format_parts(std::string_view format, std::initializer_list<MessageP
   return fmt::vformat(fmt::string_view(format.data(), format.size()), store);
 }
 
-std::string did_you_mean(std::string_view word, std::initializer_list<std::string_view> candidates) {
-  std::string_view best;
+std::string did_you_mean(std::string_view word, std::span<const std::string> candidates) {
+  std::string best;
   size_t closest = std::max<size_t>(2, word.size() / 3) + 1;
-  for (const auto candidate : candidates)
-    if (const size_t distance = edit_distance(word, candidate); distance < closest) closest = distance, best = candidate;
-  return best.empty() ? "" : " (did you mean '" + std::string(best) + "'?)";
+  for (const std::string& candidate : candidates)
+    if (const size_t distance = edit_distance(word, candidate); distance < closest)
+      closest = distance, best = candidate;
+  return best.empty() ? "" : " (did you mean '" + best + "'?)";
 }
 
 }  // namespace libtrain

@@ -6,6 +6,7 @@
 #include <concepts>
 #include <cstdint>
 #include <initializer_list>
+#include <span>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -58,13 +59,13 @@ template <class... Parts> std::string format_message(std::string_view format, co
 }
 
 /// " (did you mean 'x'?)" for the candidate closest to `word`, or "" when none is close.
-std::string did_you_mean(std::string_view word, std::initializer_list<std::string_view> candidates);
+std::string did_you_mean(std::string_view word, std::span<const std::string> candidates);
 
 }  // namespace libtrain
 
 /// Throws InvalidArgument with a formatted message unless `condition` holds.
-#define LIBTRAIN_CHECK(condition, ...)                                                                 \
-  do {                                                                                                 \
-    if (!(condition)) [[unlikely]]                                                                     \
-      throw ::libtrain::InvalidArgument(::libtrain::format_message(__VA_ARGS__));                      \
+#define LIBTRAIN_CHECK(condition, ...)                                            \
+  do {                                                                            \
+    if (!(condition)) [[unlikely]]                                                \
+      throw ::libtrain::InvalidArgument(::libtrain::format_message(__VA_ARGS__)); \
   } while (0)

@@ -7,9 +7,10 @@ namespace libtrain {
 /// Where the sequences lie in a packed tensor [tokens, ...]. Rows from cu_seqlens[count] on are tail: they belong to no sequence, and
 /// every operation writes defined values (attention: zeros) there. Empty sequences are allowed.
 struct Packing {
-  Tensor cu_seqlens;       // i32[count + 1]: sequence s is rows [cu_seqlens[s], cu_seqlens[s + 1])
-  Tensor positions;        // i32[tokens]: position of each row within its sequence; 0 in the tail
-  Tensor sequences;        // i32[tokens]: logical number of each row's sequence (the pair's place in the batch); 0 in the tail
+  Tensor cu_seqlens;  // i32[count + 1]: sequence s is rows [cu_seqlens[s], cu_seqlens[s + 1])
+  Tensor positions;   // i32[tokens]: position of each row within its sequence; 0 in the tail
+  Tensor
+      sequences;  // i32[tokens]: logical number of each row's sequence (the pair's place in the batch); 0 in the tail
   int64_t max_length = 0;  // no sequence is longer
   int64_t count() const { return cu_seqlens.dim(0) - 1; }
   int64_t tokens() const { return positions.dim(0); }

@@ -69,8 +69,8 @@ Initializer xavier_uniform(double gain) {
 }  // namespace init
 
 Parameters::Parameters(Options options) : options_(options) {
-  LIBTRAIN_CHECK(options.dtype == DType::f32 || options.dtype == DType::f64, "[parameters] expected dtype f32 or f64, got {}",
-                 name(options.dtype));
+  LIBTRAIN_CHECK(options.dtype == DType::f32 || options.dtype == DType::f64,
+                 "[parameters] expected dtype f32 or f64, got {}", name(options.dtype));
   random_state_ = Tensor::zeros({int64_t(sizeof(RandomState) / 8)}, DType::i64, options.device);
   step_state_ = Tensor::zeros({int64_t(sizeof(StepState) / 8)}, DType::f64, options.device);
   set_random({options.seed, 0});
@@ -122,7 +122,10 @@ bool Parameters::contains(std::string_view name) const {
 const Tensor& Parameters::get(std::string_view name) const {
   for (const Slot& slot : slots_)
     if (slot.name == name) return slot.value;
-  throw InvalidArgument(format_message("[parameters] no parameter is named '{}'; there are {}", name, slots_.size()));
+  std::vector<std::string> names;
+  for (const Slot& slot : slots_) names.push_back(slot.name);
+  throw InvalidArgument(format_message("[parameters] none of the {} parameters is named '{}'{}", names.size(), name,
+                                       did_you_mean(name, names)));
 }
 
 int64_t Parameters::count() const {
@@ -151,7 +154,9 @@ void Parameters::mark_gradients_written() const {
 RandomState Parameters::random() const { return read_state<RandomState>(random_state_); }
 void Parameters::set_random(RandomState state) const { write_state(random_state_, state); }
 StepState Parameters::step() const { return read_state<StepState>(step_state_); }
-View<StepState> Parameters::step_view() const { return {reinterpret_cast<StepState*>(step_state_.view<double>().data)}; }
+View<StepState> Parameters::step_view() const {
+  return {reinterpret_cast<StepState*>(step_state_.view<double>().data)};
+}
 void Parameters::set_step(const StepState& state) const { write_state(step_state_, state); }
 
 }  // namespace libtrain

@@ -12,7 +12,8 @@
 namespace libtrain {
 
 /// How a parameter starts: fills host memory. `generator` gives uniform numbers in [0, 1) that depend on seed and name only.
-using Initializer = std::function<void(std::span<double> values, const Shape& shape, const std::function<double()>& generator)>;
+using Initializer =
+    std::function<void(std::span<double> values, const Shape& shape, const std::function<double()>& generator)>;
 
 namespace init {
 Initializer constant(double value);
@@ -23,9 +24,9 @@ Initializer xavier_uniform(double gain = 1);
 }  // namespace init
 
 struct ParametersOptions {
-  DType dtype = DType::f32;       // f32, or f64 for tests
+  DType dtype = DType::f32;  // f32, or f64 for tests
   Device device = Device::kCpu;
-  uint64_t seed = 1;              // of the initial values and of dropout
+  uint64_t seed = 1;  // of the initial values and of dropout
 };
 
 /// The store that modules register their parameters in. Each is a named slice of one flat buffer per kind (value, gradient, first
@@ -47,8 +48,8 @@ class Parameters {
 
   struct Slot {
     std::string name;
-    Tensor value;      // its gradient is the slice of gradients()
-    int64_t offset;    // in elements, from the start of each flat buffer
+    Tensor value;    // its gradient is the slice of gradients()
+    int64_t offset;  // in elements, from the start of each flat buffer
   };
   /// In order of registration.
   const std::vector<Slot>& slots() const { return slots_; }

@@ -31,7 +31,8 @@ void Tape::backward(const Tensor& output) {
 
 void Tape::backward(const Tensor& output, const Tensor& doutput) {
   check_like("backward", "doutput", doutput, output, output.shape());
-  LIBTRAIN_CHECK(output.requires_grad(), "[backward] {} does not depend on anything recorded on this tape", output.spec());
+  LIBTRAIN_CHECK(output.requires_grad(), "[backward] {} does not depend on anything recorded on this tape",
+                 output.spec());
   try {
     const NoTape pause;
     visit_float("backward", output.dtype(), [&]<class T> { output.grad_sink<T>(); });
@@ -53,8 +54,8 @@ void Tape::run_backward() {
   }
 }
 
-void record(const char* op, const Tensor& output, std::initializer_list<Tensor> inputs, std::initializer_list<Tensor> saved,
-            Tape::Backward backward) {
+void record(const char* op, const Tensor& output, std::initializer_list<Tensor> inputs,
+            std::initializer_list<Tensor> saved, Tape::Backward backward) {
   bool needed = false;
   for (const Tensor& input : inputs) needed |= wants_gradient(input);
   if (!active_tape() || !needed) return;

@@ -58,7 +58,8 @@ class Tape {
     std::vector<Tensor> inputs, saved;
     Backward backward;
   };
-  friend void record(const char*, const Tensor&, std::initializer_list<Tensor>, std::initializer_list<Tensor>, Tape::Backward);
+  friend void record(const char*, const Tensor&, std::initializer_list<Tensor>, std::initializer_list<Tensor>,
+                     Tape::Backward);
   void run_backward();
 
   std::vector<Step> steps_;
@@ -70,8 +71,8 @@ class Tape {
 ///   inputs  differentiable arguments, in the order in which BackwardStep numbers them; undefined handles are allowed
 ///   saved   everything else that `backward` reads through views: it lives until the step ran
 /// `backward` must not capture tensors (views and numbers only): ownership is what the two lists say, so memory can be reused.
-void record(const char* op, const Tensor& output, std::initializer_list<Tensor> inputs, std::initializer_list<Tensor> saved,
-            Tape::Backward backward);
+void record(const char* op, const Tensor& output, std::initializer_list<Tensor> inputs,
+            std::initializer_list<Tensor> saved, Tape::Backward backward);
 
 /// While alive, this thread records nothing.
 class NoTape {

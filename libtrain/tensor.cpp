@@ -9,28 +9,44 @@ namespace {
 /// Reads or writes one element of any dtype through a double.
 double read_element(const std::byte* data, DType dtype, int64_t i) {
   switch (dtype) {
-    case DType::f32: return reinterpret_cast<const float*>(data)[i];
-    case DType::bf16: return reinterpret_cast<const bf16*>(data)[i];
-    case DType::f64: return reinterpret_cast<const double*>(data)[i];
-    case DType::i32: return reinterpret_cast<const int32_t*>(data)[i];
-    case DType::i64: return double(reinterpret_cast<const int64_t*>(data)[i]);
+    case DType::f32:
+      return reinterpret_cast<const float*>(data)[i];
+    case DType::bf16:
+      return reinterpret_cast<const bf16*>(data)[i];
+    case DType::f64:
+      return reinterpret_cast<const double*>(data)[i];
+    case DType::i32:
+      return reinterpret_cast<const int32_t*>(data)[i];
+    case DType::i64:
+      return double(reinterpret_cast<const int64_t*>(data)[i]);
   }
   return 0;
 }
 
 void write_element(std::byte* data, DType dtype, int64_t i, double value) {
   switch (dtype) {
-    case DType::f32: reinterpret_cast<float*>(data)[i] = float(value); break;
-    case DType::bf16: reinterpret_cast<bf16*>(data)[i] = bf16(float(value)); break;
-    case DType::f64: reinterpret_cast<double*>(data)[i] = value; break;
-    case DType::i32: reinterpret_cast<int32_t*>(data)[i] = int32_t(value); break;
-    case DType::i64: reinterpret_cast<int64_t*>(data)[i] = int64_t(value); break;
+    case DType::f32:
+      reinterpret_cast<float*>(data)[i] = float(value);
+      break;
+    case DType::bf16:
+      reinterpret_cast<bf16*>(data)[i] = bf16(float(value));
+      break;
+    case DType::f64:
+      reinterpret_cast<double*>(data)[i] = value;
+      break;
+    case DType::i32:
+      reinterpret_cast<int32_t*>(data)[i] = int32_t(value);
+      break;
+    case DType::i64:
+      reinterpret_cast<int64_t*>(data)[i] = int64_t(value);
+      break;
   }
 }
 
 constexpr int64_t kPrintedEnds = 3;  // elements shown at each end of a long dimension
 
-void print_dimension(std::string& text, const Tensor& host, const std::byte* data, int dimension, int64_t first, int64_t stride) {
+void print_dimension(std::string& text, const Tensor& host, const std::byte* data, int dimension, int64_t first,
+                     int64_t stride) {
   if (dimension == host.rank()) {
     text += format_message("{:.5g}", read_element(data, host.dtype(), first));
     return;
@@ -55,8 +71,8 @@ Shape resolve(const Shape& from, std::initializer_list<int64_t> sizes) {
   LIBTRAIN_CHECK(unknown <= 1, "[reshape] expected at most one size of -1, got {}", unknown);
   for (int64_t& size : dims)
     if (size == -1) {
-      LIBTRAIN_CHECK(known > 0 && from.numel() % known == 0, "[reshape] {} elements of {} do not divide by {}", from.numel(),
-                     from.str(), known);
+      LIBTRAIN_CHECK(known > 0 && from.numel() % known == 0, "[reshape] {} elements of {} do not divide by {}",
+                     from.numel(), from.str(), known);
       size = from.numel() / known;
     }
   return Shape(std::span<const int64_t>(dims));
@@ -64,7 +80,8 @@ Shape resolve(const Shape& from, std::initializer_list<int64_t> sizes) {
 
 }  // namespace
 
-Tensor::Tensor(const Shape& shape, DType dtype, Device device) : shape_(shape), node_(std::make_shared<detail::TensorNode>()) {
+Tensor::Tensor(const Shape& shape, DType dtype, Device device)
+    : shape_(shape), node_(std::make_shared<detail::TensorNode>()) {
   node_->storage = allocate(device, shape.numel() * size_of(dtype));
   node_->data = node_->storage.get();
   node_->numel = shape.numel();
@@ -91,8 +108,8 @@ std::string Tensor::str() const {
 }
 
 Tensor Tensor::reshape(const Shape& shape) const {
-  LIBTRAIN_CHECK(shape.numel() == numel(), "[reshape] {} has {} elements, shape {} needs {}", spec(), numel(), shape.str(),
-                 shape.numel());
+  LIBTRAIN_CHECK(shape.numel() == numel(), "[reshape] {} has {} elements, shape {} needs {}", spec(), numel(),
+                 shape.str(), shape.numel());
   Tensor other = *this;
   other.shape_ = shape;
   return other;
@@ -101,15 +118,20 @@ Tensor Tensor::reshape(const Shape& shape) const {
 Tensor Tensor::reshape(std::initializer_list<int64_t> sizes) const { return reshape(resolve(shape_, sizes)); }
 
 Tensor Tensor::rows(int64_t begin, int64_t end) const {
-  LIBTRAIN_CHECK(rank() >= 1 && begin >= 0 && begin <= end && end <= dim(0), "[rows] rows {} to {} of {}", begin, end, spec());
+  LIBTRAIN_CHECK(rank() >= 1 && begin >= 0 && begin <= end && end <= dim(0), "[rows] rows {} to {} of {}", begin, end,
+                 spec());
   std::vector<int64_t> dims(shape_.dims().begin(), shape_.dims().end());
   const int64_t row = dims[0] ? numel() / dims[0] : 0;
   dims[0] = end - begin;
   Tensor part;
   part.shape_ = Shape(std::span<const int64_t>(dims));
   part.node_ = std::make_shared<detail::TensorNode>();
-  *part.node_ = {.storage = node_->storage, .data = node_->data + begin * row * size_of(dtype()),
-                 .numel = part.shape_.numel(), .dtype = dtype(), .device = device(), .grad_storage = nullptr};
+  *part.node_ = {.storage = node_->storage,
+                 .data = node_->data + begin * row * size_of(dtype()),
+                 .numel = part.shape_.numel(),
+                 .dtype = dtype(),
+                 .device = device(),
+                 .grad_storage = nullptr};
   return part;
 }
 
@@ -130,8 +152,12 @@ Tensor Tensor::cast(DType to_dtype) const {
 Tensor Tensor::detach() const {
   Tensor other = *this;
   other.node_ = std::make_shared<detail::TensorNode>();
-  *other.node_ = {.storage = node().storage, .data = node().data, .numel = node().numel, .dtype = node().dtype,
-                  .device = node().device, .grad_storage = nullptr};
+  *other.node_ = {.storage = node().storage,
+                  .data = node().data,
+                  .numel = node().numel,
+                  .dtype = node().dtype,
+                  .device = node().device,
+                  .grad_storage = nullptr};
   return other;
 }
 
@@ -142,7 +168,8 @@ double Tensor::item() const {
 }
 
 void Tensor::copy_from(const Tensor& other) const {
-  LIBTRAIN_CHECK(shape_ == other.shape_ && dtype() == other.dtype(), "[copy_from] expected {}, got {}", spec(), other.spec());
+  LIBTRAIN_CHECK(shape_ == other.shape_ && dtype() == other.dtype(), "[copy_from] expected {}, got {}", spec(),
+                 other.spec());
   copy_bytes(node_->data, device(), other.node_->data, other.device(), size_t(numel() * size_of(dtype())));
 }
 
@@ -168,8 +195,12 @@ Tensor Tensor::grad() const {
   Tensor gradient;
   gradient.shape_ = shape_;
   gradient.node_ = std::make_shared<detail::TensorNode>();
-  *gradient.node_ = {.storage = node_->grad_storage, .data = node_->grad_data, .numel = node_->numel,
-                     .dtype = node_->grad_dtype, .device = device(), .grad_storage = nullptr};
+  *gradient.node_ = {.storage = node_->grad_storage,
+                     .data = node_->grad_data,
+                     .numel = node_->numel,
+                     .dtype = node_->grad_dtype,
+                     .device = device(),
+                     .grad_storage = nullptr};
   return gradient;
 }
 
@@ -189,14 +220,15 @@ void* Tensor::open_grad(DType dtype, bool& accumulate) const {
     self.grad_data = self.grad_storage.get();
     self.grad_dtype = dtype;
   }
-  LIBTRAIN_CHECK(self.grad_dtype == dtype, "[grad] gradient of {} is kept as {}, an operation wants to write {}", spec(),
-                 name(self.grad_dtype), name(dtype));
+  LIBTRAIN_CHECK(self.grad_dtype == dtype, "[grad] gradient of {} is kept as {}, an operation wants to write {}",
+                 spec(), name(self.grad_dtype), name(dtype));
   return self.grad_data;
 }
 
-void check_is(const char* op, const char* argument, const Tensor& tensor, DType dtype, Device device, const Shape& shape) {
-  LIBTRAIN_CHECK(tensor.defined() && tensor.dtype() == dtype && tensor.shape() == shape, "[{}] {} must be {}{}, got {}", op,
-                 argument, name(dtype), shape.str(), tensor.spec());
+void check_is(const char* op, const char* argument, const Tensor& tensor, DType dtype, Device device,
+              const Shape& shape) {
+  LIBTRAIN_CHECK(tensor.defined() && tensor.dtype() == dtype && tensor.shape() == shape, "[{}] {} must be {}{}, got {}",
+                 op, argument, name(dtype), shape.str(), tensor.spec());
   LIBTRAIN_CHECK(tensor.device() == device, "[{}] {} is on {}, expected it on {}; move it with .to()", op, argument,
                  name(tensor.device()), name(device));
 }

@@ -43,7 +43,8 @@ class Tensor {
   static Tensor full(const Shape& shape, double value, DType dtype = DType::f32, Device device = Device::kCpu);
   /// Copies `values`, whose number must be that of the shape. T is float, double, bf16, int32_t or int64_t.
   template <class T> static Tensor from(std::span<const T> values, const Shape& shape, Device device = Device::kCpu);
-  template <class T> static Tensor from(std::initializer_list<T> values, const Shape& shape, Device device = Device::kCpu) {
+  template <class T>
+  static Tensor from(std::initializer_list<T> values, const Shape& shape, Device device = Device::kCpu) {
     return from(std::span<const T>(values.begin(), values.size()), shape, device);
   }
 
@@ -118,22 +119,28 @@ class Tensor {
 /// Calls f.operator()<T>() for the float type behind `dtype`; throws InvalidArgument naming `op` for integers.
 template <class F> decltype(auto) visit_float(const char* op, DType dtype, F&& f) {
   switch (dtype) {
-    case DType::f32: return f.template operator()<float>();
-    case DType::bf16: return f.template operator()<bf16>();
-    case DType::f64: return f.template operator()<double>();
-    default: throw InvalidArgument(format_message("[{}] expected a float dtype (f32, bf16, f64), got {}", op, name(dtype)));
+    case DType::f32:
+      return f.template operator()<float>();
+    case DType::bf16:
+      return f.template operator()<bf16>();
+    case DType::f64:
+      return f.template operator()<double>();
+    default:
+      throw InvalidArgument(format_message("[{}] expected a float dtype (f32, bf16, f64), got {}", op, name(dtype)));
   }
 }
 
 /// Throws InvalidArgument unless `tensor` has this shape and the dtype and device of `model`; the message names `op` and `argument`.
 void check_like(const char* op, const char* argument, const Tensor& tensor, const Tensor& model, const Shape& shape);
 /// Likewise for an argument of a given dtype.
-void check_is(const char* op, const char* argument, const Tensor& tensor, DType dtype, Device device, const Shape& shape);
+void check_is(const char* op, const char* argument, const Tensor& tensor, DType dtype, Device device,
+              const Shape& shape);
 
 // ---------------------------------------------------------------------------------------------------------------------
 
 template <class T> Tensor Tensor::from(std::span<const T> values, const Shape& shape, Device device) {
-  LIBTRAIN_CHECK(int64_t(values.size()) == shape.numel(), "[tensor] {} values given for shape {}", values.size(), shape.str());
+  LIBTRAIN_CHECK(int64_t(values.size()) == shape.numel(), "[tensor] {} values given for shape {}", values.size(),
+                 shape.str());
   const Tensor tensor(shape, dtype_of<T>, device);
   copy_bytes(tensor.node_->data, device, values.data(), Device::kCpu, values.size_bytes());
   return tensor;

@@ -8,14 +8,17 @@
 namespace libtrain {
 namespace {
 
-double seconds_now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+double seconds_now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
 
 /// Adds the loss of a mini-batch to the totals of the open update, on the device.
 void accumulate_loss(const TokenLoss& loss, const Parameters& parameters) {
   visit_float("train_loop", loss.sum.dtype(), [&]<class T> {
     if constexpr (!std::is_same_v<T, bf16>)
       on(parameters.device(), [&](auto device) {
-        kernels::accumulate_loss(device, loss.sum.view<const T>(), loss.count.view<const int64_t>(), parameters.step_view());
+        kernels::accumulate_loss(device, loss.sum.view<const T>(), loss.count.view<const int64_t>(),
+                                 parameters.step_view());
       });
   });
 }
@@ -24,12 +27,18 @@ void accumulate_loss(const TokenLoss& loss, const Parameters& parameters) {
 
 TrainLoop::TrainLoop(const Parameters& parameters, std::function<int64_t(int64_t)> begin_epoch,
                      std::function<TokenLoss(int64_t)> forward, Options options)
-    : parameters_(parameters), begin_epoch_(std::move(begin_epoch)), forward_(std::move(forward)), options_(std::move(options)) {
+    : parameters_(parameters),
+      begin_epoch_(std::move(begin_epoch)),
+      forward_(std::move(forward)),
+      options_(std::move(options)) {
   LIBTRAIN_CHECK(options_.epochs >= 0, "[train_loop] epochs must be >= 0, got {}", options_.epochs);
-  LIBTRAIN_CHECK(options_.max_updates >= 0, "[train_loop] max_updates must be >= 0 (0: no limit), got {}", options_.max_updates);
+  LIBTRAIN_CHECK(options_.max_updates >= 0, "[train_loop] max_updates must be >= 0 (0: no limit), got {}",
+                 options_.max_updates);
   LIBTRAIN_CHECK(options_.accumulate >= 1, "[train_loop] accumulate must be >= 1, got {}", options_.accumulate);
-  LIBTRAIN_CHECK(options_.clip_norm >= 0, "[train_loop] clip_norm must be >= 0 (0: no clipping), got {}", options_.clip_norm);
-  LIBTRAIN_CHECK(options_.checkpoint_every >= 0, "[train_loop] checkpoint_every must be >= 0, got {}", options_.checkpoint_every);
+  LIBTRAIN_CHECK(options_.clip_norm >= 0, "[train_loop] clip_norm must be >= 0 (0: no clipping), got {}",
+                 options_.clip_norm);
+  LIBTRAIN_CHECK(options_.checkpoint_every >= 0, "[train_loop] checkpoint_every must be >= 0, got {}",
+                 options_.checkpoint_every);
   LIBTRAIN_CHECK(options_.schedule != nullptr, "[train_loop] schedule is empty; constant_schedule() is the default");
   check_options(options_.adam);
   parameters_.clear_gradients();
@@ -67,8 +76,8 @@ bool TrainLoop::step() {
 void TrainLoop::open_epoch() {
   if (batches_ >= 0) return;
   const int64_t batches = begin_epoch_(state_.epoch);
-  LIBTRAIN_CHECK(batches > state_.batch, "[train_loop] epoch {} has {} batches, cannot start at batch {}", state_.epoch, batches,
-                 state_.batch);
+  LIBTRAIN_CHECK(batches > state_.batch, "[train_loop] epoch {} has {} batches, cannot start at batch {}", state_.epoch,
+                 batches, state_.batch);
   batches_ = batches;
 }
 
@@ -150,10 +159,11 @@ void TrainLoop::roll_back() {
 }
 
 void TrainLoop::restore(const TrainState& state) {
-  LIBTRAIN_CHECK(state.epoch >= 0 && state.batch >= 0 && state.steps >= 0 && state.updates >= 0 && state.accumulated >= 0 &&
-                     state.accumulated < options_.accumulate,
-                 "[train_loop] cannot restore epoch {}, batch {}, step {}, update {} with {} accumulated mini-batches of {}",
-                 state.epoch, state.batch, state.steps, state.updates, state.accumulated, options_.accumulate);
+  LIBTRAIN_CHECK(
+      state.epoch >= 0 && state.batch >= 0 && state.steps >= 0 && state.updates >= 0 && state.accumulated >= 0 &&
+          state.accumulated < options_.accumulate,
+      "[train_loop] cannot restore epoch {}, batch {}, step {}, update {} with {} accumulated mini-batches of {}",
+      state.epoch, state.batch, state.steps, state.updates, state.accumulated, options_.accumulate);
   state_ = state;
   const StepState open = parameters_.step();
   update_began_ = state;

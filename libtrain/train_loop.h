@@ -38,23 +38,24 @@ struct TrainOptions {
 
 /// One mini-batch.
 struct StepReport {
-  int64_t step = 0;           // mini-batches so far, this one included
-  int64_t epoch = 0;          // counted from 0
-  int64_t batch = 0;          // within the epoch, counted from 0
-  int64_t batches = 0;        // in the epoch
-  double loss = 0;            // mean per target of this mini-batch; 0 when no target counts
-  int64_t targets = 0;        // that count
-  bool updated = false;       // whether this mini-batch completed an update; the fields below describe it, and are 0 otherwise
-  bool skipped = false;       // the update changed nothing: no targets in it, or a gradient that was not finite
-  int64_t updates = 0;        // attempted so far, skipped ones included
-  double gradient_norm = 0;   // of the mean loss, before clipping
+  int64_t step = 0;     // mini-batches so far, this one included
+  int64_t epoch = 0;    // counted from 0
+  int64_t batch = 0;    // within the epoch, counted from 0
+  int64_t batches = 0;  // in the epoch
+  double loss = 0;      // mean per target of this mini-batch; 0 when no target counts
+  int64_t targets = 0;  // that count
+  bool updated =
+      false;  // whether this mini-batch completed an update; the fields below describe it, and are 0 otherwise
+  bool skipped = false;      // the update changed nothing: no targets in it, or a gradient that was not finite
+  int64_t updates = 0;       // attempted so far, skipped ones included
+  double gradient_norm = 0;  // of the mean loss, before clipping
   double learning_rate = 0;
-  double seconds = 0;         // this mini-batch, from fetching it to here
+  double seconds = 0;  // this mini-batch, from fetching it to here
 };
 
 struct EpochReport {
-  int64_t epoch = 0;    // counted from 0
-  double loss = 0;      // mean per target over all mini-batches of the epoch
+  int64_t epoch = 0;  // counted from 0
+  double loss = 0;    // mean per target over all mini-batches of the epoch
   int64_t targets = 0;
   int64_t steps = 0;    // mini-batches so far
   int64_t updates = 0;  // attempted so far
@@ -63,12 +64,12 @@ struct EpochReport {
 
 /// Where a loop stands, between two mini-batches. Together with the contents of Parameters it is all that a resumed run needs.
 struct TrainState {
-  int64_t epoch = 0;            // being trained, counted from 0
-  int64_t batch = 0;            // next one of the epoch
-  int64_t steps = 0;            // mini-batches so far
-  int64_t updates = 0;          // attempted so far
-  int64_t accumulated = 0;      // mini-batches whose gradients wait for the next update
-  double epoch_loss_sum = 0;    // since the epoch began
+  int64_t epoch = 0;          // being trained, counted from 0
+  int64_t batch = 0;          // next one of the epoch
+  int64_t steps = 0;          // mini-batches so far
+  int64_t updates = 0;        // attempted so far
+  int64_t accumulated = 0;    // mini-batches whose gradients wait for the next update
+  double epoch_loss_sum = 0;  // since the epoch began
   int64_t epoch_targets = 0;
 };
 
@@ -102,7 +103,9 @@ class TrainLoop {
   /// Before every update, when the gradients of the summed loss are complete: divide by loss_count of the step state for the mean.
   void on_update(std::function<void(const Parameters&)> handler) { update_handlers_.push_back(std::move(handler)); }
   /// Every checkpoint_every updates, and when run() ends: save parameters and state.
-  void on_checkpoint(std::function<void(const TrainState&)> handler) { checkpoint_handlers_.push_back(std::move(handler)); }
+  void on_checkpoint(std::function<void(const TrainState&)> handler) {
+    checkpoint_handlers_.push_back(std::move(handler));
+  }
 
   const TrainState& state() const { return state_; }
   /// Goes on from a state that was saved together with the parameters, which must have been restored before. When it lies within an
@@ -110,8 +113,8 @@ class TrainLoop {
   void restore(const TrainState& state);
 
  private:
-  TrainLoop(const Parameters& parameters, std::function<int64_t(int64_t)> begin_epoch, std::function<TokenLoss(int64_t)> forward,
-            Options options);
+  TrainLoop(const Parameters& parameters, std::function<int64_t(int64_t)> begin_epoch,
+            std::function<TokenLoss(int64_t)> forward, Options options);
   void open_epoch();
   void train_batch(StepReport& report);
   void update(StepReport& report);
@@ -139,13 +142,16 @@ class TrainLoop {
 
 namespace detail {
 inline TokenLoss as_token_loss(TokenLoss loss) { return loss; }
-inline TokenLoss as_token_loss(const Tensor& scalar) { return {scalar, Tensor::full({}, 1, DType::i64, scalar.device())}; }
+inline TokenLoss as_token_loss(const Tensor& scalar) {
+  return {scalar, Tensor::full({}, 1, DType::i64, scalar.device())};
+}
 }  // namespace detail
 
 template <class BatchType, class Loss>
 TrainLoop::TrainLoop(const Parameters& parameters, BatchSource<BatchType>& source, Loss loss, Options options)
     : TrainLoop(
           parameters, [&source](int64_t epoch) { return source.begin_epoch(epoch); },
-          [&source, loss](int64_t batch) { return detail::as_token_loss(loss(source.get(batch))); }, std::move(options)) {}
+          [&source, loss](int64_t batch) { return detail::as_token_loss(loss(source.get(batch))); },
+          std::move(options)) {}
 
 }  // namespace libtrain

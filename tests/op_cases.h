@@ -29,8 +29,8 @@ Fill exactly(Values values);
 struct Input {
   Shape shape;
   Fill fill = normal();
-  DType dtype = DType::f64;       // a float input takes the dtype under test; i32 and i64 stay
-  bool differentiable = true;     // integers never are
+  DType dtype = DType::f64;    // a float input takes the dtype under test; i32 and i64 stay
+  bool differentiable = true;  // integers never are
 };
 
 struct OpCase {

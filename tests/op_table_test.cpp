@@ -68,7 +68,8 @@ double bound(const OpCase& row, DType dtype, const Values& exact) {
 }
 
 /// d(sum of output * upstream) / d(input element), by central differences of fourth order.
-double difference_quotient(const OpCase& row, const std::vector<Tensor>& inputs, const Values& weights, double& element) {
+double difference_quotient(const OpCase& row, const std::vector<Tensor>& inputs, const Values& weights,
+                           double& element) {
   const double x = element, h = 1e-3 * std::max(1.0, std::abs(x));
   const auto loss_at = [&](double value) {
     element = value;
@@ -118,13 +119,13 @@ bool same_bits(const Values& a, const Values& b) {
 }  // namespace
 
 TEST_CASE("table: forward equals the naive reference", "[table]") {
-  for (const OpCase& row : op_cases())
-    DYNAMIC_SECTION(row.name) {
+  for (const OpCase& row : op_cases()) DYNAMIC_SECTION(row.name) {
       const auto inputs = make_inputs(row, DType::f64, Device::kCpu);
       Inputs values;
       for (const Tensor& input : inputs) values.push_back(values_of(input));
       const Values expected = row.reference(values);
-      CHECK(worst_difference(values_of(row.call(inputs)), expected) <= 1e-12 * double(row.terms + 16) * std::max(1.0, largest(expected)));
+      CHECK(worst_difference(values_of(row.call(inputs)), expected) <=
+            1e-12 * double(row.terms + 16) * std::max(1.0, largest(expected)));
     }
 }
 
@@ -134,16 +135,14 @@ TEST_CASE("table: gradients equal central differences", "[table]") {
 }
 
 TEST_CASE("table: f32 and bf16 agree with f64", "[table]") {
-  for (const OpCase& row : op_cases())
-    DYNAMIC_SECTION(row.name) {
+  for (const OpCase& row : op_cases()) DYNAMIC_SECTION(row.name) {
       check_against_exact(row, DType::f32);
       if (row.has_bf16) check_against_exact(row, DType::bf16);
     }
 }
 
 TEST_CASE("table: nothing is written outside, nothing is left unwritten, the same bits come twice", "[table]") {
-  for (const OpCase& row : op_cases())
-    DYNAMIC_SECTION(row.name) {
+  for (const OpCase& row : op_cases()) DYNAMIC_SECTION(row.name) {
       const Result plain = run(row, make_inputs(row, DType::f32, Device::kCpu));
       const int64_t before = allocator_stats(Device::kCpu).guard_violations;
       set_allocator_guards(true);  // fills memory with NaN: whatever a kernel forgets to write shows

@@ -14,7 +14,8 @@ inline Values layer_norm_reference(const Inputs& in, int64_t columns, double eps
     for (int64_t c = 0; c < columns; ++c) mean += in[0][first + size_t(c)] / double(columns);
     for (int64_t c = 0; c < columns; ++c) variance += std::pow(in[0][first + size_t(c)] - mean, 2) / double(columns);
     for (int64_t c = 0; c < columns; ++c)
-      y[first + size_t(c)] = (in[0][first + size_t(c)] - mean) / std::sqrt(variance + epsilon) * in[1][size_t(c)] + in[2][size_t(c)];
+      y[first + size_t(c)] =
+          (in[0][first + size_t(c)] - mean) / std::sqrt(variance + epsilon) * in[1][size_t(c)] + in[2][size_t(c)];
   }
   return y;
 }
@@ -107,7 +108,8 @@ struct AttentionCase {
 
 /// in: qkv [tokens, 3 width] when `self`, else q [query rows, width] and kv [key rows, 2 width]
 inline Values attention_reference(const AttentionCase& c, const Inputs& in, bool self) {
-  const int64_t width = c.heads * c.head_dim, q_stride = self ? 3 * width : width, kv_stride = self ? 3 * width : 2 * width;
+  const int64_t width = c.heads * c.head_dim, q_stride = self ? 3 * width : width,
+                kv_stride = self ? 3 * width : 2 * width;
   const Values &q = in[0], &kv = self ? in[0] : in[1];
   const int64_t k_offset = self ? width : 0, v_offset = k_offset + width;
   Values out(q.size() / size_t(q_stride) * size_t(width), 0.0);
@@ -121,17 +123,20 @@ inline Values attention_reference(const AttentionCase& c, const Inputs& in, bool
         for (int64_t j = 0; j < visible; ++j) {
           double score = 0;
           for (int64_t d = 0; d < c.head_dim; ++d)
-            score += q[size_t((q0 + i) * q_stride + h * c.head_dim + d)] * kv[size_t((k0 + j) * kv_stride + k_offset + h * c.head_dim + d)];
+            score += q[size_t((q0 + i) * q_stride + h * c.head_dim + d)] *
+                     kv[size_t((k0 + j) * kv_stride + k_offset + h * c.head_dim + d)];
           sum += p[size_t(j)] = std::exp(score / std::sqrt(double(c.head_dim)));
         }
         for (int64_t j = 0; j < visible; ++j) {
           double share = p[size_t(j)] / sum;
           if (c.p > 0) {
-            const auto bits = dropout_bits(random_key(c.state), {uint32_t(i), uint32_t(s), c.stream * 1024 + uint32_t(h)}, uint32_t(j / 8));
+            const auto bits = dropout_bits(random_key(c.state),
+                                           {uint32_t(i), uint32_t(s), c.stream * 1024 + uint32_t(h)}, uint32_t(j / 8));
             share = bits[size_t(j % 8)] >= dropout_threshold(c.p) ? share * dropout_scale(c.p) : 0;
           }
           for (int64_t d = 0; d < c.head_dim; ++d)
-            out[size_t((q0 + i) * width + h * c.head_dim + d)] += share * kv[size_t((k0 + j) * kv_stride + v_offset + h * c.head_dim + d)];
+            out[size_t((q0 + i) * width + h * c.head_dim + d)] +=
+                share * kv[size_t((k0 + j) * kv_stride + v_offset + h * c.head_dim + d)];
         }
       }
   return out;

@@ -26,5 +26,4 @@ template <class T, class A> LIBTRAIN_INLINE void put(T& place, A value, bool acc
 }  // namespace libtrain::kernels
 
 /// Instantiates `function` for every float type: LIBTRAIN_FOR_FLOATS(INSTANTIATE) with a one-argument macro.
-#define LIBTRAIN_FOR_FLOATS(macro) \
-  macro(float) macro(bf16) macro(double)
+#define LIBTRAIN_FOR_FLOATS(macro) macro(float) macro(bf16) macro(double)

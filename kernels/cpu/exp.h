@@ -9,10 +9,11 @@ namespace libtrain::kernels {
 namespace {
 
 /// e^x with an error of at most 1.5 ulp, 0 below -104, infinity above 88.73, subnormal in between; NaN stays NaN.
-/// With n = round(x / ln 2) and r = x - n ln 2 in [-0.35, 0.35]: e^x = 2^n e^r. e^r is a minimax polynomial of degree 7 (coefficients of
-/// S. Moshier's Cephes library, expf), ln 2 is split in two so that r is exact, and 2^n is applied as two factors so that neither overflows.
+/// With n = round(x / ln 2) and r = x - n ln 2 in [-0.35, 0.35]: e^x = 2^n e^r. e^r is a minimax polynomial of degree 7
+/// (coefficients of S. Moshier's Cephes library, expf), ln 2 is split in two so that r is exact, and 2^n is applied as
+/// two factors so that neither overflows.
 LIBTRAIN_INLINE float vexp(float x) {
-  constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer, which then stands in the low bits
+  constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer, left in the low bits
   x = x > 89.0f ? 89.0f : x;
   x = x < -104.0f ? -104.0f : x;
   const float shifted = x * 1.44269504088896341f + kRound;

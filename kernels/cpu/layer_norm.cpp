@@ -8,8 +8,8 @@ namespace libtrain::kernels {
 namespace {
 
 /// dx of one row; `dx` may alias `dy`.
-template <class T>
-void row_backward(const T* x, const T* dy, const T* weight, accum_t<T> mean, accum_t<T> rstd, int64_t columns, Sink<T> dx) {
+template <class T> void row_backward(const T* x, const T* dy, const T* weight, accum_t<T> mean, accum_t<T> rstd,
+                                     int64_t columns, Sink<T> dx) {
   using A = accum_t<T>;
   A sum_g = 0, sum_gn = 0;
 #pragma omp simd reduction(+ : sum_g, sum_gn)
@@ -27,9 +27,8 @@ void row_backward(const T* x, const T* dy, const T* weight, accum_t<T> mean, acc
 }
 
 /// Adds one row's share to the partial sums of dweight and dbias.
-template <class T>
-void row_parameters(const T* x, const T* dy, accum_t<T> mean, accum_t<T> rstd, int64_t columns, accum_t<T>* dweight,
-                    accum_t<T>* dbias) {
+template <class T> void row_parameters(const T* x, const T* dy, accum_t<T> mean, accum_t<T> rstd, int64_t columns,
+                                       accum_t<T>* dweight, accum_t<T>* dbias) {
   using A = accum_t<T>;
 #pragma omp simd
   for (int64_t c = 0; c < columns; ++c) {
@@ -67,8 +66,7 @@ template <Isa isa, class T> void layer_norm_forward(Cpu<isa>, const LayerNorm<T>
     k.rstd.data[row] = rstd;
     T* y = k.y.data + row * columns;
 #pragma omp simd
-    for (int64_t c = 0; c < columns; ++c)
-      y[c] = T((A(x[c]) - mean) * rstd * A(k.weight.data[c]) + A(k.bias.data[c]));
+    for (int64_t c = 0; c < columns; ++c) y[c] = T((A(x[c]) - mean) * rstd * A(k.weight.data[c]) + A(k.bias.data[c]));
   }
 }
 
@@ -94,8 +92,8 @@ void layer_norm_backward(Cpu<isa>, const LayerNorm<T>& k, View<const T> dy, cons
   sum_blocks(g.workspace.data + columns, blocks, columns, g.dbias);
 }
 
-#define INSTANTIATE(T)                                                \
-  template void layer_norm_forward(Cpu<kIsa>, const LayerNorm<T>&);   \
+#define INSTANTIATE(T)                                              \
+  template void layer_norm_forward(Cpu<kIsa>, const LayerNorm<T>&); \
   template void layer_norm_backward(Cpu<kIsa>, const LayerNorm<T>&, View<const T>, const LayerNormGradients<T>&);
 LIBTRAIN_FOR_FLOATS(INSTANTIATE)
 

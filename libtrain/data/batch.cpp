@@ -14,10 +14,11 @@ struct Side {
 
   void append(const Ids& sequence, size_t row) {
     for (size_t i = 0; i < sequence.size(); ++i)
-      LIBTRAIN_CHECK(sequence[i] >= 0 && sequence[i] != kPad && sequence[i] != kBos && (vocab == 0 || sequence[i] < vocab),
-                     "[batch] {} token id {} at row {}, position {} is not in the vocabulary of {} (ids {} and {} are reserved); "
-                     "encode the text with the model's own vocabulary",
-                     name, sequence[i], row, i, vocab, kPad, kBos);
+      LIBTRAIN_CHECK(
+          sequence[i] >= 0 && sequence[i] != kPad && sequence[i] != kBos && (vocab == 0 || sequence[i] < vocab),
+          "[batch] {} token id {} at row {}, position {} is not in the vocabulary of {} (ids {} and {} are reserved); "
+          "encode the text with the model's own vocabulary",
+          name, sequence[i], row, i, vocab, kPad, kBos);
     ids.insert(ids.end(), sequence.begin(), sequence.end());
     ids.push_back(kEos);
     lengths.push_back(int64_t(sequence.size()) + 1);
@@ -85,7 +86,8 @@ Tensor Batch::input_ids() const { return padded(source_ids, source); }
 Tensor Batch::target_ids() const { return padded(target_out, target); }
 
 Batch make_batch(std::span<const Pair* const> pairs, const BatchOptions& options) {
-  LIBTRAIN_CHECK(options.capacity_multiple >= 1, "[batch] capacity_multiple must be >= 1, got {}", options.capacity_multiple);
+  LIBTRAIN_CHECK(options.capacity_multiple >= 1, "[batch] capacity_multiple must be >= 1, got {}",
+                 options.capacity_multiple);
   Side source{"source", options.source_vocab, {}, {}}, target{"target", options.target_vocab, {}, {}};
   for (size_t row = 0; row < pairs.size(); ++row) {
     source.append(pairs[row]->source, row);
@@ -102,9 +104,10 @@ Batch make_batch(std::span<const Pair> pairs, const BatchOptions& options) {
 
 Batch pack_padded(const Tensor& input_ids, const Tensor& target_ids, int32_t pad, Device device) {
   for (const auto& [name, ids] : {std::pair{"input_ids", &input_ids}, std::pair{"target_ids", &target_ids}})
-    LIBTRAIN_CHECK(ids->defined() && ids->dtype() == DType::i32 && ids->rank() == 2, "[pack_padded] {} must be i32[batch, length], got {}",
-                   name, ids->spec());
-  LIBTRAIN_CHECK(input_ids.dim(0) == target_ids.dim(0), "[pack_padded] {} sources but {} targets", input_ids.dim(0), target_ids.dim(0));
+    LIBTRAIN_CHECK(ids->defined() && ids->dtype() == DType::i32 && ids->rank() == 2,
+                   "[pack_padded] {} must be i32[batch, length], got {}", name, ids->spec());
+  LIBTRAIN_CHECK(input_ids.dim(0) == target_ids.dim(0), "[pack_padded] {} sources but {} targets", input_ids.dim(0),
+                 target_ids.dim(0));
   return assemble(unpad("source", input_ids, pad), unpad("target", target_ids, pad), {.device = device});
 }
 

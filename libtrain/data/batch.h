@@ -11,9 +11,9 @@ namespace libtrain {
 /// Pairs as a model trains on them. Sources and targets end with kEos; the decoder reads the target shifted by one, from kBos on.
 struct Batch {
   Packing source, target;
-  Tensor source_ids;          // i32[source tokens]  sequences end to end, each ending with kEos; tail: kPad
-  Tensor target_in;           // i32[target tokens]  kBos, y1 … yn
-  Tensor target_out;          // i32[target tokens]  y1 … yn, kEos: what is to be predicted; tail: kPad, ignored by the loss
+  Tensor source_ids;  // i32[source tokens]  sequences end to end, each ending with kEos; tail: kPad
+  Tensor target_in;   // i32[target tokens]  kBos, y1 … yn
+  Tensor target_out;  // i32[target tokens]  y1 … yn, kEos: what is to be predicted; tail: kPad, ignored by the loss
   int64_t pairs = 0;
   int64_t source_tokens = 0;  // without tail
   int64_t target_tokens = 0;

@@ -22,15 +22,17 @@ template <class T> void shuffle(std::vector<T>& items, uint64_t seed, uint64_t e
 BucketedBatches::BucketedBatches(std::span<const Pair> pairs, Options options) : pairs_(pairs), options_(options) {
   LIBTRAIN_CHECK(!pairs.empty(), "[batches] expected at least one pair, got none");
   LIBTRAIN_CHECK(options.tokens >= 0 && options.pairs >= 0 && options.tokens + options.pairs > 0,
-                 "[batches] a batch needs a limit: tokens ({}) or pairs ({}) must be > 0", options.tokens, options.pairs);
+                 "[batches] a batch needs a limit: tokens ({}) or pairs ({}) must be > 0", options.tokens,
+                 options.pairs);
   LIBTRAIN_CHECK(options.batches_per_bucket >= 1 && options.prefetch >= 0,
-                 "[batches] batches_per_bucket must be >= 1 and prefetch >= 0, got {} and {}", options.batches_per_bucket,
-                 options.prefetch);
+                 "[batches] batches_per_bucket must be >= 1 and prefetch >= 0, got {} and {}",
+                 options.batches_per_bucket, options.prefetch);
   for (size_t i = 0; i < pairs.size(); ++i) {
     const auto longest = int64_t(std::max(pairs[i].source.size(), pairs[i].target.size())) + 1;
-    LIBTRAIN_CHECK(options.tokens == 0 || longest <= options.tokens,
-                   "[batches] pair {} has {} tokens, more than the {} that a batch may have; raise the limit or drop the pair", i,
-                   longest, options.tokens);
+    LIBTRAIN_CHECK(
+        options.tokens == 0 || longest <= options.tokens,
+        "[batches] pair {} has {} tokens, more than the {} that a batch may have; raise the limit or drop the pair", i,
+        longest, options.tokens);
   }
 }
 
@@ -91,7 +93,8 @@ Batch BucketedBatches::build(int64_t index) const {
 }
 
 Batch BucketedBatches::get(int64_t index) {
-  LIBTRAIN_CHECK(index >= 0 && index < int64_t(batches_.size()), "[batches] batch {} of an epoch of {}", index, batches_.size());
+  LIBTRAIN_CHECK(index >= 0 && index < int64_t(batches_.size()), "[batches] batch {} of an epoch of {}", index,
+                 batches_.size());
   auto ready = ahead_.extract(index);
   for (int64_t next = index + 1; next <= index + options_.prefetch && next < int64_t(batches_.size()); ++next)
     if (!ahead_.contains(next)) ahead_[next] = std::async(std::launch::async, [this, next] { return build(next); });

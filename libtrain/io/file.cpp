@@ -89,7 +89,9 @@ class RealFileSystem : public FileSystem {
     file.sync();
     file.finish();
   }
-  void sync_directory(const std::string& path) override { OpenFile(path, "open the folder", O_RDONLY | O_DIRECTORY).sync(); }
+  void sync_directory(const std::string& path) override {
+    OpenFile(path, "open the folder", O_RDONLY | O_DIRECTORY).sync();
+  }
   void rename(const std::string& from, const std::string& to) override {
     if (::rename(from.c_str(), to.c_str()) < 0) fail("give the name to what was written", to, errno);
   }

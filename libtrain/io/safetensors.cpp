@@ -21,7 +21,8 @@ constexpr int kMaxDepth = 3;
 constexpr const char* kMetadata = "__metadata__";
 
 std::optional<int64_t> element_size(const std::string& dtype) {
-  static const std::map<std::string, int64_t> sizes{{"F32", 4}, {"F64", 8}, {"BF16", 2}, {"I32", 4}, {"I64", 8}, {"U8", 1}};
+  static const std::map<std::string, int64_t> sizes{{"F32", 4}, {"F64", 8}, {"BF16", 2},
+                                                    {"I32", 4}, {"I64", 8}, {"U8", 1}};
   const auto found = sizes.find(dtype);
   return found == sizes.end() ? std::nullopt : std::optional(found->second);
 }
@@ -56,7 +57,8 @@ class HeaderReader {
       } else if (event == Json::parse_event_t::key) {
         const std::string key = value.get<std::string>();
         if (!keys.back().insert(key).second) refuse("header", "key '" + key.substr(0, 100) + "' occurs twice");
-        if (depth == 1 && keys.back().size() > kMaxEntries) refuse("header", format_message("more than {} tensors", kMaxEntries));
+        if (depth == 1 && keys.back().size() > kMaxEntries)
+          refuse("header", format_message("more than {} tensors", kMaxEntries));
       }
       return true;
     };
@@ -71,7 +73,8 @@ class HeaderReader {
     if (!json.is_object()) refuse(kMetadata, "expected an object, got " + std::string(json.type_name()));
     std::map<std::string, std::string> result;
     for (const auto& [key, value] : json.items()) {
-      if (!value.is_string()) refuse(kMetadata, "expected texts, got " + std::string(value.type_name()) + " under '" + key + "'");
+      if (!value.is_string())
+        refuse(kMetadata, "expected texts, got " + std::string(value.type_name()) + " under '" + key + "'");
       result[key] = value.get<std::string>();
     }
     return result;
@@ -80,15 +83,18 @@ class HeaderReader {
   /// Dtype, shape and place [begin, end) of one tensor. Whether places fit together is checked for all of them at once.
   std::pair<TensorEntry, std::pair<int64_t, int64_t>> tensor(const std::string& name, const Json& json) const {
     const std::string field = "tensor '" + name.substr(0, 100) + "'";
-    if (name.size() > kMaxName) refuse(field, format_message("a name of {} bytes, expected at most {}", name.size(), kMaxName));
-    if (!json.is_object() || json.size() != 3 || !json.contains("dtype") || !json.contains("shape") || !json.contains("data_offsets"))
+    if (name.size() > kMaxName)
+      refuse(field, format_message("a name of {} bytes, expected at most {}", name.size(), kMaxName));
+    if (!json.is_object() || json.size() != 3 || !json.contains("dtype") || !json.contains("shape") ||
+        !json.contains("data_offsets"))
       refuse(field, "expected exactly dtype, shape and data_offsets");
     if (!json["dtype"].is_string() || !element_size(json["dtype"].get<std::string>()))
       refuse(field, "dtype: expected F32, F64, BF16, I32, I64 or U8, got " + shorten(json["dtype"]));
     const std::string dtype = json["dtype"].get<std::string>();
     const auto shape = sizes(field + " shape", json["shape"], kMaxRank);
     const auto place = sizes(field + " data_offsets", json["data_offsets"], 2);
-    if (place.size() != 2 || place[0] > place[1]) refuse(field, "data_offsets: expected [begin, end], got " + shorten(json["data_offsets"]));
+    if (place.size() != 2 || place[0] > place[1])
+      refuse(field, "data_offsets: expected [begin, end], got " + shorten(json["data_offsets"]));
     const auto bytes = byte_size(shape, *element_size(dtype));
     if (!bytes || *bytes != place[1] - place[0])
       refuse(field, format_message("{} {} takes {} bytes, data_offsets give {}", dtype, shorten(json["shape"]),
@@ -103,7 +109,8 @@ class HeaderReader {
   }
 
   std::vector<int64_t> sizes(const std::string& field, const Json& json, size_t most) const {
-    if (!json.is_array() || json.size() > most) refuse(field, format_message("expected at most {} whole numbers, got {}", most, shorten(json)));
+    if (!json.is_array() || json.size() > most)
+      refuse(field, format_message("expected at most {} whole numbers, got {}", most, shorten(json)));
     std::vector<int64_t> result;
     for (const Json& value : json) {
       if (!value.is_number_unsigned() || value.get<uint64_t>() > uint64_t(std::numeric_limits<int64_t>::max()))
@@ -117,30 +124,37 @@ class HeaderReader {
 };
 
 uint64_t header_length(std::span<const std::byte> bytes, const HeaderReader& reader) {
-  if (bytes.size() < kLengthBytes) reader.refuse("file", format_message("expected at least 8 bytes, got {}", bytes.size()));
+  if (bytes.size() < kLengthBytes)
+    reader.refuse("file", format_message("expected at least 8 bytes, got {}", bytes.size()));
   uint64_t length = 0;
   for (uint64_t i = 0; i < kLengthBytes; ++i) length |= uint64_t(bytes[i]) << (8 * i);
-  if (length > kMaxHeader) reader.refuse("header length", format_message("{} bytes, the limit is {}", length, kMaxHeader));
+  if (length > kMaxHeader)
+    reader.refuse("header length", format_message("{} bytes, the limit is {}", length, kMaxHeader));
   if (length > bytes.size() - kLengthBytes)
-    reader.refuse("header length", format_message("{} bytes, but only {} follow: the file is cut short", length, bytes.size() - kLengthBytes));
+    reader.refuse("header length", format_message("{} bytes, but only {} follow: the file is cut short", length,
+                                                  bytes.size() - kLengthBytes));
   return length;
 }
 
 /// Refuses a hole, an overlap, and data that is missing or left over.
-void check_cover(std::vector<std::pair<std::pair<int64_t, int64_t>, std::string>> places, int64_t data, const HeaderReader& reader) {
+void check_cover(std::vector<std::pair<std::pair<int64_t, int64_t>, std::string>> places, int64_t data,
+                 const HeaderReader& reader) {
   std::ranges::sort(places);
   int64_t at = 0;
   for (const auto& [place, name] : places) {
     if (place.first != at)
       reader.refuse("tensor '" + name.substr(0, 100) + "'",
-                    format_message("begins at byte {} of the data, expected {}: {}", place.first, at, place.first < at ? "an overlap" : "a hole"));
+                    format_message("begins at byte {} of the data, expected {}: {}", place.first, at,
+                                   place.first < at ? "an overlap" : "a hole"));
     at = place.second;
   }
   if (at != data)
-    reader.refuse("data", format_message("the tensors take {} bytes, the file has {}{}", at, data, at > data ? ": it is cut short" : ""));
+    reader.refuse("data", format_message("the tensors take {} bytes, the file has {}{}", at, data,
+                                         at > data ? ": it is cut short" : ""));
 }
 
-std::string header_text(const std::vector<const TensorEntry*>& entries, const std::map<std::string, std::string>& metadata) {
+std::string header_text(const std::vector<const TensorEntry*>& entries,
+                        const std::map<std::string, std::string>& metadata) {
   nlohmann::ordered_json header = nlohmann::ordered_json::object();
   if (!metadata.empty()) header[kMetadata] = metadata;
   int64_t at = 0;
@@ -157,14 +171,16 @@ std::string header_text(const std::vector<const TensorEntry*>& entries, const st
 void check_entry(const TensorEntry& entry) {
   const auto element = element_size(entry.dtype);
   const auto bytes = element ? byte_size(entry.shape, *element) : std::nullopt;
-  LIBTRAIN_CHECK(bytes && *bytes == int64_t(entry.bytes.size()) && entry.name != kMetadata && entry.name.size() <= kMaxName &&
-                     entry.shape.size() <= kMaxRank,
-                 "[write_safetensors] tensor '{}' of dtype {} does not fit its {} bytes", entry.name, entry.dtype, entry.bytes.size());
+  LIBTRAIN_CHECK(bytes && *bytes == int64_t(entry.bytes.size()) && entry.name != kMetadata &&
+                     entry.name.size() <= kMaxName && entry.shape.size() <= kMaxRank,
+                 "[write_safetensors] tensor '{}' of dtype {} does not fit its {} bytes", entry.name, entry.dtype,
+                 entry.bytes.size());
 }
 
 }  // namespace
 
-std::vector<std::byte> write_safetensors(std::span<const TensorEntry> entries, const std::map<std::string, std::string>& metadata) {
+std::vector<std::byte> write_safetensors(std::span<const TensorEntry> entries,
+                                         const std::map<std::string, std::string>& metadata) {
   std::vector<const TensorEntry*> sorted;
   for (const TensorEntry& entry : entries) {
     check_entry(entry);
@@ -172,7 +188,8 @@ std::vector<std::byte> write_safetensors(std::span<const TensorEntry> entries, c
   }
   std::ranges::sort(sorted, {}, [](const TensorEntry* entry) { return entry->name; });
   for (size_t i = 1; i < sorted.size(); ++i)
-    LIBTRAIN_CHECK(sorted[i - 1]->name != sorted[i]->name, "[write_safetensors] two tensors are named '{}'", sorted[i]->name);
+    LIBTRAIN_CHECK(sorted[i - 1]->name != sorted[i]->name, "[write_safetensors] two tensors are named '{}'",
+                   sorted[i]->name);
 
   const std::string header = header_text(sorted, metadata);
   std::vector<std::byte> file;

@@ -21,7 +21,8 @@ struct TensorEntry {
 
 /// The file that holds these tensors, sorted by name: the same tensors give the same bytes. Throws InvalidArgument for an unknown dtype, a
 /// name that occurs twice, or bytes that do not fit dtype and shape.
-std::vector<std::byte> write_safetensors(std::span<const TensorEntry> entries, const std::map<std::string, std::string>& metadata = {});
+std::vector<std::byte> write_safetensors(std::span<const TensorEntry> entries,
+                                         const std::map<std::string, std::string>& metadata = {});
 
 /// A file in memory, checked whole: every tensor's dtype, shape and place fit, and places cover the data exactly.
 class SafetensorsFile {

@@ -54,17 +54,20 @@ Memory keep(const Memory& memory, const std::vector<size_t>& kept) {
     lengths.push_back(ends[s + 1] - ends[s]);
   }
   const Device device = memory.rows.device();
-  const Tensor rows = unpack_rows(memory.rows, Tensor::from(std::span<const int32_t>(index), {int64_t(index.size())}, device));
+  const Tensor rows =
+      unpack_rows(memory.rows, Tensor::from(std::span<const int32_t>(index), {int64_t(index.size())}, device));
   return {rows, make_packing(lengths, device)};
 }
 
 }  // namespace
 
-std::vector<Ids> greedy_decode(const Transformer& model, std::span<const Ids> sources, int64_t max_length, Device device) {
+std::vector<Ids> greedy_decode(const Transformer& model, std::span<const Ids> sources, int64_t max_length,
+                               Device device) {
   const NoTape nothing_recorded;
   std::vector<Pair> pairs;
   for (const Ids& source : sources) pairs.push_back({source, {}});
-  const Batch input = make_batch(std::span<const Pair>(pairs), {.source_vocab = model.options().source_vocab, .device = device});
+  const Batch input =
+      make_batch(std::span<const Pair>(pairs), {.source_vocab = model.options().source_vocab, .device = device});
   Memory memory{model.encode(input.source_ids, input.source), input.source};
 
   std::vector<Ids> outputs(sources.size());

@@ -14,7 +14,8 @@ enum class Activation { kRelu, kGelu };
 /// `name` ends with a dot, as in torch.nn.TransformerEncoderLayer.
 class FeedForward {
  public:
-  FeedForward(Parameters& parameters, const std::string& name, int64_t size, int64_t inner, Activation activation, float dropout)
+  FeedForward(Parameters& parameters, const std::string& name, int64_t size, int64_t inner, Activation activation,
+              float dropout)
       : first_(parameters, name + "linear1", size, inner),
         second_(parameters, name + "linear2", inner, size),
         activation_(activation),

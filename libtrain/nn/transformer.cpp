@@ -6,21 +6,24 @@ namespace libtrain {
 namespace {
 
 const TransformerOptions& checked(const TransformerOptions& o) {
-  LIBTRAIN_CHECK(o.source_vocab > kSpecialTokens && o.target_vocab > kSpecialTokens,
-                 "[transformer] vocabularies must hold more than the {} special tokens, got source_vocab {} and target_vocab {}",
-                 kSpecialTokens, o.source_vocab, o.target_vocab);
-  LIBTRAIN_CHECK(o.encoder_layers >= 1 && o.decoder_layers >= 1, "[transformer] expected at least one layer each, got {} and {}",
-                 o.encoder_layers, o.decoder_layers);
+  LIBTRAIN_CHECK(
+      o.source_vocab > kSpecialTokens && o.target_vocab > kSpecialTokens,
+      "[transformer] vocabularies must hold more than the {} special tokens, got source_vocab {} and target_vocab {}",
+      kSpecialTokens, o.source_vocab, o.target_vocab);
+  LIBTRAIN_CHECK(o.encoder_layers >= 1 && o.decoder_layers >= 1,
+                 "[transformer] expected at least one layer each, got {} and {}", o.encoder_layers, o.decoder_layers);
   LIBTRAIN_CHECK(o.layer.size > 0 && o.layer.heads > 0 && o.layer.size % o.layer.heads == 0,
                  "[transformer] size {} does not divide into {} heads", o.layer.size, o.layer.heads);
-  LIBTRAIN_CHECK(o.layer.feed_forward_size > 0, "[transformer] feed_forward_size must be > 0, got {}", o.layer.feed_forward_size);
-  LIBTRAIN_CHECK(o.layer.dropout >= 0 && o.layer.dropout < 1, "[transformer] dropout must be in [0, 1), got {}", o.layer.dropout);
-  LIBTRAIN_CHECK(o.label_smoothing >= 0 && o.label_smoothing < 1, "[transformer] label_smoothing must be in [0, 1), got {}",
-                 o.label_smoothing);
+  LIBTRAIN_CHECK(o.layer.feed_forward_size > 0, "[transformer] feed_forward_size must be > 0, got {}",
+                 o.layer.feed_forward_size);
+  LIBTRAIN_CHECK(o.layer.dropout >= 0 && o.layer.dropout < 1, "[transformer] dropout must be in [0, 1), got {}",
+                 o.layer.dropout);
+  LIBTRAIN_CHECK(o.label_smoothing >= 0 && o.label_smoothing < 1,
+                 "[transformer] label_smoothing must be in [0, 1), got {}", o.label_smoothing);
   LIBTRAIN_CHECK(o.max_positions > 0, "[transformer] max_positions must be > 0, got {}", o.max_positions);
   LIBTRAIN_CHECK(o.tying != Tying::kAll || o.source_vocab == o.target_vocab,
-                 "[transformer] one table for both sides needs one vocabulary, got {} source and {} target ids", o.source_vocab,
-                 o.target_vocab);
+                 "[transformer] one table for both sides needs one vocabulary, got {} source and {} target ids",
+                 o.source_vocab, o.target_vocab);
   return o;
 }
 
@@ -37,12 +40,11 @@ DropoutSpec dropout_spec(Parameters& parameters, float p) {
 
 Transformer::Transformer(Parameters& parameters, const Options& options)
     : options_(checked(options)),
-      source_embedding_(parameters, options.tying == Tying::kAll ? "embedding" : "source_embedding", options.source_vocab,
-                        options.layer.size, options.max_positions),
-      target_embedding_(options.tying == Tying::kAll
-                            ? Embedding(source_embedding_.table(), options.max_positions)
-                            : Embedding(parameters, "target_embedding", options.target_vocab, options.layer.size,
-                                        options.max_positions)),
+      source_embedding_(parameters, options.tying == Tying::kAll ? "embedding" : "source_embedding",
+                        options.source_vocab, options.layer.size, options.max_positions),
+      target_embedding_(options.tying == Tying::kAll ? Embedding(source_embedding_.table(), options.max_positions)
+                                                     : Embedding(parameters, "target_embedding", options.target_vocab,
+                                                                 options.layer.size, options.max_positions)),
       output_(output_table(parameters, options, target_embedding_.table())),
       source_dropout_(dropout_spec(parameters, options.layer.dropout)),
       target_dropout_(dropout_spec(parameters, options.layer.dropout)) {
@@ -62,7 +64,8 @@ Tensor Transformer::encode(const Tensor& source_ids, const Packing& source) cons
   return encoder_norm_ ? (*encoder_norm_)(x) : x;
 }
 
-Tensor Transformer::decode(const Tensor& target_in, const Packing& target, const Tensor& memory, const Packing& source) const {
+Tensor Transformer::decode(const Tensor& target_in, const Packing& target, const Tensor& memory,
+                           const Packing& source) const {
   Tensor x = embed(target_embedding_, target_in, target, target_dropout_);
   for (const DecoderLayer& layer : decoder_) x = layer(x, target, memory, source);
   return decoder_norm_ ? (*decoder_norm_)(x) : x;
@@ -76,7 +79,8 @@ Tensor Transformer::operator()(const Batch& batch) const {
 Tensor Transformer::operator()(const Tensor& input_ids, const Tensor& target_ids) const {
   const Batch batch = pack_padded(input_ids, target_ids, kPad, output_.device());
   const Tensor index = unpack_index(batch.target, target_ids.dim(1));
-  return unpack_rows((*this)(batch), index.reshape({-1})).reshape({target_ids.dim(0), target_ids.dim(1), options_.target_vocab});
+  return unpack_rows((*this)(batch), index.reshape({-1}))
+      .reshape({target_ids.dim(0), target_ids.dim(1), options_.target_vocab});
 }
 
 TokenLoss Transformer::loss(const Batch& batch) const {

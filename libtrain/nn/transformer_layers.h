@@ -45,13 +45,15 @@ class EncoderLayer {
  public:
   EncoderLayer(Parameters& parameters, const std::string& name, const TransformerLayerOptions& options)
       : attention_(parameters, name + ".self_attn", options.size, options.heads, options.dropout),
-        feed_forward_(parameters, name + ".", options.size, options.feed_forward_size, options.activation, options.dropout),
+        feed_forward_(parameters, name + ".", options.size, options.feed_forward_size, options.activation,
+                      options.dropout),
         around_attention_(parameters, name + ".norm1", options),
         around_feed_forward_(parameters, name + ".norm2", options) {}
 
   /// x [tokens, size] → [tokens, size]
   Tensor operator()(const Tensor& x, const Packing& packing) const {
-    const Tensor attended = around_attention_(x, packing, [&](const Tensor& h) { return attention_.self(h, packing, false); });
+    const Tensor attended =
+        around_attention_(x, packing, [&](const Tensor& h) { return attention_.self(h, packing, false); });
     return around_feed_forward_(attended, packing, [&](const Tensor& h) { return feed_forward_(h, packing); });
   }
 
@@ -74,7 +76,8 @@ class DecoderLayer {
   DecoderLayer(Parameters& parameters, const std::string& name, const TransformerLayerOptions& options)
       : self_attention_(parameters, name + ".self_attn", options.size, options.heads, options.dropout),
         memory_attention_(parameters, name + ".multihead_attn", options.size, options.heads, options.dropout),
-        feed_forward_(parameters, name + ".", options.size, options.feed_forward_size, options.activation, options.dropout),
+        feed_forward_(parameters, name + ".", options.size, options.feed_forward_size, options.activation,
+                      options.dropout),
         around_self_(parameters, name + ".norm1", options),
         around_memory_(parameters, name + ".norm2", options),
         around_feed_forward_(parameters, name + ".norm3", options) {}
@@ -82,7 +85,8 @@ class DecoderLayer {
   /// x [target tokens, size], memory [source tokens, size] → [target tokens, size]
   Tensor operator()(const Tensor& x, const Packing& target, const Tensor& memory, const Packing& source) const {
     const Tensor a = around_self_(x, target, [&](const Tensor& h) { return self_attention_.self(h, target, true); });
-    const Tensor b = around_memory_(a, target, [&](const Tensor& h) { return memory_attention_.cross(h, target, memory, source); });
+    const Tensor b =
+        around_memory_(a, target, [&](const Tensor& h) { return memory_attention_.cross(h, target, memory, source); });
     return around_feed_forward_(b, target, [&](const Tensor& h) { return feed_forward_(h, target); });
   }
 

@@ -9,19 +9,22 @@
 namespace libtrain {
 
 struct AttentionOptions {
-  int64_t heads = 1;      ///< that the width is divided into
-  bool causal = false;    ///< whether a position sees itself and those before it only
+  int64_t heads = 1;      ///< that the width is divided into, at most 1024
+  bool causal = false;    ///< whether a position sees only itself and those before it
   DropoutSpec dropout{};  ///< of the attention probabilities; acts while a Tape is alive
 };
 
-/// Multi-head attention of packed sequences to themselves: softmax(q k^T / sqrt(width / heads)) v within each sequence and head.
-///   qkv [tokens, 3 * width] f32, bf16 or f64: queries, keys and values as one projection leaves them  →  [tokens, width]
-/// Saved for backward: the output and one log-sum-exp a row and head; never the probabilities. At most 32 rows of scores exist per thread.
-/// Rows of no sequence are zero. Sources: Vaswani et al. 2017; Dao et al., NeurIPS 2022. Throws InvalidArgument when shapes, dtypes,
-/// heads or packing do not fit.
+/// Multi-head attention of packed sequences to themselves: softmax(q k^T / sqrt(width / heads)) v by sequence and head.
+///   qkv [tokens, 3 * width] f32, bf16 or f64: queries, keys, values as one projection leaves them  →  [tokens, width]
+/// Saved for backward: the output and one log-sum-exp for each row and head, never the probabilities: at most 32 rows
+/// of scores exist for each thread. Rows of no sequence are zero, in the output and in the gradient, whatever they
+/// hold; probabilities draw their dropout bits by (query, sequence, head; key). Sources: Vaswani et al., NeurIPS 2017;
+/// Dao et al., NeurIPS 2022. Throws InvalidArgument when shapes, dtypes, heads or packing do not fit; on the CPU also
+/// when cu_seqlens do not describe the rows of qkv.
 Tensor self_attention(const Tensor& qkv, const Packing& packing, const AttentionOptions& options);
 
-/// Likewise of packed queries to the keys and values of the sequence with the same number; lengths may differ, also to 0 (output 0).
+/// Likewise of packed queries to the keys and values of the sequence with the same number. Lengths may differ: a query
+/// whose sequence has no keys gives 0. Never causal.
 ///   q [query tokens, width], kv [key tokens, 2 * width] (keys, values)  →  [query tokens, width]
 Tensor cross_attention(const Tensor& q, const Tensor& kv, const Packing& queries, const Packing& keys,
                        const AttentionOptions& options);
@@ -30,28 +33,48 @@ Tensor cross_attention(const Tensor& q, const Tensor& kv, const Packing& queries
 
 namespace detail {
 
-inline void check_packing(const char* op, const char* argument, const Packing& packing, const Tensor& rows) {
-  LIBTRAIN_CHECK(packing.cu_seqlens.defined() && packing.cu_seqlens.rank() == 1 && packing.cu_seqlens.dim(0) >= 1,
-                 "[{}] {}.cu_seqlens must be i32[sequences + 1], got {}", op, argument, packing.cu_seqlens.spec());
-  check_is(op, "cu_seqlens", packing.cu_seqlens, DType::i32, rows.device(), packing.cu_seqlens.shape());
-  LIBTRAIN_CHECK(packing.tokens() == rows.dim(0), "[{}] {} describes {} tokens, got {}", op, argument, packing.tokens(),
-                 rows.spec());
+/// Where the numbers are within reach, checks that kernels stay within rows and scratch.
+inline void check_ends(const char* op, const char* argument, const Packing& packing) {
+  if (packing.cu_seqlens.device() != Device::kCpu) return;
+  const int32_t* ends = packing.cu_seqlens.view<const int32_t>().data;
+  LIBTRAIN_CHECK(ends[0] == 0, "[{}] {}.cu_seqlens must begin with 0, got {}", op, argument, ends[0]);
+  for (int64_t s = 0; s < packing.count(); ++s)
+    LIBTRAIN_CHECK(
+        ends[s] <= ends[s + 1] && ends[s + 1] <= packing.tokens() && ends[s + 1] - ends[s] <= packing.max_length,
+        "[{}] {}.cu_seqlens: sequence {} is rows [{}, {}) of {}, max_length is {}; make_packing() makes them agree", op,
+        argument, s, ends[s], ends[s + 1], packing.tokens(), packing.max_length);
 }
 
-inline void check_attention(const char* op, const Tensor& rows, int64_t parts, const AttentionOptions& options) {
-  LIBTRAIN_CHECK(rows.rank() == 2 && rows.dim(1) % parts == 0, "[{}] expected [tokens, {} * width], got {}", op, parts, rows.spec());
-  LIBTRAIN_CHECK(options.heads > 0 && rows.dim(1) / parts % options.heads == 0, "[{}] width {} does not divide into {} heads", op,
-                 rows.dim(1) / parts, options.heads);
-  LIBTRAIN_CHECK(options.heads <= 1024, "[{}] expected at most 1024 heads, got {}", op, options.heads);
+inline void check_packing(const char* op, const char* argument, const Packing& packing, const Tensor& rows) {
+  LIBTRAIN_CHECK(packing.cu_seqlens.defined() && packing.positions.defined(),
+                 "[{}] {} is empty; make_packing() makes one from lengths", op, argument);
+  const Tensor& ends = packing.cu_seqlens;
+  LIBTRAIN_CHECK(ends.rank() == 1 && ends.dim(0) >= 1, "[{}] {}.cu_seqlens must be i32[sequences + 1], got {}", op,
+                 argument, ends.spec());
+  check_is(op, "cu_seqlens", ends, DType::i32, rows.device(), ends.shape());
+  LIBTRAIN_CHECK(packing.tokens() == rows.dim(0), "[{}] {} describes {} tokens, got {}", op, argument, packing.tokens(),
+                 rows.spec());
+  check_ends(op, argument, packing);
+}
+
+/// rows: [tokens, parts * width]
+inline void check_attention(const char* op, const char* argument, const Tensor& rows, int64_t parts,
+                            const AttentionOptions& options) {
+  LIBTRAIN_CHECK(rows.defined() && rows.rank() == 2 && rows.dim(1) > 0 && rows.dim(1) % parts == 0,
+                 "[{}] {} must be [tokens, {}width], got {}", op, argument, parts == 3 ? "3 * " : "", rows.spec());
+  LIBTRAIN_CHECK(
+      options.heads > 0 && options.heads <= kernels::kAttentionHeads && rows.dim(1) / parts % options.heads == 0,
+      "[{}] heads must be in [1, {}] and divide the width {}, got {}", op, kernels::kAttentionHeads,
+      rows.dim(1) / parts, options.heads);
   const DropoutSpec& dropout = options.dropout;
-  LIBTRAIN_CHECK(dropout.p >= 0 && dropout.p < 1, "[{}] dropout must be in [0, 1), got {}", op, dropout.p);
-  if (dropout.active()) check_is(op, "random_state", dropout.random_state, DType::i64, rows.device(), {2});
+  LIBTRAIN_CHECK(dropout.p >= 0 && dropout.p < 1, "[{}] dropout.p must be in [0, 1), got {}", op, dropout.p);
+  if (dropout.active()) check_is(op, "dropout.random_state", dropout.random_state, DType::i64, rows.device(), {2});
 }
 
 /// What self and cross attention share: everything but where queries, keys and values lie.
-template <class T>
-kernels::Attention<T> attention_arguments(const Tensor& out, const Tensor& lse, const Packing& queries, const Packing& keys,
-                                          const AttentionOptions& options) {
+template <class T> kernels::Attention<T> attention_arguments(const Tensor& out, const Tensor& lse,
+                                                             const Packing& queries, const Packing& keys,
+                                                             const AttentionOptions& options) {
   kernels::Attention<T> args{};
   args.query_ends = queries.cu_seqlens.view<const int32_t>();
   args.key_ends = keys.cu_seqlens.view<const int32_t>();
@@ -65,11 +88,10 @@ kernels::Attention<T> attention_arguments(const Tensor& out, const Tensor& lse, 
   args.causal = options.causal;
   args.out = out.view<T>();
   args.lse = lse.view<accum_t<T>>();
-  if (options.dropout.active()) {
-    args.dropout = options.dropout.p;
-    args.stream = options.dropout.stream;
-    args.state = reinterpret_cast<const RandomState*>(options.dropout.random_state.view<const int64_t>().data);
-  }
+  if (!options.dropout.active()) return args;
+  args.dropout = options.dropout.p;
+  args.stream = options.dropout.stream;
+  args.state = reinterpret_cast<const RandomState*>(options.dropout.random_state.view<const int64_t>().data);
   return args;
 }
 
@@ -79,9 +101,8 @@ template <class T> void run_attention_forward(Device where, kernels::Attention<T
   on(where, [&](auto device) { kernels::attention_forward(device, args); });
 }
 
-template <class T>
-void run_attention_backward(Device where, kernels::Attention<T> args, View<const T> dout,
-                            const kernels::AttentionGradients<T>& gradients) {
+template <class T> void run_attention_backward(Device where, kernels::Attention<T> args, View<const T> dout,
+                                               const kernels::AttentionGradients<T>& gradients) {
   const Tensor workspace({kernels::attention_workspace(args)}, accum_dtype(dtype_of<T>), where);
   args.workspace = workspace.view<accum_t<T>>();
   on(where, [&](auto device) { kernels::attention_backward(device, args, dout, gradients); });
@@ -95,7 +116,7 @@ template <class T> Sink<T> part(Sink<T> sink, int64_t offset) {
 }  // namespace detail
 
 inline Tensor self_attention(const Tensor& qkv, const Packing& packing, const AttentionOptions& options) {
-  detail::check_attention("self_attention", qkv, 3, options);
+  detail::check_attention("self_attention", "qkv", qkv, 3, options);
   detail::check_packing("self_attention", "packing", packing, qkv);
   const int64_t width = qkv.dim(1) / 3, stride = qkv.dim(1);
   const Tensor out({qkv.dim(0), width}, qkv.dtype(), qkv.device());
@@ -119,15 +140,17 @@ inline Tensor self_attention(const Tensor& qkv, const Packing& packing, const At
 
 inline Tensor cross_attention(const Tensor& q, const Tensor& kv, const Packing& queries, const Packing& keys,
                               const AttentionOptions& options) {
-  detail::check_attention("cross_attention", q, 1, options);
-  detail::check_packing("cross_attention", "queries", queries, q);
+  detail::check_attention("cross_attention", "q", q, 1, options);
   const int64_t width = q.dim(1);
-  LIBTRAIN_CHECK(kv.defined() && kv.rank() == 2, "[cross_attention] kv must be [key tokens, {}], got {}", 2 * width, kv.spec());
+  LIBTRAIN_CHECK(kv.defined() && kv.rank() == 2, "[cross_attention] kv must be [key tokens, {}], got {}", 2 * width,
+                 kv.spec());
   check_like("cross_attention", "kv", kv, q, {kv.dim(0), 2 * width});
+  detail::check_packing("cross_attention", "queries", queries, q);
   detail::check_packing("cross_attention", "keys", keys, kv);
-  LIBTRAIN_CHECK(queries.count() == keys.count(), "[cross_attention] {} sequences of queries, {} of keys", queries.count(),
-                 keys.count());
-  LIBTRAIN_CHECK(!options.causal, "[cross_attention] cannot be causal: queries and keys are positions of different sequences");
+  LIBTRAIN_CHECK(queries.count() == keys.count(), "[cross_attention] queries have {} sequences, keys {}",
+                 queries.count(), keys.count());
+  LIBTRAIN_CHECK(!options.causal,
+                 "[cross_attention] cannot be causal: queries and keys are positions of different sequences");
   const Tensor out(q.shape(), q.dtype(), q.device());
   const Tensor lse({options.heads, q.dim(0)}, accum_dtype(q.dtype()), q.device());
   visit_float("cross_attention", q.dtype(), [&]<class T> {
@@ -137,7 +160,8 @@ inline Tensor cross_attention(const Tensor& q, const Tensor& kv, const Packing& 
     args.k = {data, 2 * width};
     args.v = {data + width, 2 * width};
     detail::run_attention_forward(q.device(), args);
-    record("cross_attention", out, {q, kv}, {out, lse, queries.cu_seqlens, keys.cu_seqlens, options.dropout.random_state},
+    record("cross_attention", out, {q, kv},
+           {out, lse, queries.cu_seqlens, keys.cu_seqlens, options.dropout.random_state},
            [args, width](const BackwardStep& step) {
              const Sink<T> d = step.sink<T>(1);
              detail::run_attention_backward(step.output.device(), args, step.doutput<T>(),

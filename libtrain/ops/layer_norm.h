@@ -21,13 +21,19 @@ inline Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bi
   const Tensor mean({rows}, accum_dtype(x.dtype()), x.device()), rstd({rows}, accum_dtype(x.dtype()), x.device());
   visit_float("layer_norm", x.dtype(), [&]<class T> {
     using A = accum_t<T>;
-    const kernels::LayerNorm<T> args{x.matrix<const T>(), weight.view<const T>(), bias.view<const T>(), y.matrix<T>(),
-                                     mean.view<A>(),      rstd.view<A>(),         epsilon};
+    const kernels::LayerNorm<T> args{x.matrix<const T>(),
+                                     weight.view<const T>(),
+                                     bias.view<const T>(),
+                                     y.matrix<T>(),
+                                     mean.view<A>(),
+                                     rstd.view<A>(),
+                                     epsilon};
     on(x.device(), [&](auto device) { kernels::layer_norm_forward(device, args); });
     record("layer_norm", y, {x, weight, bias}, {mean, rstd}, [args](const BackwardStep& step) {
       const Device where = step.output.device();
       const Tensor workspace({kernels::layer_norm_blocks(args.x.dims[0]), 2, args.x.dims[1]}, dtype_of<A>, where);
-      const kernels::LayerNormGradients<T> gradients{step.sink<T>(0), step.sink<A>(1), step.sink<A>(2), workspace.view<A>()};
+      const kernels::LayerNormGradients<T> gradients{step.sink<T>(0), step.sink<A>(1), step.sink<A>(2),
+                                                     workspace.view<A>()};
       on(where, [&](auto device) { kernels::layer_norm_backward(device, args, step.doutput<T>(), gradients); });
     });
   });

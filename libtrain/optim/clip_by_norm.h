@@ -13,8 +13,8 @@ inline void clip_by_norm(const Parameters& parameters, double max_norm) {
   const Tensor workspace({kernels::clip_blocks(parameters.flat_size())}, DType::f64, parameters.device());
   visit_float("clip_by_norm", parameters.dtype(), [&]<class T> {
     if constexpr (!std::is_same_v<T, bf16>) {
-      const kernels::ClipByNorm<T> args{parameters.gradients().view<const T>(), workspace.view<double>(), parameters.step_view(),
-                                        max_norm};
+      const kernels::ClipByNorm<T> args{parameters.gradients().view<const T>(), workspace.view<double>(),
+                                        parameters.step_view(), max_norm};
       on(parameters.device(), [&](auto device) { kernels::clip_by_norm(device, args); });
     }
   });

@@ -32,7 +32,8 @@ inline double decay_progress(int64_t update, int64_t warmup, int64_t total) {
   return update >= total ? 1.0 : double(update - warmup) / double(total - warmup);
 }
 inline void check_schedule(const char* name, int64_t warmup, int64_t total) {
-  LIBTRAIN_CHECK(warmup >= 0 && total > warmup, "[{}] expected 0 <= warmup < total, got warmup {} and total {}", name, warmup, total);
+  LIBTRAIN_CHECK(warmup >= 0 && total > warmup, "[{}] expected 0 <= warmup < total, got warmup {} and total {}", name,
+                 warmup, total);
 }
 }  // namespace detail
 

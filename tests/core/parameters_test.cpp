@@ -22,11 +22,14 @@ TEST_CASE("parameters: named slices of flat buffers that move when the store gro
   CHECK(parameters.slice(parameters.values(), parameters.slots()[0]).to_vector<float>()[2] == 5);
   CHECK(message_of<InvalidArgument>([&] { parameters.add("a", {1}, init::constant(0)); }) ==
         "[parameters] expected a new name, got 'a'");
-  CHECK(message_of<InvalidArgument>([&] { parameters.get("b"); }).find("no parameter is named 'b'") != std::string::npos);
+  CHECK(message_of<InvalidArgument>([&] { parameters.get("b"); }).find("none of the 51 parameters is named 'b'") !=
+        std::string::npos);
+  CHECK(message_of<InvalidArgument>([&] { parameters.get("p77"); }).find("(did you mean 'p7'?)") != std::string::npos);
 }
 
 TEST_CASE("parameters: initial values depend on seed and name, not on what else is registered", "[parameters]") {
-  Parameters alone({.dtype = DType::f64, .seed = 3}), crowded({.dtype = DType::f64, .seed = 3}), other({.dtype = DType::f64, .seed = 4});
+  Parameters alone({.dtype = DType::f64, .seed = 3}), crowded({.dtype = DType::f64, .seed = 3}),
+      other({.dtype = DType::f64, .seed = 4});
   crowded.add("first", {64}, init::normal(0, 1));
   const auto values = alone.add("w", {40, 50}, init::xavier_uniform()).to_vector<double>();
   CHECK(values == crowded.add("w", {40, 50}, init::xavier_uniform()).to_vector<double>());
@@ -44,7 +47,8 @@ TEST_CASE("parameters: initial values depend on seed and name, not on what else 
 
 TEST_CASE("parameters: gradients that nobody wrote are zero for the optimizer", "[parameters]") {
   Parameters parameters;
-  const Tensor used = parameters.add("used", {4}, init::constant(1)), unused = parameters.add("unused", {4}, init::constant(1));
+  const Tensor used = parameters.add("used", {4}, init::constant(1)),
+               unused = parameters.add("unused", {4}, init::constant(1));
   parameters.gradients().fill(7);  // left over from an earlier step
   const auto sink = used.grad_sink<float>();
   CHECK_FALSE(sink.accumulate);
@@ -64,7 +68,8 @@ struct ScalarAdam {
   void update(double g, double rate, const AdamOptions& o, int t) {
     m = o.beta1 * m + (1 - o.beta1) * g;
     v = o.beta2 * v + (1 - o.beta2) * g * g;
-    w -= rate * (o.weight_decay * w + m / (1 - std::pow(o.beta1, t)) / (std::sqrt(v / (1 - std::pow(o.beta2, t))) + o.epsilon));
+    w -= rate * (o.weight_decay * w +
+                 m / (1 - std::pow(o.beta1, t)) / (std::sqrt(v / (1 - std::pow(o.beta2, t))) + o.epsilon));
   }
 };
 
@@ -108,7 +113,8 @@ TEST_CASE("clip_by_norm: measures the mean gradient and scales only what is too 
   CHECK(std::abs(parameters.step().gradient_scale - 0.4 / 10) < 1e-16);
   clip_by_norm(parameters, 0);
   CHECK(parameters.step().gradient_scale == 0.1);
-  CHECK(message_of<InvalidArgument>([&] { clip_by_norm(parameters, -1); }).find("max_norm must be >= 0") != std::string::npos);
+  CHECK(message_of<InvalidArgument>([&] { clip_by_norm(parameters, -1); }).find("max_norm must be >= 0") !=
+        std::string::npos);
 }
 
 TEST_CASE("adam: a gradient that is not finite, or no target at all, changes no weight", "[optim]") {
@@ -143,11 +149,14 @@ TEST_CASE("clip_by_norm: gradients near the end of f32 have a finite norm", "[op
 }
 
 TEST_CASE("adam: options out of range are named", "[optim]") {
-  CHECK(message_of<InvalidArgument>([] { check_options({.learning_rate = 0}); }) == "[adam] learning_rate must be > 0, got 0");
+  CHECK(message_of<InvalidArgument>([] { check_options({.learning_rate = 0}); }) ==
+        "[adam] learning_rate must be > 0, got 0");
   CHECK(message_of<InvalidArgument>([] { check_options({.beta1 = 1}); }) == "[adam] beta1 must be in [0, 1), got 1");
-  CHECK(message_of<InvalidArgument>([] { check_options({.beta2 = -0.5}); }) == "[adam] beta2 must be in [0, 1), got -0.5");
+  CHECK(message_of<InvalidArgument>([] { check_options({.beta2 = -0.5}); }) ==
+        "[adam] beta2 must be in [0, 1), got -0.5");
   CHECK(message_of<InvalidArgument>([] { check_options({.epsilon = 0}); }) == "[adam] epsilon must be > 0, got 0");
-  CHECK(message_of<InvalidArgument>([] { check_options({.weight_decay = -1}); }) == "[adam] weight_decay must be >= 0, got -1");
+  CHECK(message_of<InvalidArgument>([] { check_options({.weight_decay = -1}); }) ==
+        "[adam] weight_decay must be >= 0, got -1");
 }
 
 TEST_CASE("schedules: values at the edges", "[optim]") {

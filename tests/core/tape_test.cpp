@@ -40,7 +40,10 @@ TEST_CASE("tape: records only while it lives, and only what leads to a gradient"
   Tape tape;
   CHECK_FALSE(doubled(constant).requires_grad());
   CHECK(tape.size() == 0);
-  { const NoTape pause; CHECK_FALSE(doubled(x).requires_grad()); }
+  {
+    const NoTape pause;
+    CHECK_FALSE(doubled(x).requires_grad());
+  }
   const Tensor y = doubled(doubled(x));
   CHECK(tape.size() == 2);
   tape.backward(y, Tensor::full({1, 2}, 1, DType::f64));

@@ -15,9 +15,12 @@ TEST_CASE("shape: counts, indexes from both ends, prints and refuses", "[tensor]
   CHECK(shape.str() == "[2, 3, 5]");
   CHECK(shape.with_last(7) == Shape{2, 3, 7});
   CHECK(Shape{}.numel() == 1);
-  CHECK(message_of<InvalidArgument>([] { Shape({1, 2, 3, 4, 5, 6, 7}); }) == "[shape] expected at most 6 dimensions, got 7");
-  CHECK(message_of<InvalidArgument>([] { Shape({2, -1}); }) ==
-        "[shape] expected sizes >= 0 whose product fits 63 bits, got [2, -1]");
+  CHECK(message_of<InvalidArgument>([] {
+          Shape({1, 2, 3, 4, 5, 6, 7});
+        }) == "[shape] expected at most 6 dimensions, got 7");
+  CHECK(message_of<InvalidArgument>([] {
+          Shape({2, -1});
+        }) == "[shape] expected sizes >= 0 whose product fits 63 bits, got [2, -1]");
   CHECK(message_of<InvalidArgument>([] { Shape({1LL << 40, 1LL << 40}); }).find("63 bits") != std::string::npos);
   CHECK(message_of<InvalidArgument>([&] { shape[3]; }) == "[shape] dimension 3 of [2, 3, 5], which has 3");
 }
@@ -46,18 +49,25 @@ TEST_CASE("tensor: long dimensions print their ends", "[tensor]") {
 
 TEST_CASE("tensor: misuse is answered with the values that clash", "[tensor]") {
   const Tensor a = Tensor::zeros({2, 3});
-  CHECK(message_of<InvalidArgument>([&] { a.reshape({4, -1}); }) == "[reshape] 6 elements of [2, 3] do not divide by 4");
-  CHECK(message_of<InvalidArgument>([&] { a.reshape(Shape{7}); }) == "[reshape] f32[2, 3] has 6 elements, shape [7] needs 7");
+  CHECK(message_of<InvalidArgument>([&] {
+          a.reshape({4, -1});
+        }) == "[reshape] 6 elements of [2, 3] do not divide by 4");
+  CHECK(message_of<InvalidArgument>([&] { a.reshape(Shape{7}); }) ==
+        "[reshape] f32[2, 3] has 6 elements, shape [7] needs 7");
   CHECK(message_of<InvalidArgument>([&] { a.rows(1, 4); }) == "[rows] rows 1 to 4 of f32[2, 3]");
   CHECK(message_of<InvalidArgument>([&] { a.item(); }) == "[item] expected one element, got f32[2, 3]");
   CHECK(message_of<InvalidArgument>([&] { a.grad(); }) == "[grad] no gradient has been written for f32[2, 3]");
   CHECK(message_of<InvalidArgument>([&] { a.view<double>(); }) == "[tensor] elements of f32[2, 3] read as f64");
-  CHECK(message_of<InvalidArgument>([&] { a.copy_from(Tensor::zeros({3, 2})); }) == "[copy_from] expected f32[2, 3], got f32[3, 2]");
+  CHECK(message_of<InvalidArgument>([&] {
+          a.copy_from(Tensor::zeros({3, 2}));
+        }) == "[copy_from] expected f32[2, 3], got f32[3, 2]");
   CHECK(message_of<InvalidArgument>([&] { Tensor::from({1.f}, {2}); }) == "[tensor] 1 values given for shape [2]");
-  CHECK(message_of<InvalidArgument>([&] { Tensor().dtype(); }) == "[tensor] this handle is undefined (default-constructed)");
+  CHECK(message_of<InvalidArgument>([&] { Tensor().dtype(); }) ==
+        "[tensor] this handle is undefined (default-constructed)");
   CHECK(message_of<InvalidArgument>([&] { Tensor::zeros({2}, DType::i32).set_requires_grad(); }) ==
         "[set_requires_grad] expected a float tensor, got i32[2]");
-  CHECK(message_of<DeviceError>([&] { Tensor({2}, DType::f32, Device::kCuda); }).find("LIBTRAIN_CUDA=ON") != std::string::npos);
+  CHECK(message_of<DeviceError>([&] { Tensor({2}, DType::f32, Device::kCuda); }).find("LIBTRAIN_CUDA=ON") !=
+        std::string::npos);
 }
 
 TEST_CASE("bf16: rounds to nearest even and keeps infinities and NaN", "[tensor]") {

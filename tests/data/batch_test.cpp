@@ -57,17 +57,21 @@ TEST_CASE("batch: the padded view and back", "[batch]") {
 
 TEST_CASE("batch: a bad id is named with row, position and vocabulary", "[batch]") {
   const std::vector<Pair> pairs{{{5}, {7}}, {{5, 40}, {7}}};
-  const auto build = [&](BatchOptions options) { return message_of<InvalidArgument>([&] { make_batch(std::span<const Pair>(pairs), options); }); };
+  const auto build = [&](BatchOptions options) {
+    return message_of<InvalidArgument>([&] { make_batch(std::span<const Pair>(pairs), options); });
+  };
   CHECK(build({.source_vocab = 41}) == "no exception");
   CHECK(build({.source_vocab = 40}) ==
-        "[batch] source token id 40 at row 1, position 1 is not in the vocabulary of 40 (ids 0 and 1 are reserved); encode the text with "
+        "[batch] source token id 40 at row 1, position 1 is not in the vocabulary of 40 (ids 0 and 1 are reserved); "
+        "encode the text with "
         "the model's own vocabulary");
   CHECK(build({.target_vocab = 7}).find("target token id 7 at row 0, position 0") != std::string::npos);
   const std::vector<Pair> reserved{{{kBos}, {7}}}, negative{{{-3}, {7}}};
   CHECK_THROWS_AS(make_batch(std::span<const Pair>(reserved)), InvalidArgument);
   CHECK_THROWS_AS(make_batch(std::span<const Pair>(negative)), InvalidArgument);
-  CHECK(message_of<InvalidArgument>([] { pack_padded(Tensor::zeros({2, 3}), Tensor::zeros({2, 3}, DType::i32)); }) ==
-        "[pack_padded] input_ids must be i32[batch, length], got f32[2, 3]");
+  CHECK(message_of<InvalidArgument>([] {
+          pack_padded(Tensor::zeros({2, 3}), Tensor::zeros({2, 3}, DType::i32));
+        }) == "[pack_padded] input_ids must be i32[batch, length], got f32[2, 3]");
 }
 
 TEST_CASE("batches: every pair once an epoch, within the limits, in an order that (seed, epoch) fixes", "[batch]") {
@@ -128,10 +132,13 @@ TEST_CASE("batches: sorting within buckets keeps lengths together", "[batch]") {
 
 TEST_CASE("batches: limits that cannot work are refused", "[batch]") {
   const auto pairs = numbered_pairs(20);
-  CHECK(message_of<InvalidArgument>([&] { BucketedBatches(pairs, {}); }).find("a batch needs a limit") != std::string::npos);
-  CHECK(message_of<InvalidArgument>([&] { BucketedBatches({}, {.pairs = 3}); }) == "[batches] expected at least one pair, got none");
-  CHECK(message_of<InvalidArgument>([&] { BucketedBatches(pairs, {.tokens = 13}); }).find("more than the 13 that a batch may have") !=
+  CHECK(message_of<InvalidArgument>([&] { BucketedBatches(pairs, {}); }).find("a batch needs a limit") !=
         std::string::npos);
+  CHECK(message_of<InvalidArgument>([&] { BucketedBatches({}, {.pairs = 3}); }) ==
+        "[batches] expected at least one pair, got none");
+  CHECK(message_of<InvalidArgument>([&] {
+          BucketedBatches(pairs, {.tokens = 13});
+        }).find("more than the 13 that a batch may have") != std::string::npos);
   BucketedBatches failing(pairs, {.pairs = 3, .batch = {.source_vocab = 10}});
   failing.begin_epoch(0);
   CHECK_THROWS_AS(

@@ -65,12 +65,14 @@ struct Model {
 
   Model(const Oracle& oracle, const Setting& setting, double label_smoothing = 0)
       : parameters({.dtype = setting.dtype}),
-        transformer(parameters, {.source_vocab = 23,
-                                 .target_vocab = 19,
-                                 .encoder_layers = 2,
-                                 .decoder_layers = 2,
-                                 .layer = {.size = 16, .heads = 4, .feed_forward_size = 32, .dropout = 0, .pre_norm = setting.pre_norm},
-                                 .label_smoothing = label_smoothing}) {
+        transformer(
+            parameters,
+            {.source_vocab = 23,
+             .target_vocab = 19,
+             .encoder_layers = 2,
+             .decoder_layers = 2,
+             .layer = {.size = 16, .heads = 4, .feed_forward_size = 32, .dropout = 0, .pre_norm = setting.pre_norm},
+             .label_smoothing = label_smoothing}) {
     const auto names = oracle.names_below("weights/");
     REQUIRE(names.size() == parameters.slots().size());
     for (const std::string& name : names) {
@@ -87,7 +89,8 @@ Values rows_with_labels(const Values& logits, const Values& labels) {
   const size_t vocab = logits.size() / labels.size();
   Values kept;
   for (size_t row = 0; row < labels.size(); ++row)
-    if (labels[row] != kPad) kept.insert(kept.end(), logits.begin() + int64_t(row * vocab), logits.begin() + int64_t((row + 1) * vocab));
+    if (labels[row] != kPad)
+      kept.insert(kept.end(), logits.begin() + int64_t(row * vocab), logits.begin() + int64_t((row + 1) * vocab));
   return kept;
 }
 
@@ -108,10 +111,11 @@ void check_forward(const Oracle& oracle, const Setting& setting) {
   const Values theirs = rows_with_labels(oracle.values("logits"), values_of(labels));
   CHECK(relative_difference(rows_with_labels(padded, values_of(labels)), theirs) <= setting.stored_f64);
   CHECK(relative_difference(values_of(model.transformer(oracle.batch(0))), theirs) <= setting.stored_f64);
-  CHECK(relative_difference({model.transformer.loss(oracle.batch(0)).mean().item()}, oracle.values("loss")) <= setting.stored_f64);
-  const Model smoothed(oracle, setting, 0.1);
-  CHECK(relative_difference({smoothed.transformer.loss(oracle.batch(0)).mean().item()}, oracle.values("loss_smoothed")) <=
+  CHECK(relative_difference({model.transformer.loss(oracle.batch(0)).mean().item()}, oracle.values("loss")) <=
         setting.stored_f64);
+  const Model smoothed(oracle, setting, 0.1);
+  CHECK(relative_difference({smoothed.transformer.loss(oracle.batch(0)).mean().item()},
+                            oracle.values("loss_smoothed")) <= setting.stored_f64);
 }
 
 void check_gradients(const Oracle& oracle, const Setting& setting) {
@@ -127,7 +131,8 @@ void check_gradients(const Oracle& oracle, const Setting& setting) {
 /// Without the keys' third of an attention's input bias: softmax ignores a shift of all scores, so its gradient is zero but for rounding,
 /// which Adam blows up to full steps.
 Values determined(const std::string& name, Values values) {
-  if (name.ends_with("in_proj_bias")) values.erase(values.begin() + int64_t(values.size() / 3), values.begin() + int64_t(values.size() / 3 * 2));
+  if (name.ends_with("in_proj_bias"))
+    values.erase(values.begin() + int64_t(values.size() / 3), values.begin() + int64_t(values.size() / 3 * 2));
   return values;
 }
 
@@ -136,7 +141,8 @@ void check_training(const Oracle& oracle, const Setting& setting) {
   AlternatingBatches batches(oracle);
   Values losses, norms, rates;
   TrainLoop loop(model.parameters, batches, [&](const Batch& batch) { return model.transformer.loss(batch); },
-                 {.clip_norm = 1, .adam = {.learning_rate = 3e-3, .beta1 = 0.9, .beta2 = 0.98, .epsilon = 1e-9},
+                 {.clip_norm = 1,
+                  .adam = {.learning_rate = 3e-3, .beta1 = 0.9, .beta2 = 0.98, .epsilon = 1e-9},
                   .schedule = inverse_sqrt_schedule(5)});
   loop.on_step([&](const StepReport& report) {
     losses.push_back(report.loss);
@@ -149,7 +155,8 @@ void check_training(const Oracle& oracle, const Setting& setting) {
   CHECK(relative_difference(rates, oracle.values("rates")) <= 1e-14);
   for (const auto& slot : model.parameters.slots()) {
     INFO(slot.name);
-    const Values ours = determined(slot.name, values_of(slot.value)), theirs = determined(slot.name, oracle.values("final/" + slot.name));
+    const Values ours = determined(slot.name, values_of(slot.value)),
+                 theirs = determined(slot.name, oracle.values("final/" + slot.name));
     CHECK(relative_difference(ours, theirs) <= setting.final_weights);
   }
 }

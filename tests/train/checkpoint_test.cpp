@@ -22,7 +22,11 @@ std::string slurp(const fs::path& path) {
 void spill(const fs::path& path, const std::string& bytes) { std::ofstream(path, std::ios::binary) << bytes; }
 
 TrainOptions forty_steps() {
-  return {.epochs = 5, .accumulate = 3, .clip_norm = 1, .adam = {.learning_rate = 5e-3}, .schedule = cosine_schedule(4, 15)};
+  return {.epochs = 5,
+          .accumulate = 3,
+          .clip_norm = 1,
+          .adam = {.learning_rate = 5e-3},
+          .schedule = cosine_schedule(4, 15)};
 }
 
 /// Weights, moments and step count at the end of a run.
@@ -35,8 +39,12 @@ struct End {
 
 End end_of(const ToyRun& run, std::vector<double> losses) {
   const auto& p = run.parameters;
-  return {run.weights(),      p.first_moment().cast(DType::f64).to_vector<double>(), p.second_moment().cast(DType::f64).to_vector<double>(),
-          p.step().updates, run.loop.state().steps, std::move(losses)};
+  return {run.weights(),
+          p.first_moment().cast(DType::f64).to_vector<double>(),
+          p.second_moment().cast(DType::f64).to_vector<double>(),
+          p.step().updates,
+          run.loop.state().steps,
+          std::move(losses)};
 }
 
 }  // namespace
@@ -57,7 +65,8 @@ TEST_CASE("checkpoint: a run resumed from any of its 40 steps ends with the same
     INFO("resumed after step " << step);
     ToyRun resumed(pairs, forty_steps(), 0.2f);
     for (const auto& slot : resumed.parameters.slots()) slot.value.fill(3);  // nothing of the start must survive
-    const Checkpoint checkpoint = load_checkpoint(place.folder() + format_message("/step-{:08}", step), resumed.parameters);
+    const Checkpoint checkpoint =
+        load_checkpoint(place.folder() + format_message("/step-{:08}", step), resumed.parameters);
     CHECK(checkpoint.state.steps == step);
     mid_accumulation += checkpoint.state.accumulated > 0;
     mid_epoch += checkpoint.state.batch > 0;
@@ -106,9 +115,11 @@ TEST_CASE("checkpoint: what the program adds comes back, old ones go, and the ne
   CHECK(read_checkpoint(newest_checkpoint(folder)).program == R"({"vocabulary":["ə","한"],"size":3})");
   fs::create_directory(folder + "/step-00000099");  // a stranger's, or one whose writing was cut short
   CHECK(newest_checkpoint(folder) == folder + "/step-00000030");
-  for (const auto& entry : fs::directory_iterator(folder)) CHECK(entry.path().filename().string().find("tmp") == std::string::npos);
+  for (const auto& entry : fs::directory_iterator(folder))
+    CHECK(entry.path().filename().string().find("tmp") == std::string::npos);
   CHECK_THROWS_AS(save_checkpoint(folder, parameters, {}, "[1]"), InvalidArgument);
-  CHECK(message_of<CheckpointError>([&] { newest_checkpoint(place.folder()); }).find("holds no complete checkpoint") != std::string::npos);
+  CHECK(message_of<CheckpointError>([&] { newest_checkpoint(place.folder()); }).find("holds no complete checkpoint") !=
+        std::string::npos);
 }
 
 TEST_CASE("checkpoint: infinite totals survive", "[checkpoint]") {
@@ -124,7 +135,9 @@ TEST_CASE("checkpoint: whatever is damaged or does not fit is refused by name, a
   Parameters parameters;
   const Tensor weight = parameters.add("layer.weight", {3, 2}, init::constant(1));
   const std::string path = save_checkpoint(place.folder(), parameters, {.steps = 7});
-  const auto refusal = [&](const Parameters& into) { return message_of<CheckpointError>([&] { load_checkpoint(path, into); }); };
+  const auto refusal = [&](const Parameters& into) {
+    return message_of<CheckpointError>([&] { load_checkpoint(path, into); });
+  };
   weight.fill(5);
 
   SECTION("another model") {
@@ -155,7 +168,9 @@ TEST_CASE("checkpoint: whatever is damaged or does not fit is refused by name, a
   SECTION("a file cut short, and one that is gone") {
     const std::string bytes = slurp(path + "/weights.safetensors");
     spill(path + "/weights.safetensors", bytes.substr(0, bytes.size() - 3));
-    CHECK(refusal(parameters).find(format_message("has {} bytes, the manifest says {}", bytes.size() - 3, bytes.size())) != std::string::npos);
+    CHECK(refusal(parameters)
+              .find(format_message("has {} bytes, the manifest says {}", bytes.size() - 3, bytes.size())) !=
+          std::string::npos);
     fs::remove(path + "/weights.safetensors");
     CHECK(refusal(parameters).find("is missing; the checkpoint is incomplete") != std::string::npos);
   }
@@ -170,8 +185,10 @@ TEST_CASE("checkpoint: whatever is damaged or does not fit is refused by name, a
     CHECK(with("{", "[").find("is no JSON") != std::string::npos);
     CHECK(with("libtrain checkpoint", "something else").find("field 'format'") != std::string::npos);
     CHECK(with("\"version\": 1", "\"version\": 2").find("written by another version") != std::string::npos);
-    CHECK(with("\"steps\": 7", "\"steps\": -7").find("field 'state/steps': expected a whole number >= 0, got -7") != std::string::npos);
-    CHECK(with("\"steps\": 7", "\"stops\": 7").find("field 'state/steps': expected it to be there") != std::string::npos);
+    CHECK(with("\"steps\": 7", "\"steps\": -7").find("field 'state/steps': expected a whole number >= 0, got -7") !=
+          std::string::npos);
+    CHECK(with("\"steps\": 7", "\"stops\": 7").find("field 'state/steps': expected it to be there") !=
+          std::string::npos);
     CHECK(with("0x0p+0", "soon").find("field 'state/epoch_loss_sum'") != std::string::npos);
     fs::remove(path + "/manifest.json");
     CHECK(refusal(parameters).find("is no checkpoint") != std::string::npos);
@@ -192,11 +209,13 @@ TEST_CASE("weights: alone, in a file that another dtype can read", "[checkpoint]
   const TemporaryFile place("");
   const std::string file = place.folder() + "/w.safetensors";
   Parameters f32, f64({.dtype = DType::f64});
-  for (Parameters* parameters : {&f32, &f64}) parameters->add("w", {2, 2}, init::constant(parameters == &f32 ? 0.5 : 1));
+  for (Parameters* parameters : {&f32, &f64})
+    parameters->add("w", {2, 2}, init::constant(parameters == &f32 ? 0.5 : 1));
   save_weights(file, f32);
   load_weights(file, f64);
   CHECK(f64.get("w").to_vector<double>() == std::vector<double>(4, 0.5));
-  CHECK(message_of<CheckpointError>([&] { load_weights(place.folder() + "/none", f32); }).find("is missing") != std::string::npos);
+  CHECK(message_of<CheckpointError>([&] { load_weights(place.folder() + "/none", f32); }).find("is missing") !=
+        std::string::npos);
   spill(file, "not a safetensors file at all");
   CHECK(message_of<CheckpointError>([&] { load_weights(file, f32); }).find("header length") != std::string::npos);
 }

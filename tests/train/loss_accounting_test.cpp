@@ -15,7 +15,8 @@ struct Gradient {
 };
 
 /// Mean gradient in f64 over `groups`, each a mini-batch of its own.
-Gradient accumulate(const std::vector<std::vector<Pair>>& groups, const std::function<TokenLoss(const Transformer&, const Batch&)>& loss_of,
+Gradient accumulate(const std::vector<std::vector<Pair>>& groups,
+                    const std::function<TokenLoss(const Transformer&, const Batch&)>& loss_of,
                     const BatchOptions& batching = {}) {
   Parameters parameters({.dtype = DType::f64, .seed = 5});
   const Transformer model(parameters, toy_options());
@@ -83,7 +84,9 @@ TEST_CASE("loss accounting: padded and packed, any extra padding, any order, any
   pairs[7].source.clear();
   const Gradient packed = accumulate({pairs}, packed_loss);
   for (const int64_t extra : {0, 1, 7})
-    check_equal(accumulate({pairs}, [extra](const auto& model, const auto& batch) { return padded_loss(model, batch, extra); }), packed);
+    check_equal(
+        accumulate({pairs}, [extra](const auto& model, const auto& batch) { return padded_loss(model, batch, extra); }),
+        packed);
   check_equal(accumulate({pairs}, packed_loss, {.capacity_multiple = 32}), packed);
   std::reverse(pairs.begin(), pairs.end());
   check_equal(accumulate({pairs}, packed_loss), packed);
@@ -92,11 +95,14 @@ TEST_CASE("loss accounting: padded and packed, any extra padding, any order, any
 TEST_CASE("loss accounting: the two model calls that give logits agree with the one that does not", "[accounting]") {
   const auto pairs = reversal_pairs(9);
   const Gradient direct = accumulate({pairs}, packed_loss);
-  check_equal(accumulate({pairs}, [](const auto& model, const auto& batch) { return cross_entropy(model(batch), batch.target_out, kPad); }),
-              direct);
+  check_equal(
+      accumulate({pairs}, [](const auto& model,
+                             const auto& batch) { return cross_entropy(model(batch), batch.target_out, kPad); }),
+      direct);
 }
 
-TEST_CASE("loss accounting: rows without a source, without a target, or without either never make NaN", "[accounting]") {
+TEST_CASE("loss accounting: rows without a source, without a target, or without either never make NaN",
+          "[accounting]") {
   Parameters parameters;
   const Transformer model(parameters, toy_options());
   // Padded rows that are padding throughout: a sequence of length 0 on one side or on both.

@@ -41,7 +41,8 @@ struct ToyRun {
       : parameters({.dtype = dtype, .seed = 5}),
         model(parameters, toy_options(dropout)),
         batches(pairs, batching),
-        loop(parameters, batches, [this](const Batch& batch) { return model.loss(batch); }, options) {}
+        loop(
+            parameters, batches, [this](const Batch& batch) { return model.loss(batch); }, options) {}
 
   std::vector<double> weights() const { return parameters.values().cast(DType::f64).to_vector<double>(); }
 };

@@ -12,7 +12,8 @@ using test::message_of;
 
 TEST_CASE("train loop: learns to reverse sequences", "[train]") {
   const auto pairs = reversal_pairs(64);
-  ToyRun run(pairs, {.epochs = 150, .clip_norm = 1, .adam = {.learning_rate = 1e-2}, .schedule = linear_schedule(20, 1200)});
+  ToyRun run(pairs,
+             {.epochs = 150, .clip_norm = 1, .adam = {.learning_rate = 1e-2}, .schedule = linear_schedule(20, 1200)});
   std::vector<double> losses;
   run.loop.on_epoch([&](const EpochReport& report) { losses.push_back(report.loss); });
   CHECK(run.loop.run());
@@ -70,7 +71,8 @@ TEST_CASE("train loop: max_updates ends training in mid-epoch; nothing happens a
 
 TEST_CASE("train loop: learning rates follow the schedule, and long gradients are clipped", "[train]") {
   const auto pairs = reversal_pairs(40);
-  ToyRun run(pairs, {.epochs = 2, .clip_norm = 0.5, .adam = {.learning_rate = 0.01}, .schedule = linear_schedule(4, 10)});
+  ToyRun run(pairs,
+             {.epochs = 2, .clip_norm = 0.5, .adam = {.learning_rate = 0.01}, .schedule = linear_schedule(4, 10)});
   const auto expected = linear_schedule(4, 10);
   bool clipped = false;
   run.loop.on_step([&](const StepReport& report) {
@@ -214,10 +216,12 @@ TEST_CASE("train loop: a plain scalar loss is averaged over the mini-batches of 
     BucketedBatches batches(pairs, {.pairs = 16});
     TrainOptions options{.epochs = 3, .clip_norm = 1};
     if (scalar) {
-      TrainLoop loop(parameters, batches, [&](const Batch& batch) { return model.loss(batch).mean(); }, options);
+      TrainLoop loop(
+          parameters, batches, [&](const Batch& batch) { return model.loss(batch).mean(); }, options);
       loop.run();
     } else {
-      TrainLoop loop(parameters, batches, [&](const Batch& batch) { return model.loss(batch); }, options);
+      TrainLoop loop(
+          parameters, batches, [&](const Batch& batch) { return model.loss(batch); }, options);
       loop.run();
     }
     return parameters.values().to_vector<double>();

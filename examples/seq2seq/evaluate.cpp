@@ -1,0 +1,143 @@
+#include "examples/seq2seq/evaluate.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <iostream>
+#include <numeric>
+
+#include "libtrain/nn/decode.h"
+
+namespace seq2seq {
+namespace {
+
+using libtrain::DataError;
+using libtrain::format_message;
+
+constexpr size_t kPredictBatch = 256;
+constexpr size_t kSampleWords = 12;
+
+/// Characters that a terminal shows: continuation bytes of UTF-8 take no column.
+size_t columns_of(const std::string& text) {
+  return size_t(std::ranges::count_if(text, [](char c) { return (uint8_t(c) & 0xC0) != 0x80; }));
+}
+
+std::string padded(const std::string& text, size_t columns) {
+  return text + std::string(columns - std::min(columns, columns_of(text)), ' ');
+}
+
+/// Prediction may be longer than any training target, but not without end.
+int64_t decode_limit(const TrainedModel& model) { return model.options.max_length; }
+
+std::string number_or_null(double value, const char* format) {
+  return value < 0 ? "null" : format_message(format, value);
+}
+
+/// Checked here rather than in the model, so that the message can name the source.
+void check_length(const Example& example, const TrainedModel& model, const std::string& where) {
+  const auto length = int64_t(example.source_tokens.size());
+  if (length > model.options.max_length)
+    throw DataError(format_message("[{}] a source of {} tokens is longer than the model's --max-length {}", where,
+                                   length, model.options.max_length));
+}
+
+}  // namespace
+
+std::vector<std::vector<std::string>> predict(const TrainedModel& model, std::span<const Example> examples) {
+  std::vector<size_t> order(examples.size());
+  std::iota(order.begin(), order.end(), size_t(0));
+  std::ranges::stable_sort(order, {}, [&](size_t i) { return examples[i].source_tokens.size(); });
+  std::vector<std::vector<std::string>> predictions(examples.size());
+  for (size_t first = 0; first < order.size(); first += kPredictBatch) {
+    const std::span<const size_t> chosen(order.data() + first, std::min(kPredictBatch, order.size() - first));
+    std::vector<std::vector<int32_t>> sources;
+    for (const size_t i : chosen) sources.push_back(model.codec.encode_source(examples[i]));
+    const auto outputs =
+        libtrain::greedy_decode(model.transformer, sources, decode_limit(model), model.parameters.device());
+    for (size_t i = 0; i < chosen.size(); ++i) predictions[chosen[i]] = model.codec.target.decode(outputs[i]);
+  }
+  return predictions;
+}
+
+Score score(std::span<const Example> examples, const std::vector<std::vector<std::string>>& predictions) {
+  Scorer scorer;
+  for (size_t i = 0; i < examples.size(); ++i) scorer.add(predictions[i], examples[i].targets);
+  return scorer.score();
+}
+
+std::string sample_table(std::span<const Example> examples, const std::vector<std::vector<std::string>>& predictions,
+                         libtrain::TokenKind kind) {
+  struct Row {
+    std::string source, predicted, reference;
+  };
+  std::vector<Row> rows{{"source", "predicted", "reference"}};
+  const size_t count = std::min(kSampleWords, examples.size());
+  for (size_t n = 0; n < count; ++n) {
+    const size_t i = n * examples.size() / count;
+    std::string references;
+    bool right = false;
+    for (const auto& target : examples[i].targets) {
+      references += (references.empty() ? "" : " | ") + libtrain::detokenize(target, kind);
+      right |= target == predictions[i];
+    }
+    rows.push_back({examples[i].source, libtrain::detokenize(predictions[i], kind),
+                    right ? references : references + "   (wrong)"});
+  }
+  size_t source = 0, predicted = 0;
+  for (const Row& row : rows)
+    source = std::max(source, columns_of(row.source)), predicted = std::max(predicted, columns_of(row.predicted));
+  std::string table;
+  for (const Row& row : rows)
+    table += padded(row.source, source) + "  " + padded(row.predicted, predicted) + "  " + row.reference + "\n";
+  return table;
+}
+
+std::string result_json(const Result& r) {
+  return format_message(
+      "{{\"task\":\"{}\",\"per\":{},\"wer\":{},\"words\":{},\"train_seconds\":{},\"target_tokens_per_second\":{},"
+      "\"device\":\"{}\"}}",
+      r.task, number_or_null(r.per, "{:.2f}"), number_or_null(r.wer, "{:.2f}"), r.words,
+      number_or_null(r.train_seconds, "{:.1f}"), number_or_null(r.target_tokens_per_second, "{:.0f}"), r.device);
+}
+
+int run_evaluate(const Options& options) {
+  const auto model = TrainedModel::load(options.model, options);
+  const auto examples = load_test(model->options, model->codec);
+  for (const Example& example : examples) check_length(example, *model, "evaluate");
+  if (const int64_t unknown = count_unknown(examples, model->codec, false))
+    std::fprintf(stderr, "note: %ld source symbols were not in the training data; they are read as <unk>\n",
+                 long(unknown));
+  const auto predictions = predict(*model, examples);
+  const Score result = score(examples, predictions);
+  std::cout << sample_table(examples, predictions, model->codec.target_kind)
+            << result_json({model->options.builtin_task() ? "g2p" : "tsv", libtrain::name(model->parameters.device()),
+                            result.per, result.wer, result.words})
+            << std::endl;
+  return 0;
+}
+
+int run_predict(const Options& options, std::istream& in, std::ostream& out) {
+  const auto model = TrainedModel::load(options.model, options);
+  int64_t unknown = 0, number = 0;
+  for (std::string line; std::getline(in, line);) {
+    ++number;
+    if (line.ends_with('\r')) line.pop_back();
+    if (line.find('\0') != std::string::npos)
+      throw DataError(format_message("[stdin:{}] a NUL byte; expected text", number));
+    if (const auto bad = libtrain::find_invalid_utf8(line))
+      throw DataError(format_message("[stdin:{}] byte {} is not UTF-8; convert the input", number, *bad));
+    const Example example = source_example(line, model->codec);
+    check_length(example, *model, format_message("stdin:{}", number));
+    unknown += count_unknown({example}, model->codec, false);
+    if (example.source_tokens.empty())
+      out << "\n";
+    else
+      out << libtrain::detokenize(predict(*model, std::span(&example, 1))[0], model->codec.target_kind) << "\n";
+    out.flush();
+    if (!out) throw libtrain::IoError("[stdout] cannot write the predictions");
+  }
+  if (unknown)
+    std::fprintf(stderr, "note: %ld symbols were not in the training data; they were read as <unk>\n", long(unknown));
+  return 0;
+}
+
+}  // namespace seq2seq

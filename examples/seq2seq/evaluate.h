@@ -1,0 +1,35 @@
+/// Predicting and scoring with a trained model.
+#pragma once
+#include <iosfwd>
+#include <span>
+
+#include "examples/seq2seq/score.h"
+#include "examples/seq2seq/trained_model.h"
+
+namespace seq2seq {
+
+/// The predicted tokens for each example, by greedy decoding.
+std::vector<std::vector<std::string>> predict(const TrainedModel& model, std::span<const Example> examples);
+
+/// Scores predictions against the references.
+Score score(std::span<const Example> examples, const std::vector<std::vector<std::string>>& predictions);
+
+/// A dozen examples, evenly spaced, with prediction and references, in aligned columns.
+std::string sample_table(std::span<const Example> examples, const std::vector<std::vector<std::string>>& predictions,
+                         libtrain::TokenKind kind);
+
+/// What the last line of stdout says; fields below 0 are written as null.
+struct Result {
+  std::string task, device;
+  double per = -1, wer = -1;
+  int64_t words = 0;
+  double train_seconds = -1, target_tokens_per_second = -1;
+};
+/// {"task":"g2p","per":9.87,"wer":38.12,"words":6198,"train_seconds":71.3,"target_tokens_per_second":28034,"device":"cpu"}
+std::string result_json(const Result& result);
+
+/// The subcommands. Return the exit status.
+int run_evaluate(const Options& options);
+int run_predict(const Options& options, std::istream& in, std::ostream& out);
+
+}  // namespace seq2seq

@@ -1,0 +1,48 @@
+/// seq2seq: trains an encoder-decoder transformer on pairs of texts, scores it and predicts with it. See `seq2seq --help`.
+#include <cstdio>
+#include <iostream>
+
+#include "examples/seq2seq/evaluate.h"
+#include "examples/seq2seq/train.h"
+
+namespace {
+
+enum ExitStatus { kUsageOrData = 2, kCheckpoint = 4, kMemory = 5, kDevice = 6 };
+
+int report(const std::exception& error, ExitStatus status) {
+  std::fprintf(stderr, "error: %s\n", error.what());
+  return status;
+}
+
+int run(int argc, char** argv) {
+  seq2seq::Options options;
+  switch (seq2seq::parse_command_line(argc, argv, options)) {
+    case seq2seq::Command::kHelp:
+      return 0;
+    case seq2seq::Command::kTrain:
+      return seq2seq::run_train(options);
+    case seq2seq::Command::kEvaluate:
+      return seq2seq::run_evaluate(options);
+    case seq2seq::Command::kPredict:
+      return seq2seq::run_predict(options, std::cin, std::cout);
+  }
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    return run(argc, argv);
+  } catch (const libtrain::CheckpointError& error) {
+    return report(error, kCheckpoint);
+  } catch (const libtrain::OutOfMemory& error) {
+    return report(error, kMemory);
+  } catch (const libtrain::DeviceError& error) {
+    return report(error, kDevice);
+  } catch (const std::bad_alloc& error) {
+    return report(error, kMemory);
+  } catch (const std::exception& error) {
+    return report(error, kUsageOrData);
+  }
+}

@@ -1,0 +1,65 @@
+/// Everything that the command line of seq2seq sets, in one place: flags, defaults, and their form in a checkpoint.
+#pragma once
+#include <cstdint>
+#include <set>
+#include <string>
+
+#include "libtrain/nn/transformer.h"
+#include "libtrain/train_loop.h"
+
+namespace seq2seq {
+
+/// Defaults are those of the quick run on CMUdict.
+struct Options {
+  // data
+  std::string train, valid, test;  // tab-separated pairs; without `train` the built-in CMUdict
+  std::string cmudict;             // the dictionary's file; found beside the sources when empty
+  std::string source_tokens = "chars";
+  std::string target_tokens;  // chars; words for CMUdict
+  int64_t max_length = 128;
+  // model
+  int64_t size = 128, heads = 4, feed_forward = 256, encoder_layers = 2, decoder_layers = 2;
+  double dropout = 0, label_smoothing = 0;
+  bool post_norm = false;
+  std::string activation = "relu", tying = "target";
+  // training
+  int64_t epochs = 2, updates = 0, batch_pairs = 64, batch_tokens = 0, accumulate = 1;
+  double learning_rate = 2e-3, clip_norm = 1, beta1 = 0.9, beta2 = 0.98, weight_decay = 0;
+  int64_t warmup = 200, seed = 1;
+  std::string schedule = "linear";
+  std::string device = "auto";
+  // output
+  std::string out = "run";
+  bool resume = false;
+  int64_t checkpoint_every = 500, keep = 3, log_every = 100;
+  // evaluate, predict
+  std::string model;
+
+  /// Names of the flags that the user gave, without dashes.
+  std::set<std::string> given;
+
+  bool builtin_task() const { return train.empty(); }
+};
+
+/// The options of a run as a JSON object, and back: fields that are not in it keep their value.
+std::string to_json(const Options& options);
+void update_from_json(Options& options, const std::string& json);
+
+/// The options of a run that goes on: those it was started with, except for what may change in between (how long, where, how often to log).
+/// Throws libtrain::InvalidArgument for a flag that contradicts the run, naming both values.
+Options options_to_resume(const Options& given, const std::string& saved_json);
+
+/// Translations into the library's options; throw libtrain::InvalidArgument naming flag and choices.
+libtrain::TransformerOptions model_options(const Options& options, int64_t source_vocab, int64_t target_vocab);
+libtrain::TrainOptions train_options(const Options& options, int64_t batches_per_epoch);
+libtrain::TokenKind token_kind(const std::string& flag, const std::string& name);
+libtrain::Device device_of(const Options& options);
+
+/// What the command line asks for.
+enum class Command { kHelp, kTrain, kEvaluate, kPredict };
+
+/// Parses the command line. For kHelp the text is printed to stdout. Throws libtrain::InvalidArgument for whatever is wrong with it; unknown
+/// flags and commands come with a suggestion.
+Command parse_command_line(int argc, const char* const* argv, Options& options);
+
+}  // namespace seq2seq

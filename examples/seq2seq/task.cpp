@@ -1,0 +1,151 @@
+#include "examples/seq2seq/task.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <map>
+
+#include "examples/seq2seq/cmudict.h"
+
+namespace seq2seq {
+namespace {
+
+using libtrain::DataError;
+using libtrain::format_message;
+using libtrain::TokenKind;
+using libtrain::Vocabulary;
+
+using Examples = std::vector<Example>;
+
+/// Where the built-in dictionary lies: as asked, or in the source tree that this program was built from.
+std::string cmudict_path(const Options& options) {
+  if (!options.cmudict.empty()) return options.cmudict;
+  const std::string path = SEQ2SEQ_DATA_DIR "/cmudict-en-us.dict";
+  if (!std::filesystem::exists(path))
+    throw DataError(format_message("[{}] is not there; name the dictionary with --cmudict FILE", path));
+  return path;
+}
+
+/// The words of one split of CMUdict.
+Examples cmudict_examples(const std::vector<Entry>& entries, Split split) {
+  Examples examples;
+  for (const Entry& entry : entries) {
+    if (split_of(entry.word) != split) continue;
+    Example example{entry.word, libtrain::tokenize(entry.word, TokenKind::kChars), {}};
+    for (const std::string& phones : entry.pronunciations)
+      example.targets.push_back(libtrain::tokenize(phones, TokenKind::kWords));
+    examples.push_back(std::move(example));
+  }
+  return examples;
+}
+
+/// The pairs of a file, lines with the same source together, in the order of their first line.
+Examples file_examples(const std::string& path, const Options& options, TokenKind source, TokenKind target,
+                       int64_t& blank) {
+  int64_t skipped = 0;
+  const auto pairs = libtrain::read_pairs(
+      path, {.source_tokens = source, .target_tokens = target, .max_length = options.max_length}, &skipped);
+  blank += skipped;
+  Examples examples;
+  std::map<std::string, size_t> place;
+  for (const auto& pair : pairs) {
+    const auto [found, is_new] = place.try_emplace(pair.source, examples.size());
+    if (is_new) examples.push_back({pair.source, libtrain::tokenize(pair.source, source), {}});
+    examples[found->second].targets.push_back(libtrain::tokenize(pair.target, target));
+  }
+  return examples;
+}
+
+std::vector<libtrain::Pair> encode(const Examples& examples, const Codec& codec) {
+  std::vector<libtrain::Pair> pairs;
+  for (const Example& example : examples)
+    for (const auto& target : example.targets)
+      pairs.push_back({codec.encode_source(example), codec.target.encode(target)});
+  return pairs;
+}
+
+Vocabulary vocabulary_of(const Examples& examples, bool targets) {
+  std::vector<std::vector<std::string>> sequences;
+  for (const Example& example : examples)
+    if (targets)
+      sequences.insert(sequences.end(), example.targets.begin(), example.targets.end());
+    else
+      sequences.push_back(example.source_tokens);
+  return Vocabulary::build(sequences);
+}
+
+Codec new_codec(const Examples& train, const Options& options, TokenKind source_kind, TokenKind target_kind) {
+  if (options.tying != "all")
+    return {source_kind, target_kind, vocabulary_of(train, false), vocabulary_of(train, true)};
+  std::vector<std::vector<std::string>> both;  // one table needs one vocabulary
+  for (const Example& example : train) {
+    both.push_back(example.source_tokens);
+    both.insert(both.end(), example.targets.begin(), example.targets.end());
+  }
+  const Vocabulary joint = Vocabulary::build(both);
+  return {source_kind, target_kind, joint, joint};
+}
+
+struct TextTask {
+  Examples train, valid, test;
+};
+
+TextTask load_texts(const Options& options, TokenKind source, TokenKind target, int64_t& blank) {
+  if (options.builtin_task()) {
+    const auto entries = read_cmudict(cmudict_path(options));
+    return {cmudict_examples(entries, Split::kTrain), cmudict_examples(entries, Split::kValid),
+            cmudict_examples(entries, Split::kTest)};
+  }
+  const auto read = [&](const std::string& path) {
+    return path.empty() ? Examples() : file_examples(path, options, source, target, blank);
+  };
+  return {read(options.train), read(options.valid), read(options.test)};
+}
+
+}  // namespace
+
+int64_t count_unknown(const Examples& examples, const Codec& codec, bool targets) {
+  const auto unknown = [](const std::vector<int32_t>& ids) { return std::ranges::count(ids, libtrain::kUnk); };
+  int64_t total = 0;
+  for (const Example& example : examples) {
+    total += unknown(codec.encode_source(example));
+    for (const auto& target : example.targets)
+      if (targets) total += unknown(codec.target.encode(target));
+  }
+  return total;
+}
+
+Task load_task(const Options& options, const Codec* codec) {
+  const std::string target_tokens = !options.target_tokens.empty() ? options.target_tokens
+                                    : options.builtin_task()       ? "words"
+                                                                   : "chars";
+  const TokenKind source_kind = token_kind("source-tokens", options.source_tokens),
+                  target_kind = token_kind("target-tokens", target_tokens);
+  int64_t blank = 0;
+  TextTask texts = load_texts(options, source_kind, target_kind, blank);
+  Task task{options.builtin_task() ? "g2p" : "tsv",
+            codec ? *codec : new_codec(texts.train, options, source_kind, target_kind),
+            {},
+            {},
+            {},
+            0,
+            blank};
+  task.train = encode(texts.train, task.codec);
+  task.valid = encode(texts.valid, task.codec);
+  task.unknown_symbols = count_unknown(texts.valid, task.codec, true) + count_unknown(texts.test, task.codec, true);
+  task.test = std::move(texts.test);
+  return task;
+}
+
+Examples load_test(const Options& options, const Codec& codec) {
+  int64_t blank = 0;
+  if (!options.test.empty()) return file_examples(options.test, options, codec.source_kind, codec.target_kind, blank);
+  if (!options.builtin_task())
+    throw DataError("[evaluate] this model was trained on files: name the pairs to score with --test FILE");
+  return cmudict_examples(read_cmudict(cmudict_path(options)), Split::kTest);
+}
+
+Example source_example(const std::string& text, const Codec& codec) {
+  return {text, libtrain::tokenize(text, codec.source_kind), {}};
+}
+
+}  // namespace seq2seq

@@ -1,0 +1,214 @@
+#include "examples/seq2seq/train.h"
+
+#include <signal.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <filesystem>
+#include <iostream>
+
+#include "examples/seq2seq/evaluate.h"
+#include "examples/seq2seq/progress.h"
+#include "libtrain/io/file.h"
+
+namespace seq2seq {
+namespace {
+
+using libtrain::Batch;
+using libtrain::format_message;
+using libtrain::TrainLoop;
+
+// ---- Signals: the first asks the loop to stop, the second leaves at once --------------------------------------------------
+
+std::atomic<TrainLoop*> running_loop = nullptr;
+volatile sig_atomic_t stop_signal = 0;
+
+extern "C" void stop_on_signal(int signal) {
+  if (stop_signal) _exit(128 + signal);
+  stop_signal = signal;
+  if (TrainLoop* loop = running_loop) loop->request_stop();
+}
+
+/// Installs the handlers for the time of a run.
+class SignalScope {
+ public:
+  explicit SignalScope(TrainLoop& loop) {
+    running_loop = &loop;
+    for (const int signal : {SIGINT, SIGTERM}) ::signal(signal, stop_on_signal);
+  }
+  ~SignalScope() {
+    for (const int signal : {SIGINT, SIGTERM}) ::signal(signal, SIG_DFL);
+    running_loop = nullptr;
+  }
+};
+
+// ---- Before training ------------------------------------------------------------------------------------------------------
+
+/// Fails before the first step rather than at the first checkpoint.
+void check_output_folder(const Options& options) {
+  libtrain::FileSystem& files = libtrain::real_file_system();
+  files.make_directories(options.out);
+  const std::string probe = options.out + "/.writable";
+  libtrain::write_file_atomically(files, probe, {});
+  files.remove_file(probe);
+  for (const auto& entry : std::filesystem::directory_iterator(options.out))
+    if (!options.resume && std::filesystem::exists(entry.path() / "manifest.json"))
+      throw libtrain::InvalidArgument(format_message(
+          "--out {} holds a run already; go on with it (--resume), or choose another folder", options.out));
+}
+
+void print_header(const TrainedModel& model, const Task& task, const libtrain::TrainOptions& train, int64_t batches,
+                  const Options& options) {
+  const auto line = [](const char* what, const std::string& text) {
+    std::fprintf(stderr, "%-7s %s\n", what, text.c_str());
+  };
+  line("seq2seq", format_message("libtrain {}, {}, seed {}", libtrain::kVersion,
+                                 libtrain::describe(model.parameters.device()), options.seed));
+  line("data",
+       format_message("{}: {} pairs, {} to validate, {} to test; vocabularies {} and {}", task.name,
+                      with_commas(int64_t(task.train.size())), with_commas(int64_t(task.valid.size())),
+                      with_commas(int64_t(task.test.size())), task.codec.source.size(), task.codec.target.size()));
+  if (task.blank_lines) line("", format_message("{} blank lines skipped", task.blank_lines));
+  if (task.unknown_symbols)
+    line("", format_message("{} symbols to validate or test were not in the training pairs", task.unknown_symbols));
+  line("model", format_message("transformer {}+{}, size {}, {} heads, feed-forward {}: {} parameters",
+                               options.encoder_layers, options.decoder_layers, options.size, options.heads,
+                               options.feed_forward, with_commas(model.parameters.count())));
+  line("plan",
+       format_message("{} epochs of {} mini-batches{}, checkpoints in {}", options.epochs, with_commas(batches),
+                      train.max_updates ? format_message(", at most {} updates", with_commas(train.max_updates)) : "",
+                      options.out));
+}
+
+// ---- While training -------------------------------------------------------------------------------------------------------
+
+/// Mean loss per target, without a tape and so without dropout.
+double validation_loss(const TrainedModel& model, const Task& task) {
+  libtrain::BucketedBatches batches(task.valid,
+                                    {.pairs = 128, .shuffle = false, .batch = {.device = model.parameters.device()}});
+  double sum = 0, count = 0;
+  for (int64_t i = 0, n = batches.begin_epoch(0); i < n; ++i) {
+    const auto loss = model.transformer.loss(batches.get(i));
+    sum += loss.sum.item();
+    count += loss.count.item();
+  }
+  return sum / count;
+}
+
+/// Seconds and tokens of this process's training, for display and result.
+struct Meter {
+  double seconds = 0, recent = 0;  // recent: smoothed tokens per second
+  int64_t tokens = 0, updates = 0;
+
+  void add(const libtrain::StepReport& step) {
+    seconds += step.seconds;
+    tokens += step.targets;
+    updates += step.updated;
+    const double now = double(step.targets) / std::max(step.seconds, 1e-9);
+    recent = recent > 0 ? 0.98 * recent + 0.02 * now : now;
+  }
+  double tokens_per_second() const { return seconds > 0 ? double(tokens) / seconds : -1; }
+};
+
+int64_t planned_updates(const Options& options, int64_t batches) {
+  const int64_t by_epochs = options.epochs * ((batches + options.accumulate - 1) / options.accumulate);
+  return options.updates > 0 ? std::min(options.updates, by_epochs) : by_epochs;
+}
+
+/// Everything that hangs on the loop: display, validation, checkpoints.
+void subscribe(TrainLoop& loop, const TrainedModel& model, const Task& task, const Options& options, int64_t planned,
+               Meter& meter, ProgressDisplay& display) {
+  loop.on_step([&, planned](const libtrain::StepReport& step) {
+    meter.add(step);
+    if (step.skipped)
+      display.line(
+          format_message("warning: update {} skipped: no targets, or a gradient that is not finite", step.updates));
+    if (!step.updated) return;
+    const double left = meter.seconds / double(meter.updates) * double(planned - step.updates);
+    display.update(
+        {step.updates, planned, step.epoch + 1, step.loss, step.learning_rate, step.gradient_norm, meter.recent, left});
+  });
+  loop.on_epoch([&](const libtrain::EpochReport& epoch) {
+    const std::string valid = task.valid.empty() ? "" : format_message(", valid {:.4f}", validation_loss(model, task));
+    display.line(format_message("epoch {}: loss per token {:.4f}{}", epoch.epoch + 1, epoch.loss, valid));
+  });
+  loop.on_checkpoint([&](const libtrain::TrainState& state) {
+    const std::string path = libtrain::save_checkpoint(options.out, model.parameters, state,
+                                                       program_json(options, model.codec), options.keep);
+    display.line("saved " + path);
+  });
+}
+
+// ---- After training -------------------------------------------------------------------------------------------------------
+
+/// How to go on, as a command that can be pasted.
+int report_stop(const Options& options) {
+  std::fprintf(stderr, "stopped and saved. Go on with:\n  seq2seq train --out '%s' --resume\n", options.out.c_str());
+  return 128 + stop_signal;
+}
+
+void print_result(const TrainedModel& model, const Task& task, const Meter& meter) {
+  Result result{task.name, libtrain::name(model.parameters.device())};
+  result.train_seconds = meter.seconds;
+  result.target_tokens_per_second = meter.tokens_per_second();
+  if (!task.test.empty()) {
+    const auto predictions = predict(model, task.test);
+    const Score totals = score(task.test, predictions);
+    result.per = totals.per;
+    result.wer = totals.wer;
+    result.words = totals.words;
+    std::cout << sample_table(task.test, predictions, model.codec.target_kind);
+  }
+  std::cout << result_json(result) << std::endl;
+}
+
+struct Resumed {
+  Options options;
+  Codec codec;
+  std::string checkpoint;
+};
+
+Resumed resumed_run(const Options& given) {
+  const libtrain::Checkpoint checkpoint = libtrain::read_checkpoint(libtrain::newest_checkpoint(given.out));
+  return {options_to_resume(given, options_json(checkpoint.program)), codec_from_json(checkpoint.program),
+          checkpoint.path};
+}
+
+}  // namespace
+
+int run_train(const Options& given) {
+  check_output_folder(given);
+  std::optional<Resumed> resumed;
+  if (given.resume) resumed = resumed_run(given);
+  const Options options = resumed ? resumed->options : given;
+  const Task task = load_task(options, resumed ? &resumed->codec : nullptr);
+  TrainedModel model(options, task.codec);
+
+  libtrain::BucketedBatches batches(task.train, {.tokens = options.batch_tokens,
+                                                 .pairs = options.batch_pairs,
+                                                 .seed = uint64_t(options.seed),
+                                                 .batch = {.source_vocab = task.codec.source.size(),
+                                                           .target_vocab = task.codec.target.size(),
+                                                           .device = model.parameters.device()}});
+  const int64_t batches_per_epoch = batches.begin_epoch(0);
+  const libtrain::TrainOptions train = train_options(options, batches_per_epoch);
+  TrainLoop loop(
+      model.parameters, batches, [&](const Batch& batch) { return model.transformer.loss(batch); }, train);
+  print_header(model, task, train, batches_per_epoch, options);
+  if (resumed) {
+    loop.restore(libtrain::load_checkpoint(resumed->checkpoint, model.parameters).state);
+    std::fprintf(stderr, "resuming from %s\n", resumed->checkpoint.c_str());
+  }
+
+  Meter meter;
+  {
+    ProgressDisplay display(options.log_every);
+    subscribe(loop, model, task, options, planned_updates(options, batches_per_epoch), meter, display);
+    const SignalScope signals(loop);
+    if (!loop.run() && stop_signal) return report_stop(options);
+  }
+  print_result(model, task, meter);
+  return 0;
+}
+
+}  // namespace seq2seq

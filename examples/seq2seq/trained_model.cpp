@@ -1,0 +1,79 @@
+#include "examples/seq2seq/trained_model.h"
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+namespace seq2seq {
+namespace {
+
+using Json = nlohmann::ordered_json;
+using libtrain::CheckpointError;
+using libtrain::format_message;
+
+const char* kind_name(libtrain::TokenKind kind) { return kind == libtrain::TokenKind::kChars ? "chars" : "words"; }
+
+Json parse_program(const std::string& program) {
+  Json json = Json::parse(program, nullptr, false);
+  if (!json.is_object() || !json.contains("options") || !json.contains("source") || !json.contains("target"))
+    throw CheckpointError(
+        "[checkpoint] field 'program': expected options, source and target; it was not written by seq2seq");
+  return json;
+}
+
+std::pair<libtrain::TokenKind, libtrain::Vocabulary> side(const Json& program, const char* name) {
+  try {
+    const Json& json = program.at(name);
+    return {token_kind(name, json.at("tokens").get<std::string>()),
+            libtrain::Vocabulary(json.at("vocabulary").get<std::vector<std::string>>())};
+  } catch (const nlohmann::json::exception& error) {
+    throw CheckpointError(format_message("[checkpoint] field 'program/{}': {}", name, error.what()));
+  } catch (const libtrain::InvalidArgument& error) {
+    throw CheckpointError(format_message("[checkpoint] field 'program/{}': {}", name, error.what()));
+  }
+}
+
+libtrain::ParametersOptions store_options(const Options& options) {
+  return {.device = device_of(options), .seed = uint64_t(options.seed)};
+}
+
+}  // namespace
+
+std::string program_json(const Options& options, const Codec& codec) {
+  return Json{{"options", Json::parse(to_json(options))},
+              {"source", {{"tokens", kind_name(codec.source_kind)}, {"vocabulary", codec.source.tokens()}}},
+              {"target", {{"tokens", kind_name(codec.target_kind)}, {"vocabulary", codec.target.tokens()}}}}
+      .dump();
+}
+
+Codec codec_from_json(const std::string& program) {
+  const Json json = parse_program(program);
+  auto [source_kind, source] = side(json, "source");
+  auto [target_kind, target] = side(json, "target");
+  return {source_kind, target_kind, std::move(source), std::move(target)};
+}
+
+std::string options_json(const std::string& program) { return parse_program(program)["options"].dump(); }
+
+TrainedModel::TrainedModel(const Options& o, const Codec& c)
+    : options(o),
+      codec(c),
+      parameters(store_options(o)),
+      transformer(parameters, model_options(o, c.source.size(), c.target.size())) {}
+
+std::string find_checkpoint(const std::string& folder) {
+  if (std::filesystem::exists(folder + "/manifest.json")) return folder;
+  return libtrain::newest_checkpoint(folder);
+}
+
+std::unique_ptr<TrainedModel> TrainedModel::load(const std::string& folder, const Options& given) {
+  const libtrain::Checkpoint checkpoint = libtrain::read_checkpoint(find_checkpoint(folder));
+  Options options = given;
+  update_from_json(options, options_json(checkpoint.program));
+  if (given.given.contains("test")) options.test = given.test;
+  if (given.given.contains("cmudict")) options.cmudict = given.cmudict;
+  auto model = std::make_unique<TrainedModel>(options, codec_from_json(checkpoint.program));
+  libtrain::load_checkpoint(checkpoint.path, model->parameters);
+  return model;
+}
+
+}  // namespace seq2seq

@@ -1,0 +1,33 @@
+/// A model with what is needed to use it: parameters, vocabularies, the options of its run.
+#pragma once
+#include <memory>
+#include <string>
+
+#include "examples/seq2seq/task.h"
+#include "libtrain/checkpoint.h"
+
+namespace seq2seq {
+
+/// The program's part of a checkpoint: options and vocabularies as JSON.
+std::string program_json(const Options& options, const Codec& codec);
+/// The vocabularies in it. Throws libtrain::CheckpointError naming the field that is missing or wrong.
+Codec codec_from_json(const std::string& program);
+/// The options in it, as JSON.
+std::string options_json(const std::string& program);
+
+struct TrainedModel {
+  Options options;
+  Codec codec;
+  libtrain::Parameters parameters;
+  libtrain::Transformer transformer;
+
+  /// Untrained.
+  TrainedModel(const Options& options, const Codec& codec);
+  /// From a checkpoint, or the newest one of a run's folder. `given` may override nothing but the device and the data.
+  static std::unique_ptr<TrainedModel> load(const std::string& folder, const Options& given);
+};
+
+/// The checkpoint at `folder` itself, or else the newest one in it. Throws libtrain::CheckpointError when there is none.
+std::string find_checkpoint(const std::string& folder);
+
+}  // namespace seq2seq

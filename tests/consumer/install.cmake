@@ -1,0 +1,20 @@
+# Installs the build tree BUILD (configuration CONFIG) into an empty PREFIX, and checks that what is installed can be
+# moved to another place: nothing in it may point back to the sources in SOURCE.
+file(REMOVE_RECURSE ${PREFIX})
+set(config "")
+if(CONFIG)
+  set(config --config ${CONFIG})
+endif()
+execute_process(COMMAND ${CMAKE_COMMAND} --install ${BUILD} --prefix ${PREFIX} ${config} COMMAND_ERROR_IS_FATAL ANY)
+
+file(GLOB_RECURSE installed_text ${PREFIX}/*.cmake ${PREFIX}/*.h)
+foreach(file ${installed_text})
+  file(READ ${file} text)
+  string(FIND "${text}" "${SOURCE}/" place)
+  if(NOT place EQUAL -1)
+    message(SEND_ERROR "${file} mentions ${SOURCE}")
+  endif()
+  if(file MATCHES "/kernels/(cpu|cuda)/")
+    message(SEND_ERROR "${file} is no public header")
+  endif()
+endforeach()
