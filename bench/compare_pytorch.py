@@ -16,6 +16,7 @@ import math
 import os
 import pathlib
 import random
+import re
 import resource
 import statistics
 import subprocess
@@ -110,8 +111,8 @@ def make_model(torch, config):
 
         def forward(self, source, target_in, labels, source_padding, target_padding, causal):
             hidden = self.transformer(
-                self.embed(self.source_embedding, source), self.embed(self.target_embedding, target_in), tgt_mask=causal,
-                src_key_padding_mask=source_padding, tgt_key_padding_mask=target_padding,
+                self.embed(self.source_embedding, source), self.embed(self.target_embedding, target_in),
+                tgt_mask=causal, src_key_padding_mask=source_padding, tgt_key_padding_mask=target_padding,
                 memory_key_padding_mask=source_padding, src_is_causal=False, tgt_is_causal=True, memory_is_causal=False)
             logits = hidden @ self.target_embedding.weight.T
             return nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=PAD)
@@ -176,7 +177,9 @@ def run_worker(command, environment, timeout):
     except OSError as error:
         raise WorkerError(f"{command[0]}: {error.strerror}; build train_step_bench, or give --libtrain") from None
     if done.returncode != 0:
-        reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        lines = done.stderr.strip().splitlines()
+        reasons = [line for line in lines if re.match(r"[\w.]*(error|exception|failed)\b", line, re.IGNORECASE)]
+        reason = " ".join((reasons or lines or ["no message"])[-2:])
         raise WorkerError(f"{command[0]}: exit status {done.returncode}: {reason}")
     return json.loads(done.stdout.strip().splitlines()[-1])
 
@@ -207,10 +210,10 @@ class Side:
 
 
 def noise_warning(name, sides):
-    """Says so when some round was far from its median: then other programs had the cores, and the ratio means little."""
+    """Says so when a round was far from its median: then other programs had the cores, and the ratio means little."""
     worst = max(abs(rate / side.median - 1) for side in sides for rate in side.rates)
     if worst > NOISE:
-        print(f"{name}: NOISY, a round lies {worst:.0%} from its median; load {os.getloadavg()[0]:.1f}; repeat when idle")
+        print(f"{name}: NOISY, a round lies {worst:.0%} from its median, load {os.getloadavg()[0]:.1f}; repeat when idle")
 
 
 def torch_command(python, args, worker):

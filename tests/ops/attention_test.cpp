@@ -96,7 +96,7 @@ TEST_CASE("attention: rows of no sequence are zero and change nothing, even if t
   CHECK(part(longer.first, tokens * 3 * width, (tokens + tail) * 3 * width) == Values(size_t(tail * 3 * width), 0.0));
 }
 
-TEST_CASE("attention: a NaN stays within its sequence; a masked score lets none through") {
+TEST_CASE("attention: a NaN stays within its sequence, and a masked score lets none through") {
   const int64_t width = 8;
   const Tensor qkv = random({20, 3 * width});
   qkv.rows(12, 13).fill(NAN);  // position 4 of the second sequence

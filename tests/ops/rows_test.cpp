@@ -36,7 +36,7 @@ TEST_CASE("embedding: ids of any shape, positions added unscaled") {
   CHECK(values_of(y) == Values{100, 1, 101, 100});
 }
 
-TEST_CASE("embedding: the gradient of a bf16 table is f32; a shared table collects from both users") {
+TEST_CASE("embedding: the gradient of a bf16 table is f32, and a shared table collects from both users") {
   const Tensor table = Tensor::full({2, 2}, 1, DType::bf16);
   table.set_requires_grad();
   Tape tape;

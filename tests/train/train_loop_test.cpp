@@ -54,7 +54,7 @@ TEST_CASE("train loop: the epoch's loss is the average over its targets, and ste
   CHECK(run.parameters.step().updates == 6);
 }
 
-TEST_CASE("train loop: max_updates ends training in mid-epoch; nothing happens after completion", "[train]") {
+TEST_CASE("train loop: max_updates ends training in mid-epoch, and nothing happens after completion", "[train]") {
   const auto pairs = reversal_pairs(80);
   ToyRun run(pairs, {.epochs = 100, .max_updates = 13});
   int checkpoints = 0;
