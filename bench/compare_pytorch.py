@@ -213,7 +213,7 @@ def noise_warning(name, sides):
     """Says so when a round was far from its median: then other programs had the cores, and the ratio means little."""
     worst = max(abs(rate / side.median - 1) for side in sides for rate in side.rates)
     if worst > NOISE:
-        print(f"{name}: NOISY, a round lies {worst:.0%} from its median, load {os.getloadavg()[0]:.1f}; repeat when idle")
+        print(f"{name}: NOISY, a round lies {worst:.0%} from its median, load {os.getloadavg()[0]:.1f}; repeat idle")
 
 
 def torch_command(python, args, worker):

@@ -15,7 +15,7 @@ import sys
 import venv
 
 TORCH = "2.2.2"
-PACKAGES = [f"torch=={TORCH}", "filelock", "typing-extensions", "sympy", "mpmath", "networkx", "jinja2", "markupsafe", "fsspec", "numpy<2"]
+PACKAGES = [f"torch=={TORCH}", "filelock", "typing-extensions", "sympy==1.12", "mpmath", "networkx", "jinja2", "markupsafe", "fsspec", "numpy<2"]
 
 
 def tool_output(*command):
