@@ -25,8 +25,10 @@ std::string padded(const std::string& text, size_t columns) {
   return text + std::string(columns - std::min(columns, columns_of(text)), ' ');
 }
 
-/// Prediction may be longer than any training target, but not without end.
-int64_t decode_limit(const TrainedModel& model) { return model.options.max_length; }
+/// A prediction may be longer than any training target, but not without end: a model that has learnt little never stops.
+int64_t decode_limit(const TrainedModel& model) {
+  return std::min(model.options.max_length, model.codec.longest_target * 3 / 2 + 4);
+}
 
 std::string number_or_null(double value, const char* format) {
   return value < 0 ? "null" : format_message(format, value);
@@ -40,7 +42,27 @@ void check_length(const Example& example, const TrainedModel& model, const std::
                                    length, model.options.max_length));
 }
 
+void report_unknown(int64_t symbols) {
+  std::fprintf(stderr, "note: unknown symbols, not in the training pairs, were read as <unk>: %ld\n", long(symbols));
+}
+
+/// A line of stdin as an example. Throws DataError naming its number.
+Example source_of_line(std::string line, int64_t number, const TrainedModel& model) {
+  if (line.ends_with('\r')) line.pop_back();
+  if (line.find('\0') != std::string::npos)
+    throw DataError(format_message("[stdin:{}] a NUL byte; expected text", number));
+  if (const auto bad = libtrain::find_invalid_utf8(line))
+    throw DataError(format_message("[stdin:{}] byte {} is not UTF-8; convert the input", number, *bad));
+  Example example = source_example(line, model.codec);
+  check_length(example, model, format_message("stdin:{}", number));
+  return example;
+}
+
 }  // namespace
+
+void check_stdout(const std::ostream& out) {
+  if (!out) throw libtrain::IoError("[stdout] cannot write the results; is the disk full?");
+}
 
 std::vector<std::vector<std::string>> predict(const TrainedModel& model, std::span<const Example> examples) {
   std::vector<size_t> order(examples.size());
@@ -103,40 +125,42 @@ int run_evaluate(const Options& options) {
   const auto model = TrainedModel::load(options.model, options);
   const auto examples = load_test(model->options, model->codec);
   for (const Example& example : examples) check_length(example, *model, "evaluate");
-  if (const int64_t unknown = count_unknown(examples, model->codec, false))
-    std::fprintf(stderr, "note: %ld source symbols were not in the training data; they are read as <unk>\n",
-                 long(unknown));
+  if (const int64_t unknown = count_unknown(examples, model->codec, false)) report_unknown(unknown);
   const auto predictions = predict(*model, examples);
   const Score result = score(examples, predictions);
   std::cout << sample_table(examples, predictions, model->codec.target_kind)
             << result_json({model->options.builtin_task() ? "g2p" : "tsv", libtrain::name(model->parameters.device()),
                             result.per, result.wer, result.words})
             << std::endl;
+  check_stdout(std::cout);
   return 0;
 }
 
 int run_predict(const Options& options, std::istream& in, std::ostream& out) {
   const auto model = TrainedModel::load(options.model, options);
   int64_t unknown = 0, number = 0;
-  for (std::string line; std::getline(in, line);) {
-    ++number;
-    if (line.ends_with('\r')) line.pop_back();
-    if (line.find('\0') != std::string::npos)
-      throw DataError(format_message("[stdin:{}] a NUL byte; expected text", number));
-    if (const auto bad = libtrain::find_invalid_utf8(line))
-      throw DataError(format_message("[stdin:{}] byte {} is not UTF-8; convert the input", number, *bad));
-    const Example example = source_example(line, model->codec);
-    check_length(example, *model, format_message("stdin:{}", number));
-    unknown += count_unknown({example}, model->codec, false);
-    if (example.source_tokens.empty())
-      out << "\n";
-    else
-      out << libtrain::detokenize(predict(*model, std::span(&example, 1))[0], model->codec.target_kind) << "\n";
+  std::vector<Example> waiting;
+  const auto answer = [&] {
+    const auto predictions = predict(*model, waiting);
+    for (size_t i = 0; i < waiting.size(); ++i)
+      out << (waiting[i].source_tokens.empty() ? "" : libtrain::detokenize(predictions[i], model->codec.target_kind))
+          << "\n";
     out.flush();
-    if (!out) throw libtrain::IoError("[stdout] cannot write the predictions");
+    check_stdout(out);
+    waiting.clear();
+  };
+  try {
+    for (std::string line; std::getline(in, line);) {
+      waiting.push_back(source_of_line(std::move(line), ++number, *model));
+      unknown += count_unknown({&waiting.back(), 1}, model->codec, false);
+      if (int64_t(waiting.size()) == options.batch_lines) answer();
+    }
+  } catch (const DataError&) {
+    answer();  // of the lines before the bad one
+    throw;
   }
-  if (unknown)
-    std::fprintf(stderr, "note: %ld symbols were not in the training data; they were read as <unk>\n", long(unknown));
+  answer();
+  if (unknown > 0) report_unknown(unknown);
   return 0;
 }
 

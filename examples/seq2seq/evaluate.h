@@ -28,6 +28,9 @@ struct Result {
 /// {"task":"g2p","per":9.87,"wer":38.12,"words":6198,"train_seconds":71.3,"target_tokens_per_second":28034,"device":"cpu"}
 std::string result_json(const Result& result);
 
+/// Throws libtrain::IoError when what was written to `out` did not arrive.
+void check_stdout(const std::ostream& out);
+
 /// The subcommands. Return the exit status.
 int run_evaluate(const Options& options);
 int run_predict(const Options& options, std::istream& in, std::ostream& out);

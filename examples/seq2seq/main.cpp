@@ -1,7 +1,10 @@
 /// seq2seq: trains an encoder-decoder transformer on pairs of texts, scores it and predicts with it. See `seq2seq --help`.
+#include <unistd.h>
+
 #include <cstdio>
 #include <iostream>
 
+#include "examples/seq2seq/command_line.h"
 #include "examples/seq2seq/evaluate.h"
 #include "examples/seq2seq/train.h"
 
@@ -24,6 +27,7 @@ int run(int argc, char** argv) {
     case seq2seq::Command::kEvaluate:
       return seq2seq::run_evaluate(options);
     case seq2seq::Command::kPredict:
+      if (isatty(STDIN_FILENO)) options.batch_lines = 1;  // someone waits for each answer
       return seq2seq::run_predict(options, std::cin, std::cout);
   }
   return 0;

@@ -1,10 +1,9 @@
 #include "examples/seq2seq/options.h"
 
-#include <CLI/CLI.hpp>
-#include <cstdio>
+#include <cmath>
 #include <nlohmann/json.hpp>
 
-#include "libtrain/config.h"
+#include "examples/seq2seq/option_list.h"
 
 namespace seq2seq {
 namespace {
@@ -13,133 +12,8 @@ using libtrain::format_message;
 using libtrain::InvalidArgument;
 using Json = nlohmann::ordered_json;
 
-/// Calls visit(name, member, group, help) for every option of a run: the one list that flags, defaults and checkpoints share.
-template <class AnyOptions, class Visit> void for_run_options(AnyOptions& o, const Visit& visit) {
-  const char *data = "Data", *model = "Model", *training = "Training";
-  visit("train", o.train, data,
-        "tab-separated pairs, one \"source<TAB>target\" a line; without it: CMUdict, words to phonemes");
-  visit("valid", o.valid, data, "pairs whose loss is shown at the end of every epoch");
-  visit("test", o.test, data, "pairs to score at the end; lines with the same source are several references");
-  visit("cmudict", o.cmudict, data, "file of the built-in dictionary, if it is not beside the sources");
-  visit("source-tokens", o.source_tokens, data, "cut sources into chars or words");
-  visit("target-tokens", o.target_tokens, data, "cut targets into chars or words (default: chars; CMUdict: words)");
-  visit("max-length", o.max_length, data, "most tokens on a side; a longer pair is an error");
-  visit("size", o.size, model, "width of embeddings and layers");
-  visit("heads", o.heads, model, "attention heads; must divide the width");
-  visit("feed-forward", o.feed_forward, model, "inner width of the feed-forward layers");
-  visit("encoder-layers", o.encoder_layers, model, "layers of the encoder");
-  visit("decoder-layers", o.decoder_layers, model, "layers of the decoder");
-  visit("dropout", o.dropout, model, "share of activations dropped while training, in [0, 1)");
-  visit("label-smoothing", o.label_smoothing, model, "share of the probability spread over all classes, in [0, 1)");
-  visit("post-norm", o.post_norm, model, "layer norm behind each sublayer instead of before it");
-  visit("activation", o.activation, model, "relu or gelu");
-  visit("tying", o.tying, model, "which embedding tables are one: none, target (with the output) or all");
-  visit("epochs", o.epochs, training, "passes over the data");
-  visit("updates", o.updates, training, "stop after so many updates; 0: epochs decide");
-  visit("batch-pairs", o.batch_pairs, training, "most pairs in a mini-batch; 0: no limit");
-  visit("batch-tokens", o.batch_tokens, training, "most tokens on a side of a mini-batch; 0: no limit");
-  visit("accumulate", o.accumulate, training, "mini-batches per update");
-  visit("learning-rate", o.learning_rate, training, "peak learning rate of Adam");
-  visit("warmup", o.warmup, training, "updates of linear warm-up");
-  visit("schedule", o.schedule, training,
-        "after warm-up: constant, linear, cosine (both to 0 at the end) or inverse-sqrt");
-  visit("clip-norm", o.clip_norm, training, "longest gradient; 0: no clipping");
-  visit("beta1", o.beta1, training, "Adam's decay of the mean");
-  visit("beta2", o.beta2, training, "Adam's decay of the mean square");
-  visit("weight-decay", o.weight_decay, training, "decoupled weight decay");
-  visit("seed", o.seed, training, "of initial values, order of the data and dropout");
-}
-
-/// Options that may differ when a run goes on.
+/// Options that may differ when a run goes on. Files may have moved; that the training pairs are the same is checked.
 const std::set<std::string> kMayChange{"train", "valid", "test", "cmudict", "epochs", "updates"};
-
-/// Adds options to a subcommand and remembers which were given.
-class Flags {
- public:
-  explicit Flags(CLI::App& app) : app_(app) {}
-
-  template <class T> void operator()(const char* name, T& member, const char* group, const char* help) {
-    const std::string flag = std::string("--") + name;
-    CLI::Option* option;
-    if constexpr (std::is_same_v<T, bool>)
-      option = app_.add_flag(flag, member, help);
-    else
-      option = app_.add_option(flag, member, help);
-    if constexpr (std::is_same_v<T, std::string>) {
-      if (!member.empty()) option->capture_default_str();
-    } else if constexpr (!std::is_same_v<T, bool>) {
-      option->capture_default_str();
-    }
-    option->group(group);
-    options_.emplace_back(name, option);
-  }
-
-  void collect(std::set<std::string>& given) const {
-    for (const auto& [name, option] : options_)
-      if (option->count() > 0) given.insert(name);
-  }
-  std::vector<std::string> names() const {
-    std::vector<std::string> names{"--help"};
-    for (const auto& [name, option] : options_) names.push_back("--" + name);
-    return names;
-  }
-
- private:
-  CLI::App& app_;
-  std::vector<std::pair<std::string, CLI::Option*>> options_;
-};
-
-constexpr const char* kTrainExamples = R"(Examples:
-  seq2seq train                                          words to phonemes, in two minutes
-  seq2seq train --train a.tsv --valid b.tsv --test c.tsv --out my_run
-  seq2seq train --out my_run --resume                    goes on where it stopped)";
-
-struct CommandLine {
-  CLI::App app{"seq2seq trains an encoder-decoder transformer on pairs of texts, scores it and predicts with it.",
-               "seq2seq"};
-  CLI::App* train = app.add_subcommand("train", "train a model, then score it");
-  CLI::App* evaluate = app.add_subcommand("evaluate", "score a trained model on pairs");
-  CLI::App* predict =
-      app.add_subcommand("predict", "read one source a line from stdin, write one result a line to stdout");
-  Flags train_flags{*train}, evaluate_flags{*evaluate}, predict_flags{*predict};
-
-  explicit CommandLine(Options& o) {
-    app.require_subcommand(1);
-    app.set_version_flag("--version", libtrain::kVersion);
-    app.footer(
-        "Exit status: 0 done, 2 usage or data, 4 checkpoint, 5 out of memory, 6 device, 130 or 143 stopped by a signal "
-        "and saved.");
-    train->footer(kTrainExamples);
-    for_run_options(o, [&](auto&&... option) { train_flags(option...); });
-    const char* output = "Output";
-    train_flags("device", o.device, output, "cpu, cuda or auto");
-    train_flags("out", o.out, output, "folder of the run: checkpoints go there");
-    train_flags("resume", o.resume, output, "go on from the newest checkpoint in --out");
-    train_flags("checkpoint-every", o.checkpoint_every, output, "updates between checkpoints; 0: only at the end");
-    train_flags("keep", o.keep, output, "checkpoints to keep; 0: all");
-    train_flags("log-every", o.log_every, output, "updates between lines of progress when stderr is no terminal");
-    for (auto [app_of, flags] : {std::pair{evaluate, &evaluate_flags}, std::pair{predict, &predict_flags}}) {
-      (*flags)("model", o.model, "Model", "folder of a run, or of one checkpoint (required)");
-      (*flags)("device", o.device, "Model", "cpu, cuda or auto");
-    }
-    evaluate_flags("test", o.test, "Data", "pairs to score; without it: the test words of CMUdict");
-    evaluate_flags("cmudict", o.cmudict, "Data", "file of the built-in dictionary, if it is not beside the sources");
-  }
-
-  const Flags& flags() const {
-    return train->parsed() ? train_flags : evaluate->parsed() ? evaluate_flags : predict_flags;
-  }
-};
-
-/// CLI11's complaint about what it did not expect, with a suggestion.
-std::string explain_extra(const CommandLine& line, const std::string& word) {
-  const bool has_command = line.train->parsed() || line.evaluate->parsed() || line.predict->parsed();
-  const std::vector<std::string> commands{"train", "evaluate", "predict", "--help", "--version"};
-  const auto candidates = has_command ? line.flags().names() : commands;
-  return format_message("unknown {} '{}'{}; see seq2seq {}--help", word.starts_with("-") ? "option" : "argument", word,
-                        libtrain::did_you_mean(word.substr(0, word.find('=')), candidates),
-                        line.train->parsed() ? "train " : "");
-}
 
 }  // namespace
 
@@ -179,6 +53,47 @@ Options options_to_resume(const Options& given, const std::string& saved_json) {
     if (given.given.contains(name)) wanted.at(name).get_to(value);
   });
   return saved;
+}
+
+void check_values(const Options& o) {
+  const auto at_least = [](int64_t least, std::initializer_list<std::pair<const char*, int64_t>> flags) {
+    for (const auto& [flag, value] : flags)
+      LIBTRAIN_CHECK(value >= least, "--{} must be >= {}, got {}", flag, least, value);
+  };
+  at_least(1, {{"max-length", o.max_length},
+               {"size", o.size},
+               {"heads", o.heads},
+               {"feed-forward", o.feed_forward},
+               {"accumulate", o.accumulate},
+               {"log-every", o.log_every},
+               {"batch-lines", o.batch_lines}});
+  at_least(0, {{"encoder-layers", o.encoder_layers},
+               {"decoder-layers", o.decoder_layers},
+               {"epochs", o.epochs},
+               {"updates", o.updates},
+               {"batch-pairs", o.batch_pairs},
+               {"batch-tokens", o.batch_tokens},
+               {"warmup", o.warmup},
+               {"seed", o.seed},
+               {"checkpoint-every", o.checkpoint_every},
+               {"keep", o.keep},
+               {"valid-every", o.valid_every}});
+  LIBTRAIN_CHECK(o.size % o.heads == 0, "--heads {} must divide --size {}", o.heads, o.size);
+  LIBTRAIN_CHECK(o.batch_pairs + o.batch_tokens > 0,
+                 "--batch-pairs and --batch-tokens are both 0; one must limit a batch");
+  for (const auto& [flag, value] : {std::pair{"dropout", o.dropout}, std::pair{"label-smoothing", o.label_smoothing},
+                                    std::pair{"beta1", o.beta1}, std::pair{"beta2", o.beta2}})
+    LIBTRAIN_CHECK(value >= 0 && value < 1, "--{} must be in [0, 1), got {}", flag, value);
+  LIBTRAIN_CHECK(o.learning_rate > 0 && std::isfinite(o.learning_rate), "--learning-rate must be > 0, got {}",
+                 o.learning_rate);
+  LIBTRAIN_CHECK(o.clip_norm >= 0, "--clip-norm must be >= 0 (0: no clipping), got {}", o.clip_norm);
+  LIBTRAIN_CHECK(o.weight_decay >= 0, "--weight-decay must be >= 0, got {}", o.weight_decay);
+  LIBTRAIN_CHECK(!o.out.empty(), "--out must name a folder");
+  token_kind("source-tokens", o.source_tokens);
+  if (!o.target_tokens.empty()) token_kind("target-tokens", o.target_tokens);
+  model_options(o, 8, 8);  // tying and activation
+  train_options(o, 1);     // schedule
+  device_of(o);
 }
 
 libtrain::TokenKind token_kind(const std::string& flag, const std::string& name) {
@@ -243,29 +158,6 @@ libtrain::TrainOptions train_options(const Options& o, int64_t batches_per_epoch
     options.schedule =
         o.schedule == "linear" ? libtrain::linear_schedule(warmup, total) : libtrain::cosine_schedule(warmup, total);
   return options;
-}
-
-Command parse_command_line(int argc, const char* const* argv, Options& options) {
-  CommandLine line(options);
-  try {
-    line.app.parse(argc, argv);
-  } catch (const CLI::Success& help) {
-    line.app.exit(help);
-    return Command::kHelp;
-  } catch (const CLI::ExtrasError&) {
-    const auto extras = line.app.remaining(true);
-    throw InvalidArgument(explain_extra(line, extras.empty() ? "" : extras.front()));
-  } catch (const CLI::RequiredError&) {
-    const auto extras = line.app.remaining(true);
-    throw InvalidArgument(extras.empty() ? "expected a command: train, evaluate or predict; see seq2seq --help"
-                                         : explain_extra(line, extras.front()));
-  } catch (const CLI::ParseError& error) {
-    throw InvalidArgument(error.what());
-  }
-  line.flags().collect(options.given);
-  if (line.train->parsed()) return Command::kTrain;
-  LIBTRAIN_CHECK(!options.model.empty(), "--model is required: the folder of a run, or of one checkpoint");
-  return line.evaluate->parsed() ? Command::kEvaluate : Command::kPredict;
 }
 
 }  // namespace seq2seq

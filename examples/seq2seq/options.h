@@ -1,4 +1,4 @@
-/// Everything that the command line of seq2seq sets, in one place: flags, defaults, and their form in a checkpoint.
+/// Everything that the command line of seq2seq sets, in one place: defaults, what is allowed, and the form in a checkpoint.
 #pragma once
 #include <cstdint>
 #include <set>
@@ -15,7 +15,7 @@ struct Options {
   std::string train, valid, test;  // tab-separated pairs; without `train` the built-in CMUdict
   std::string cmudict;             // the dictionary's file; found beside the sources when empty
   std::string source_tokens = "chars";
-  std::string target_tokens;  // chars; words for CMUdict
+  std::string target_tokens;  // when empty: chars; words for CMUdict
   int64_t max_length = 128;
   // model
   int64_t size = 128, heads = 4, feed_forward = 256, encoder_layers = 2, decoder_layers = 2;
@@ -31,12 +31,15 @@ struct Options {
   // output
   std::string out = "run";
   bool resume = false;
-  int64_t checkpoint_every = 500, keep = 3, log_every = 100;
+  int64_t checkpoint_every = 500, keep = 3, log_every = 100, valid_every = 0;
   // evaluate, predict
   std::string model;
+  int64_t batch_lines = 64;
 
   /// Names of the flags that the user gave, without dashes.
   std::set<std::string> given;
+  /// The command line as a shell takes it.
+  std::string command;
 
   bool builtin_task() const { return train.empty(); }
 };
@@ -49,17 +52,13 @@ void update_from_json(Options& options, const std::string& json);
 /// Throws libtrain::InvalidArgument for a flag that contradicts the run, naming both values.
 Options options_to_resume(const Options& given, const std::string& saved_json);
 
+/// Throws libtrain::InvalidArgument naming the first flag whose value is none of those it can have.
+void check_values(const Options& options);
+
 /// Translations into the library's options; throw libtrain::InvalidArgument naming flag and choices.
 libtrain::TransformerOptions model_options(const Options& options, int64_t source_vocab, int64_t target_vocab);
 libtrain::TrainOptions train_options(const Options& options, int64_t batches_per_epoch);
 libtrain::TokenKind token_kind(const std::string& flag, const std::string& name);
 libtrain::Device device_of(const Options& options);
-
-/// What the command line asks for.
-enum class Command { kHelp, kTrain, kEvaluate, kPredict };
-
-/// Parses the command line. For kHelp the text is printed to stdout. Throws libtrain::InvalidArgument for whatever is wrong with it; unknown
-/// flags and commands come with a suggestion.
-Command parse_command_line(int argc, const char* const* argv, Options& options);
 
 }  // namespace seq2seq

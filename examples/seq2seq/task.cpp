@@ -5,6 +5,7 @@
 #include <map>
 
 #include "examples/seq2seq/cmudict.h"
+#include "libtrain/io/hash.h"
 
 namespace seq2seq {
 namespace {
@@ -74,15 +75,18 @@ Vocabulary vocabulary_of(const Examples& examples, bool targets) {
 }
 
 Codec new_codec(const Examples& train, const Options& options, TokenKind source_kind, TokenKind target_kind) {
+  int64_t longest = 0;
+  for (const Example& example : train)
+    for (const auto& target : example.targets) longest = std::max(longest, int64_t(target.size()));
   if (options.tying != "all")
-    return {source_kind, target_kind, vocabulary_of(train, false), vocabulary_of(train, true)};
+    return {source_kind, target_kind, vocabulary_of(train, false), vocabulary_of(train, true), longest};
   std::vector<std::vector<std::string>> both;  // one table needs one vocabulary
   for (const Example& example : train) {
     both.push_back(example.source_tokens);
     both.insert(both.end(), example.targets.begin(), example.targets.end());
   }
   const Vocabulary joint = Vocabulary::build(both);
-  return {source_kind, target_kind, joint, joint};
+  return {source_kind, target_kind, joint, joint, longest};
 }
 
 struct TextTask {
@@ -103,7 +107,7 @@ TextTask load_texts(const Options& options, TokenKind source, TokenKind target, 
 
 }  // namespace
 
-int64_t count_unknown(const Examples& examples, const Codec& codec, bool targets) {
+int64_t count_unknown(std::span<const Example> examples, const Codec& codec, bool targets) {
   const auto unknown = [](const std::vector<int32_t>& ids) { return std::ranges::count(ids, libtrain::kUnk); };
   int64_t total = 0;
   for (const Example& example : examples) {
@@ -134,6 +138,16 @@ Task load_task(const Options& options, const Codec* codec) {
   task.unknown_symbols = count_unknown(texts.valid, task.codec, true) + count_unknown(texts.test, task.codec, true);
   task.test = std::move(texts.test);
   return task;
+}
+
+DataId data_id(const std::vector<libtrain::Pair>& pairs) {
+  std::vector<int32_t> ids;
+  for (const auto& pair : pairs)
+    for (const auto* side : {&pair.source, &pair.target}) {
+      ids.push_back(int32_t(side->size()));
+      ids.insert(ids.end(), side->begin(), side->end());
+    }
+  return {int64_t(pairs.size()), libtrain::xxh3_128_hex(std::as_bytes(std::span(ids)))};
 }
 
 Examples load_test(const Options& options, const Codec& codec) {

@@ -1,5 +1,6 @@
 /// What is trained on and scored: pairs of token ids, their vocabularies, and references as text.
 #pragma once
+#include <span>
 #include <string>
 #include <vector>
 
@@ -18,8 +19,16 @@ struct Example {
 struct Codec {
   libtrain::TokenKind source_kind, target_kind;
   libtrain::Vocabulary source, target;
+  int64_t longest_target = 0;  // in training, in tokens
 
   std::vector<int32_t> encode_source(const Example& example) const { return source.encode(example.source_tokens); }
+};
+
+/// What tells one set of training pairs from another.
+struct DataId {
+  int64_t pairs = 0;
+  std::string hash;
+  bool operator==(const DataId&) const = default;
 };
 
 /// Training and validation as ids, test as text. Every target of an example is a training pair of its own.
@@ -36,6 +45,9 @@ struct Task {
 /// otherwise they are built from the training pairs. Throws libtrain::DataError naming file and line.
 Task load_task(const Options& options, const Codec* codec = nullptr);
 
+/// The number of pairs, and a hash of all their ids in order.
+DataId data_id(const std::vector<libtrain::Pair>& pairs);
+
 /// The examples that `evaluate` scores: those of --test, or the test words of CMUdict.
 std::vector<Example> load_test(const Options& options, const Codec& codec);
 
@@ -43,6 +55,6 @@ std::vector<Example> load_test(const Options& options, const Codec& codec);
 Example source_example(const std::string& text, const Codec& codec);
 
 /// Tokens of the examples' sources (and targets, if `targets`) that the vocabularies do not have.
-int64_t count_unknown(const std::vector<Example>& examples, const Codec& codec, bool targets);
+int64_t count_unknown(std::span<const Example> examples, const Codec& codec, bool targets);
 
 }  // namespace seq2seq

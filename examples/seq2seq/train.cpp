@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdio>
 #include <filesystem>
 #include <iostream>
@@ -27,6 +28,9 @@ extern "C" void stop_on_signal(int signal) {
   if (stop_signal) _exit(128 + signal);
   stop_signal = signal;
   if (TrainLoop* loop = running_loop) loop->request_stop();
+  constexpr std::string_view kText = "\nstopping and saving; a second signal leaves at once, without saving\n";
+  const int before = errno;
+  if (write(STDERR_FILENO, kText.data(), kText.size()) < 0) errno = before;  // nobody reads it; the stop stands
 }
 
 /// Installs the handlers for the time of a run.
@@ -47,10 +51,15 @@ class SignalScope {
 /// Fails before the first step rather than at the first checkpoint.
 void check_output_folder(const Options& options) {
   libtrain::FileSystem& files = libtrain::real_file_system();
-  files.make_directories(options.out);
   const std::string probe = options.out + "/.writable";
-  libtrain::write_file_atomically(files, probe, {});
-  files.remove_file(probe);
+  try {
+    files.make_directories(options.out);
+    libtrain::write_file_atomically(files, probe, {});
+    files.remove_file(probe);
+  } catch (const libtrain::IoError& error) {
+    throw libtrain::IoError(
+        format_message("--out {}: {}; choose a folder that can be written", options.out, error.what()));
+  }
   for (const auto& entry : std::filesystem::directory_iterator(options.out))
     if (!options.resume && std::filesystem::exists(entry.path() / "manifest.json"))
       throw libtrain::InvalidArgument(format_message(
@@ -68,9 +77,10 @@ void print_header(const TrainedModel& model, const Task& task, const libtrain::T
        format_message("{}: {} pairs, {} to validate, {} to test; vocabularies {} and {}", task.name,
                       with_commas(int64_t(task.train.size())), with_commas(int64_t(task.valid.size())),
                       with_commas(int64_t(task.test.size())), task.codec.source.size(), task.codec.target.size()));
-  if (task.blank_lines) line("", format_message("{} blank lines skipped", task.blank_lines));
+  if (task.blank_lines) line("", format_message("blank lines skipped: {}", task.blank_lines));
   if (task.unknown_symbols)
-    line("", format_message("{} symbols to validate or test were not in the training pairs", task.unknown_symbols));
+    line("", format_message("unknown symbols, not in the training pairs, in those to validate and test: {}",
+                            task.unknown_symbols));
   line("model", format_message("transformer {}+{}, size {}, {} heads, feed-forward {}: {} parameters",
                                options.encoder_layers, options.decoder_layers, options.size, options.heads,
                                options.feed_forward, with_commas(model.parameters.count())));
@@ -118,7 +128,8 @@ int64_t planned_updates(const Options& options, int64_t batches) {
 /// Everything that hangs on the loop: display, validation, checkpoints.
 void subscribe(TrainLoop& loop, const TrainedModel& model, const Task& task, const Options& options, int64_t planned,
                Meter& meter, ProgressDisplay& display) {
-  loop.on_step([&, planned](const libtrain::StepReport& step) {
+  const auto valid_loss = [&] { return format_message("valid {:.4f}", validation_loss(model, task)); };
+  loop.on_step([&, planned, valid_loss](const libtrain::StepReport& step) {
     meter.add(step);
     if (step.skipped)
       display.line(
@@ -127,15 +138,16 @@ void subscribe(TrainLoop& loop, const TrainedModel& model, const Task& task, con
     const double left = meter.seconds / double(meter.updates) * double(planned - step.updates);
     display.update(
         {step.updates, planned, step.epoch + 1, step.loss, step.learning_rate, step.gradient_norm, meter.recent, left});
+    if (options.valid_every > 0 && step.updates % options.valid_every == 0 && !task.valid.empty())
+      display.line(format_message("update {}: {}", with_commas(step.updates), valid_loss()));
   });
-  loop.on_epoch([&](const libtrain::EpochReport& epoch) {
-    const std::string valid = task.valid.empty() ? "" : format_message(", valid {:.4f}", validation_loss(model, task));
+  loop.on_epoch([&, valid_loss](const libtrain::EpochReport& epoch) {
+    const std::string valid = task.valid.empty() ? "" : ", " + valid_loss();
     display.line(format_message("epoch {}: loss per token {:.4f}{}", epoch.epoch + 1, epoch.loss, valid));
   });
-  loop.on_checkpoint([&](const libtrain::TrainState& state) {
-    const std::string path = libtrain::save_checkpoint(options.out, model.parameters, state,
-                                                       program_json(options, model.codec), options.keep);
-    display.line("saved " + path);
+  const std::string program = program_json(options, model.codec, data_id(task.train));
+  loop.on_checkpoint([&, program](const libtrain::TrainState& state) {
+    display.line("saved " + libtrain::save_checkpoint(options.out, model.parameters, state, program, options.keep));
   });
 }
 
@@ -143,7 +155,8 @@ void subscribe(TrainLoop& loop, const TrainedModel& model, const Task& task, con
 
 /// How to go on, as a command that can be pasted.
 int report_stop(const Options& options) {
-  std::fprintf(stderr, "stopped and saved. Go on with:\n  seq2seq train --out '%s' --resume\n", options.out.c_str());
+  std::fprintf(stderr, "stopped and saved. Go on with:\n  %s%s\n", options.command.c_str(),
+               options.resume ? "" : " --resume");
   return 128 + stop_signal;
 }
 
@@ -160,28 +173,41 @@ void print_result(const TrainedModel& model, const Task& task, const Meter& mete
     std::cout << sample_table(task.test, predictions, model.codec.target_kind);
   }
   std::cout << result_json(result) << std::endl;
+  check_stdout(std::cout);
 }
 
 struct Resumed {
   Options options;
   Codec codec;
+  DataId data;
   std::string checkpoint;
 };
 
 Resumed resumed_run(const Options& given) {
   const libtrain::Checkpoint checkpoint = libtrain::read_checkpoint(libtrain::newest_checkpoint(given.out));
   return {options_to_resume(given, options_json(checkpoint.program)), codec_from_json(checkpoint.program),
-          checkpoint.path};
+          data_id_from_json(checkpoint.program), checkpoint.path};
+}
+
+/// Other pairs under the same vocabulary would train, and mean nothing.
+void check_same_data(const DataId& now, const DataId& before) {
+  if (now == before) return;
+  throw libtrain::DataError(
+      format_message("[resume] the training pairs are not those of the run: {} pairs with hash {}, it was started with "
+                     "{} and {}; name "
+                     "the same file with --train, or start a new run with another --out",
+                     now.pairs, now.hash.substr(0, 8), before.pairs, before.hash.substr(0, 8)));
 }
 
 }  // namespace
 
 int run_train(const Options& given) {
-  check_output_folder(given);
   std::optional<Resumed> resumed;
   if (given.resume) resumed = resumed_run(given);
+  check_output_folder(given);
   const Options options = resumed ? resumed->options : given;
   const Task task = load_task(options, resumed ? &resumed->codec : nullptr);
+  if (resumed) check_same_data(data_id(task.train), resumed->data);
   TrainedModel model(options, task.codec);
 
   libtrain::BucketedBatches batches(task.train, {.tokens = options.batch_tokens,

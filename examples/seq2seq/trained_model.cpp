@@ -20,16 +20,27 @@ Json parse_program(const std::string& program) {
   return json;
 }
 
-std::pair<libtrain::TokenKind, libtrain::Vocabulary> side(const Json& program, const char* name) {
+/// Calls read(part) on a part of `program`; whatever does not fit becomes a CheckpointError that names the part.
+template <class Read> auto read_part(const Json& program, const char* name, const Read& read) {
   try {
-    const Json& json = program.at(name);
-    return {token_kind(name, json.at("tokens").get<std::string>()),
-            libtrain::Vocabulary(json.at("vocabulary").get<std::vector<std::string>>())};
+    return read(program.at(name));
   } catch (const nlohmann::json::exception& error) {
     throw CheckpointError(format_message("[checkpoint] field 'program/{}': {}", name, error.what()));
   } catch (const libtrain::InvalidArgument& error) {
     throw CheckpointError(format_message("[checkpoint] field 'program/{}': {}", name, error.what()));
   }
+}
+
+struct Side {
+  libtrain::TokenKind kind;
+  libtrain::Vocabulary vocabulary;
+};
+
+Side side(const Json& program, const char* name) {
+  return read_part(program, name, [&](const Json& json) {
+    return Side{token_kind(name, json.at("tokens").get<std::string>()),
+                libtrain::Vocabulary(json.at("vocabulary").get<std::vector<std::string>>())};
+  });
 }
 
 libtrain::ParametersOptions store_options(const Options& options) {
@@ -38,18 +49,28 @@ libtrain::ParametersOptions store_options(const Options& options) {
 
 }  // namespace
 
-std::string program_json(const Options& options, const Codec& codec) {
+std::string program_json(const Options& options, const Codec& codec, const DataId& data) {
   return Json{{"options", Json::parse(to_json(options))},
               {"source", {{"tokens", kind_name(codec.source_kind)}, {"vocabulary", codec.source.tokens()}}},
-              {"target", {{"tokens", kind_name(codec.target_kind)}, {"vocabulary", codec.target.tokens()}}}}
+              {"target",
+               {{"tokens", kind_name(codec.target_kind)},
+                {"longest", codec.longest_target},
+                {"vocabulary", codec.target.tokens()}}},
+              {"data", {{"pairs", data.pairs}, {"xxh3_128", data.hash}}}}
       .dump();
 }
 
 Codec codec_from_json(const std::string& program) {
   const Json json = parse_program(program);
-  auto [source_kind, source] = side(json, "source");
-  auto [target_kind, target] = side(json, "target");
-  return {source_kind, target_kind, std::move(source), std::move(target)};
+  Side source = side(json, "source"), target = side(json, "target");
+  const auto longest = read_part(json, "target", [](const Json& part) { return part.at("longest").get<int64_t>(); });
+  return {source.kind, target.kind, std::move(source.vocabulary), std::move(target.vocabulary), longest};
+}
+
+DataId data_id_from_json(const std::string& program) {
+  return read_part(parse_program(program), "data", [](const Json& json) {
+    return DataId{json.at("pairs").get<int64_t>(), json.at("xxh3_128").get<std::string>()};
+  });
 }
 
 std::string options_json(const std::string& program) { return parse_program(program)["options"].dump(); }

@@ -16,7 +16,7 @@ template <class T> void update_weights(const Adam<T>& k) {
   const T keep = T(1 - state.learning_rate * k.weight_decay);
   T *w = k.weights.data, *m = k.first_moment.data, *v = k.second_moment.data;
   const T* gradients = k.gradients.data;
-#pragma omp parallel for simd schedule(static)
+#pragma omp parallel for simd schedule(static) if (k.weights.dims[0] > kTeamElements)
   for (int64_t i = 0; i < k.weights.dims[0]; ++i) {
     const T g = gradients[i] * scale;
     m[i] = beta1 * m[i] + (1 - beta1) * g;

@@ -8,7 +8,7 @@ namespace libtrain::kernels {
 
 template <Isa isa, class T> void clip_by_norm(Cpu<isa>, const ClipByNorm<T>& k) {
   const int64_t size = k.gradients.dims[0], blocks = clip_blocks(size);
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (size > kTeamElements)
   for (int64_t block = 0; block < blocks; ++block) {
     const T* g = k.gradients.data + block * kClipBlock;
     const int64_t n = size - block * kClipBlock < kClipBlock ? size - block * kClipBlock : kClipBlock;

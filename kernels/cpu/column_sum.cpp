@@ -20,7 +20,7 @@ template <Isa isa, class T> void column_sum(Cpu<isa>, const ColumnSum<T>& k) {
   using A = accum_t<T>;
   const auto [rows, columns, d2, d3] = k.x.dims;
   const int64_t blocks = column_sum_blocks(rows);
-#pragma omp parallel for schedule(static) if (rows * columns > 16384)
+#pragma omp parallel for schedule(static) if (rows * columns > kTeamElements)
   for (int64_t block = 0; block < blocks; ++block) {
     const int64_t begin = rows * block / blocks, end = rows * (block + 1) / blocks;
     sum_rows(k.x.data + begin * columns, end - begin, columns, k.workspace.data + block * columns);

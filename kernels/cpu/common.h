@@ -17,6 +17,9 @@ namespace {
 
 constexpr Isa kIsa = Isa::LIBTRAIN_ISA;
 
+/// Work on fewer elements is left to the calling thread: waking a team costs about as much as this many elements do.
+constexpr int64_t kTeamElements = 16384;
+
 /// value of type T into a gradient of type T: overwritten or added to.
 template <class T, class A> LIBTRAIN_INLINE void put(T& place, A value, bool accumulate) {
   place = T(accumulate ? A(place) + value : value);

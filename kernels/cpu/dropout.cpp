@@ -44,7 +44,7 @@ template <class T> void pass_row(const T* dy, int64_t columns, Sink<T> dx) {
 template <Isa isa, class T> void dropout_forward(Cpu<isa>, const Dropout<T>& k) {
   const auto [rows, columns, d2, d3] = k.x.dims;
   const uint64_t key = random_key(*k.state);
-#pragma omp parallel for schedule(static) if (rows * columns > 16384)
+#pragma omp parallel for schedule(static) if (rows * columns > kTeamElements)
   for (int64_t row = 0; row < rows; ++row) {
     const int64_t at = row * columns;
     const T* residual = k.residual ? k.residual.data + at : nullptr;
@@ -56,7 +56,7 @@ template <Isa isa, class T>
 void dropout_backward(Cpu<isa>, const Dropout<T>& k, View<const T> dy, const DropoutGradients<T>& g) {
   const auto [rows, columns, d2, d3] = k.x.dims;
   const uint64_t key = random_key(*k.state);
-#pragma omp parallel for schedule(static) if (rows * columns > 16384)
+#pragma omp parallel for schedule(static) if (rows * columns > kTeamElements)
   for (int64_t row = 0; row < rows; ++row) {
     const int64_t at = row * columns;
     if (g.dx) {

@@ -59,7 +59,7 @@ template <class T> void entry_backward(const T* dy, int64_t columns, const int32
 
 template <Isa isa, class T> void embedding_forward(Cpu<isa>, const Embedding<T>& k) {
   const auto [tokens, columns, d2, d3] = k.y.dims;
-#pragma omp parallel for schedule(static) if (tokens * columns > 16384)
+#pragma omp parallel for schedule(static) if (tokens * columns > kTeamElements)
   for (int64_t r = 0; r < tokens; ++r) {
     T* y = k.y.data + r * columns;
     const int64_t id = k.ids.data[r];
@@ -78,7 +78,7 @@ void embedding_backward(Cpu<isa>, const Embedding<T>& k, View<const T> dy, const
   int32_t *first = g.workspace.data, *order = first + vocab + 1;
   group_rows(k, first, order);
   // Dynamic, because common ids stand together; each row of dtable is one sum in a fixed order whoever computes it.
-#pragma omp parallel for schedule(dynamic, 16) if ((k.ids.dims[0] + vocab) * columns > 16384)
+#pragma omp parallel for schedule(dynamic, 16) if ((k.ids.dims[0] + vocab) * columns > kTeamElements)
   for (int64_t id = 0; id < vocab; ++id) {
     const int64_t count = first[id + 1] - first[id];
     if (count == 0 && g.dtable.accumulate) continue;

@@ -92,13 +92,13 @@ Product<A, In> product_of(const Gemm<In, Out>& g, const A* a, const A* b, A* c, 
 
 void to_f32(View<const bf16> from, float* to) {
   const int64_t size = from.size();
-#pragma omp parallel for simd schedule(static)
+#pragma omp parallel for simd schedule(static) if (size > kTeamElements)
   for (int64_t i = 0; i < size; ++i) to[i] = float(from.data[i]);
 }
 
 /// Adds or writes the product, rounding it once.
 void to_bf16(const float* from, int64_t size, Sink<bf16> to) {
-#pragma omp parallel for simd schedule(static)
+#pragma omp parallel for simd schedule(static) if (size > kTeamElements)
   for (int64_t i = 0; i < size; ++i) put(to.data[i], from[i], to.accumulate);
 }
 

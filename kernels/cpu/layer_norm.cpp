@@ -52,7 +52,7 @@ template <class A> void sum_blocks(const A* partial, int64_t blocks, int64_t col
 template <Isa isa, class T> void layer_norm_forward(Cpu<isa>, const LayerNorm<T>& k) {
   using A = accum_t<T>;
   const auto [rows, columns, d2, d3] = k.x.dims;
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (rows * columns > kTeamElements)
   for (int64_t row = 0; row < rows; ++row) {
     const T* x = k.x.data + row * columns;
     A sum = 0, squares = 0;
@@ -75,7 +75,7 @@ void layer_norm_backward(Cpu<isa>, const LayerNorm<T>& k, View<const T> dy, cons
   using A = accum_t<T>;
   const auto [rows, columns, d2, d3] = k.x.dims;
   const int64_t blocks = layer_norm_blocks(rows);
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (rows * columns > kTeamElements)
   for (int64_t block = 0; block < blocks; ++block) {
     A* dweight = g.workspace.data + block * 2 * columns;
     A* dbias = dweight + columns;

@@ -1,0 +1,214 @@
+#!/usr/bin/env bash
+# Runs the real program, as users do: cli_test.sh PROGRAM
+# It learns a small task, stops and resumes to the same bits, and answers every bad input with one message and its status.
+set -uo pipefail
+export OMP_NUM_THREADS=1  # small matrices; and other tests run beside this one
+
+program=$(realpath "$1")
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cd "$work" || exit 1
+faults=0
+
+fail() {
+  echo "FAILED: $*"
+  faults=$((faults + 1))
+}
+
+# expect STATUS TEXT COMMAND…: that status, and TEXT on stderr (as it stands, no pattern). Leaves the files out and err.
+expect() {
+  local status=$1 text=$2 got=0
+  shift 2
+  timeout 120 "$@" >out 2>err || got=$?
+  [ "$got" -eq "$status" ] || fail "$*: status $got, expected $status; stderr: $(cat err)"
+  [ -z "$text" ] || grep -qF -- "$text" err || fail "$*: expected '$text' on stderr, got: $(cat err)"
+}
+
+# refuse STATUS TEXT COMMAND…: fails with that status and one line of error, and writes nothing to stdout.
+refuse() {
+  expect "$@"
+  [ "$(grep -c '^error: ' err)" -eq 1 ] || fail "${*:3}: expected one line 'error: …', got: $(cat err)"
+  [ ! -s out ] || fail "${*:3}: wrote to stdout: $(cat out)"
+}
+
+same() { cmp -s "$1" "$2" || fail "$1 and $2 differ"; }
+hash_of() { find "$1" -type f -exec sha256sum {} + | sort; }
+
+tiny=(--size 32 --feed-forward 32 --encoder-layers 1 --decoder-layers 1 --heads 2 --batch-pairs 8 --learning-rate 5e-3
+  --warmup 20 --label-smoothing 0)
+
+# ---- It learns: 60 words of three symbols, Hangul and IPA with combining marks, are copied ---------------------------
+symbols=(가 나 한 $'ɑ\u0303' ʃ $'t\u0361s')
+for a in "${symbols[@]}"; do
+  for b in "${symbols[@]}"; do
+    for c in 가 $'ɑ\u0303'; do printf '%s%s%s\t%s%s%s\n' "$a" "$b" "$c" "$a" "$b" "$c"; done
+  done
+done >all.tsv
+head -60 all.tsv >train.tsv
+tail -12 all.tsv >valid.tsv
+
+learn=(train --train train.tsv --valid valid.tsv --test train.tsv --out learnt "${tiny[@]}" --epochs 40)
+expect 0 "epoch 40: loss per token" "$program" "${learn[@]}"
+tail -1 out | grep -qE '^\{"task":"tsv","per":0\.00,"wer":0\.00,"words":60,"train_seconds":[0-9.]+,"target_tokens_per_second":[0-9]+,"device":"cpu"\}$' ||
+  fail "the copy task was not learnt: $(tail -1 out)"
+[ "$(wc -l <out)" -eq 14 ] || fail "expected a title, twelve samples and one line of JSON on stdout, got: $(cat out)"
+grep -q ', valid ' err || fail "no loss of validation: $(cat err)"
+
+expect 0 "" "$program" evaluate --model learnt --test train.tsv
+grep -q '"per":0.00,"wer":0.00,"words":60,' out || fail "evaluate: $(cat out)"
+cut -f1 train.tsv >sources
+expect 0 "" "$program" predict --model learnt <sources
+same out sources
+expect 0 "" "$program" predict --model learnt --batch-lines 1 <sources
+same out sources
+
+# Several lines with one source are several references.
+printf '가나가\t없다\n가나가\t가나가\n' >references.tsv
+expect 0 "" "$program" evaluate --model learnt --test references.tsv
+grep -q '"per":0.00,"wer":0.00,"words":1,' out || fail "several references: $(cat out)"
+
+# ---- Stopped and resumed, a run ends with the weights of one that was not --------------------------------------------
+# Dropout and accumulation over mini-batches, so that random state and open gradients count.
+long=(train --train train.tsv "${tiny[@]}" --size 64 --dropout 0.1 --accumulate 3 --epochs 60 --checkpoint-every 50
+  --log-every 1)
+last=step-00000480
+weights=$last/weights.safetensors
+
+# start_and_wait FOLDER UPDATE: trains in the background, as $child, until stderr shows that update.
+start_and_wait() {
+  "$program" "${long[@]}" --out "$1" >out 2>err &
+  child=$!
+  for _ in $(seq 3000); do
+    grep -q "update $2/" err && return
+    sleep 0.01
+  done
+  fail "update $2 never came: $(cat err)"
+}
+
+expect 0 "saved undisturbed/$last" "$program" "${long[@]}" --out undisturbed
+
+for signal in TERM INT; do
+  start_and_wait "stopped_$signal" 20
+  kill -s $signal $child
+  wait $child
+  status=$?
+  [ $status -eq $((128 + $(kill -l $signal))) ] || fail "SIG$signal: status $status; stderr: $(tail -3 err)"
+  grep -q "stopping and saving" err || fail "SIG$signal: no word of saving"
+  [ ! -s out ] || fail "SIG$signal: a stopped run wrote a result: $(cat out)"
+  [ ! -e "stopped_$signal/$last" ] || fail "SIG$signal came too late to test anything"
+  command=$(tail -1 err)
+  expect 0 "resuming from stopped_$signal/step-" bash -c "$command"
+  same "undisturbed/$weights" "stopped_$signal/$weights"
+  same "undisturbed/$last/optimizer.safetensors" "stopped_$signal/$last/optimizer.safetensors"
+done
+
+start_and_wait killed 70
+kill -KILL $child
+wait $child 2>/dev/null
+expect 0 "resuming from killed/step-" "$program" "${long[@]}" --out killed --resume
+same "undisturbed/$weights" "killed/$weights"
+
+# A run that is over only scores; more epochs go on from there.
+expect 0 "resuming from undisturbed/$last" "$program" train --out undisturbed --resume --train train.tsv
+expect 0 "saved undisturbed/step-00000488" "$program" train --out undisturbed --resume --train train.tsv --epochs 61
+[ "$(find undisturbed -maxdepth 1 -name 'step-*' | wc -l)" -eq 3 ] || fail "--keep 3 kept: $(ls undisturbed)"
+
+# ---- Bad input: one message, its status, and nothing that was written is lost ----------------------------------------
+before=$(hash_of learnt)
+new=(--out new "${tiny[@]}" --epochs 1)
+bad() { refuse 2 "$1" "$program" train --train "$2" "${new[@]}"; }
+
+: >empty.tsv
+printf '\n  \n' >blank.tsv
+printf 'a\tb\nab\n' >no_tab.tsv
+printf 'a\tb\tc\n' >two_tabs.tsv
+printf 'a\tb\n\tb\n' >no_source.tsv
+printf 'a\tb\na\t\n' >no_target.tsv
+printf 'a\tb\na\xff\tb\n' >latin.tsv
+printf 'a\tb\na\0\tb\n' >nul.tsv
+printf '%0200d\tb\n' 7 >long.tsv
+bad "[missing.tsv] expected a readable text file" missing.tsv
+bad "[learnt] expected a readable text file" learnt
+bad "[empty.tsv] expected at least one pair, got an empty file" empty.tsv
+bad "[blank.tsv] expected at least one pair, got blank lines only" blank.tsv
+bad "[no_tab.tsv:2] expected a tab" no_tab.tsv
+bad "[two_tabs.tsv:1] expected one tab, got more" two_tabs.tsv
+bad "[no_source.tsv:2] expected text on both sides of the tab, got an empty source" no_source.tsv
+bad "[no_target.tsv:2] expected text on both sides of the tab, got an empty target" no_target.tsv
+bad "[latin.tsv:2] expected UTF-8, got byte 0xFF" latin.tsv
+bad "[nul.tsv:2] expected text, got a NUL byte" nul.tsv
+bad "[long.tsv:1] expected at most 128 tokens a side, got 200 in the source" long.tsv
+refuse 2 "[no_tab.tsv:2]" "$program" train --train train.tsv --valid no_tab.tsv "${new[@]}"
+refuse 2 "[no_tab.tsv:2]" "$program" train --train train.tsv --test no_tab.tsv "${new[@]}"
+refuse 2 "[no_tab.tsv:2]" "$program" evaluate --model learnt --test no_tab.tsv
+refuse 2 "[missing.dict]" "$program" train --cmudict missing.dict "${new[@]}"
+rm -rf new
+
+printf 'a\tb\r\nab\tba\r\n' >crlf.tsv
+printf 'a\tb\nab\tba\n' >lf.tsv
+expect 0 "" "$program" train --train crlf.tsv --out crlf "${tiny[@]}" --epochs 2
+expect 0 "" "$program" train --train lf.tsv --out lf "${tiny[@]}" --epochs 2
+same crlf/step-00000002/weights.safetensors lf/step-00000002/weights.safetensors
+
+refuse 2 "unknown option '--epoch' (did you mean '--epochs'?)" "$program" train --epoch 3
+refuse 2 "unknown argument 'trian' (did you mean 'train'?)" "$program" trian
+refuse 2 "expected a command" "$program"
+refuse 2 "--heads 2 must divide --size 33" "$program" train --train train.tsv "${new[@]}" --size 33
+refuse 2 "--model is required" "$program" predict
+refuse 6 "--device cuda: no usable CUDA device" env CUDA_VISIBLE_DEVICES= "$program" train --device cuda
+[ ! -e new ] || fail "a command line that was refused made a folder"
+
+# Prediction: unknown symbols are counted, an empty line answers an empty line, a bad one is named after the rest is out.
+printf '가나가\n\nxy가\r\n' >unknown
+expect 0 "were read as <unk>: 2" "$program" predict --model learnt <unknown
+[ "$(wc -l <out)" -eq 3 ] && [ "$(sed -n 1p out)" = 가나가 ] && [ -z "$(sed -n 2p out)" ] || fail "predict: $(cat out)"
+printf '가나가\na\xff\n' >latin
+expect 2 "error: [stdin:2] byte 1 is not UTF-8" "$program" predict --model learnt <latin
+[ "$(cat out)" = 가나가 ] || fail "predict: the lines before a bad one were not answered: $(cat out)"
+printf '가\0\n' >nul
+refuse 2 "[stdin:1] a NUL byte" "$program" predict --model learnt <nul
+head -c 200 /dev/zero | tr '\0' a >long
+refuse 2 "[stdin:1] a source of 200 tokens is longer" "$program" predict --model learnt <long
+if [ -e /dev/full ]; then
+  timeout 60 "$program" predict --model learnt <sources >/dev/full 2>err
+  [ $? -eq 2 ] && grep -q "^error: \[stdout\]" err || fail "a full disk went unnoticed: $(cat err)"
+fi
+
+# Output folders.
+refuse 2 "holds a run already" "$program" train --train train.tsv "${tiny[@]}" --out learnt
+: >file
+refuse 2 "--out file/run: " "$program" train --train train.tsv "${tiny[@]}" --out file/run
+refuse 4 "[nowhere] holds no complete checkpoint" "$program" train --train train.tsv --out nowhere --resume
+[ ! -e nowhere ] || fail "--resume made a folder"
+
+# Checkpoints: contradictions, other data, damage, foreign files.
+refuse 2 "--size 64 contradicts the run, which was started with 32" "$program" "${learn[@]}" --resume --size 64
+refuse 2 "the training pairs are not those of the run" "$program" "${learn[@]}" --resume --train all.tsv
+refuse 4 "[nowhere] holds no complete checkpoint" "$program" predict --model nowhere
+refuse 4 "holds no complete checkpoint" "$program" evaluate --model .
+
+# damage NAME TEXT COMMAND…: after COMMAND on a copy, in its folder, the checkpoint is refused with TEXT.
+damage() {
+  rm -rf "$1"
+  cp -r learnt/step-* "$1"
+  (cd "$1" && "${@:3}")
+  refuse 4 "$2" "$program" evaluate --model "$1" --test train.tsv
+  mkdir "in_$1" && cp -r "$1" "in_$1/step-00000009"
+  refuse 4 "$2" "$program" "${learn[@]}" --out "in_$1" --resume
+}
+rm -rf learnt_copy && cp -r learnt learnt_copy
+find learnt -maxdepth 1 -name 'step-*' | sort | head -n -1 | xargs -r rm -r  # one is enough to damage
+damage truncated "the manifest says" truncate -s 100 weights.safetensors
+damage flipped "is damaged" bash -c 'printf "\x55" | dd of=weights.safetensors bs=1 seek=4000 conv=notrunc status=none'
+damage no_optimizer "is missing" rm optimizer.safetensors
+damage foreign "field 'format'" bash -c "echo '{\"a\": 1}' >manifest.json"
+damage no_json "is no JSON" bash -c 'echo weights >manifest.json'
+cp -r learnt/step-* vocabulary
+sed -i 's/^\( *\)"<unk>",/\1"<unk>", "more",/' vocabulary/manifest.json
+refuse 4 "does not fit this model" "$program" predict --model vocabulary <sources
+rm -rf learnt && mv learnt_copy learnt
+
+[ "$before" = "$(hash_of learnt)" ] || fail "a refused command changed the run"
+
+[ "$faults" -eq 0 ] || { echo "$faults checks failed"; exit 1; }
+echo "all checks passed"

@@ -1,0 +1,155 @@
+#include "examples/seq2seq/options.h"
+
+#include <cmath>
+#include <vector>
+
+#include "catch.h"
+#include "data/temporary_file.h"
+#include "examples/seq2seq/command_line.h"
+
+namespace seq2seq {
+namespace {
+
+using libtrain::InvalidArgument;
+using libtrain::test::message_of;
+
+Options parse(std::vector<const char*> words, Command expected = Command::kTrain) {
+  words.insert(words.begin(), "seq2seq");
+  Options options;
+  const Command command = parse_command_line(int(words.size()), words.data(), options);
+  CHECK(command == expected);
+  return options;
+}
+
+bool is_near(double value, double expected) { return std::abs(value - expected) < 1e-12; }
+
+std::string complaint(const std::vector<const char*>& words) {
+  return message_of<InvalidArgument>([&] { parse(words); });
+}
+
+TEST_CASE("options: flags, defaults, and which were given") {
+  const Options options = parse({"train", "--size", "64", "--dropout=0.25", "--post-norm", "--train", "a b.tsv"});
+  CHECK(options.size == 64);
+  CHECK(options.dropout == 0.25);
+  CHECK(options.post_norm);
+  CHECK(options.train == "a b.tsv");
+  CHECK(options.heads == Options().heads);
+  CHECK(options.given == std::set<std::string>{"size", "dropout", "post-norm", "train"});
+  CHECK(parse({"train", "--size", "64", "--size", "32"}).size == 32);
+}
+
+TEST_CASE("options: the command line is kept in the form that a shell reads") {
+  CHECK(parse({"train", "--train", "it's a.tsv", "--out", "x/y"}).command ==
+        "seq2seq train --train 'it'\\''s a.tsv' --out x/y");
+}
+
+TEST_CASE("options: each command has its flags") {
+  const Options predict = parse({"predict", "--model", "run", "--batch-lines", "1"}, Command::kPredict);
+  CHECK(predict.model == "run");
+  CHECK(predict.batch_lines == 1);
+  CHECK(parse({"evaluate", "--model", "run", "--test", "t"}, Command::kEvaluate).test == "t");
+  CHECK(complaint({"predict"}) == "--model is required: the folder of a run, or of one checkpoint");
+}
+
+TEST_CASE("options: what is unknown comes with a suggestion") {
+  CHECK(complaint({"train", "--drop-out", "1"}) ==
+        "unknown option '--drop-out' (did you mean '--dropout'?); see seq2seq train --help");
+  CHECK(complaint({"train", "--epoch=3"}) ==
+        "unknown option '--epoch=3' (did you mean '--epochs'?); see seq2seq train --help");
+  CHECK(complaint({"predict", "--modle", "x"}) ==
+        "unknown option '--modle' (did you mean '--model'?); see seq2seq predict --help");
+  CHECK(complaint({"train", "--qqqqqqqqqqqqq"}) == "unknown option '--qqqqqqqqqqqqq'; see seq2seq train --help");
+  CHECK(complaint({"trian"}) == "unknown argument 'trian' (did you mean 'train'?); see seq2seq --help");
+  CHECK(complaint({}) == "expected a command: train, evaluate or predict; see seq2seq --help");
+}
+
+TEST_CASE("options: values that cannot be are refused by the name of their flag") {
+  struct Case {
+    std::vector<const char*> words;
+    const char* message;
+  };
+  const std::vector<Case> cases{
+      {{"--size", "1e3"}, "--size: expected a whole number, got '1e3'"},
+      {{"--size", "12x"}, "--size: expected a whole number, got '12x'"},
+      {{"--size", "99999999999999999999"}, "--size: expected a whole number, got '99999999999999999999'"},
+      {{"--dropout", "half"}, "--dropout: expected a number, got 'half'"},
+      {{"--size", "0"}, "--size must be >= 1, got 0"},
+      {{"--size", "18"}, "--heads 4 must divide --size 18"},
+      {{"--max-length", "0"}, "--max-length must be >= 1, got 0"},
+      {{"--accumulate", "0"}, "--accumulate must be >= 1, got 0"},
+      {{"--epochs", "-1"}, "--epochs must be >= 0, got -1"},
+      {{"--seed", "-1"}, "--seed must be >= 0, got -1"},
+      {{"--batch-pairs", "0"}, "--batch-pairs and --batch-tokens are both 0; one must limit a batch"},
+      {{"--dropout", "1"}, "--dropout must be in [0, 1), got 1"},
+      {{"--beta2", "nan"}, "--beta2 must be in [0, 1), got nan"},
+      {{"--learning-rate", "0"}, "--learning-rate must be > 0, got 0"},
+      {{"--learning-rate", "inf"}, "--learning-rate must be > 0, got inf"},
+      {{"--clip-norm", "-1"}, "--clip-norm must be >= 0 (0: no clipping), got -1"},
+      {{"--schedule", "step"}, "--schedule must be constant, linear, cosine or inverse-sqrt, got 'step'"},
+      {{"--tying", "some"}, "--tying must be none, target or all, got 'some'"},
+      {{"--activation", "tanh"}, "--activation must be relu or gelu, got 'tanh'"},
+      {{"--source-tokens", "bytes"}, "--source-tokens must be chars or words, got 'bytes'"},
+      {{"--target-tokens", "bytes"}, "--target-tokens must be chars or words, got 'bytes'"},
+      {{"--device", "gpu"}, "--device must be cpu, cuda or auto, got 'gpu'"},
+  };
+  for (const Case& c : cases) {
+    std::vector<const char*> words{"train"};
+    words.insert(words.end(), c.words.begin(), c.words.end());
+    CHECK(complaint(words) == c.message);
+  }
+  CHECK(complaint({"train", "--size"}).find("--size") != std::string::npos);
+}
+
+TEST_CASE("options: a checkpoint keeps every option of a run") {
+  const Options options =
+      parse({"train", "--train", "t", "--size", "64", "--dropout", "0.1", "--post-norm", "--schedule", "cosine",
+             "--learning-rate", "3e-4", "--seed", "7", "--tying", "none", "--target-tokens", "words"});
+  Options read;
+  update_from_json(read, to_json(options));
+  CHECK(to_json(read) == to_json(options));
+  CHECK(read.dropout == 0.1);
+  CHECK(read.post_norm);
+  CHECK(message_of<libtrain::CheckpointError>([&] { update_from_json(read, R"({"size":"big"})"); }) ==
+        "[checkpoint] option 'size' cannot be \"big\"");
+}
+
+TEST_CASE("options: a run goes on with its own, and contradictions are named") {
+  const std::string saved = to_json(parse({"train", "--size", "64", "--epochs", "3", "--seed", "7"}));
+
+  const Options resumed = options_to_resume(parse({"train", "--resume", "--epochs", "5", "--keep", "9"}), saved);
+  CHECK(resumed.size == 64);
+  CHECK(resumed.seed == 7);
+  CHECK(resumed.epochs == 5);
+  CHECK(resumed.keep == 9);
+  CHECK(resumed.resume);
+  CHECK(options_to_resume(parse({"train", "--resume", "--size", "64"}), saved).size == 64);
+
+  const std::string message = message_of<InvalidArgument>([&] {
+    options_to_resume(parse({"train", "--resume", "--size", "32"}), saved);
+  });
+  CHECK(message ==
+        "[resume] --size 32 contradicts the run, which was started with 64; drop the flag, or start a new run with "
+        "another --out");
+}
+
+TEST_CASE("options: the plan of a training run") {
+  Options options = parse({"train", "--epochs", "2", "--accumulate", "4", "--warmup", "10"});
+  const auto by_epochs = train_options(options, 50);  // 13 updates an epoch, 26 in all
+  CHECK(by_epochs.epochs == 2);
+  CHECK(by_epochs.max_updates == 0);
+  CHECK(is_near(by_epochs.schedule(5), 0.5));
+  CHECK(is_near(by_epochs.schedule(10), 1));
+  CHECK(is_near(by_epochs.schedule(18), 0.5));
+  CHECK(is_near(by_epochs.schedule(26), 0));
+
+  options.updates = 20;
+  CHECK(is_near(train_options(options, 50).schedule(15), 0.5));
+  options.updates = 5;  // shorter than the warm-up
+  CHECK(is_near(train_options(options, 50).schedule(4), 1));
+  options.schedule = "inverse-sqrt";
+  options.warmup = 0;
+  CHECK(is_near(train_options(options, 50).schedule(4), 0.5));
+}
+
+}  // namespace
+}  // namespace seq2seq
