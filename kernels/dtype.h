@@ -11,7 +11,7 @@ enum class DType : uint8_t { f32, bf16, f64, i32, i64 };
 
 /// bfloat16: the upper half of a float. Storage only; arithmetic happens in float. Conversion rounds to nearest even, keeps NaN.
 struct bf16 {
-  uint16_t bits = 0;
+  uint16_t bits;
 
   bf16() = default;
   LIBTRAIN_HOST_DEVICE explicit bf16(float value) {

@@ -1,0 +1,120 @@
+/// What CUDA kernels share: packs of 16 bytes, reductions in a fixed order, grids. Kernel sources include this header and no other
+/// of CUDA's; the include path decides whether they are compiled for a device or for execution on the CPU (vocabulary.cuh).
+///
+/// Rules for kernel sources, so that both work: launch() instead of <<<>>>, LIBTRAIN_DYNAMIC_SHARED instead of extern __shared__,
+/// PTX through ptx.cuh, no cooperative groups, no std:: functions but constexpr ones, blocks of whole warps, no barrier after an early return, at
+/// most one barrier or warp-wide call a source line, no float atomics.
+#pragma once
+#include <cmath>
+#include <cstdint>
+#include <type_traits>
+
+#include "kernels/dtype.h"
+#include "ptx.cuh"
+#include "vocabulary.cuh"
+
+namespace libtrain::kernels {
+
+constexpr unsigned kAllLanes = 0xFFFFFFFFu;
+constexpr int kWarp = 32;
+
+/// 16 bytes of elements in registers, read and written as `accum_t<T>`.
+template <class T> struct Pack {
+  static constexpr int kSize = 16 / sizeof(T);
+  accum_t<T> at[kSize];
+};
+
+namespace detail {
+__device__ inline float low_half(uint32_t pair) { return __uint_as_float(pair << 16); }
+__device__ inline float high_half(uint32_t pair) { return __uint_as_float(pair & 0xFFFF0000u); }
+__device__ inline double as_double(uint32_t low, uint32_t high) { return __hiloint2double(int(high), int(low)); }
+
+template <class T> __device__ inline Pack<T> unpack(uint4 bits) {
+  if constexpr (std::is_same_v<T, bf16>)
+    return {{low_half(bits.x), high_half(bits.x), low_half(bits.y), high_half(bits.y), low_half(bits.z),
+             high_half(bits.z), low_half(bits.w), high_half(bits.w)}};
+  else if constexpr (std::is_same_v<T, float>)
+    return {{__uint_as_float(bits.x), __uint_as_float(bits.y), __uint_as_float(bits.z), __uint_as_float(bits.w)}};
+  else
+    return {{as_double(bits.x, bits.y), as_double(bits.z, bits.w)}};
+}
+
+template <class T> __device__ inline uint4 pack(const Pack<T>& p) {
+  if constexpr (std::is_same_v<T, bf16>)
+    return make_uint4(ptx::pack_bf16(p.at[0], p.at[1]), ptx::pack_bf16(p.at[2], p.at[3]),
+                      ptx::pack_bf16(p.at[4], p.at[5]), ptx::pack_bf16(p.at[6], p.at[7]));
+  else if constexpr (std::is_same_v<T, float>)
+    return make_uint4(__float_as_uint(p.at[0]), __float_as_uint(p.at[1]), __float_as_uint(p.at[2]),
+                      __float_as_uint(p.at[3]));
+  else
+    return make_uint4(unsigned(__double2loint(p.at[0])), unsigned(__double2hiint(p.at[0])),
+                      unsigned(__double2loint(p.at[1])), unsigned(__double2hiint(p.at[1])));
+}
+}  // namespace detail
+
+/// Addresses are multiples of 16.
+template <class T> __device__ inline Pack<T> load_pack(const T* from) { return detail::unpack<T>(load_16(from)); }
+template <class T> __device__ inline void store_pack(T* to, const Pack<T>& p) { store_16(to, detail::pack(p)); }
+/// For data that is not read again before it has left the cache.
+template <class T> __device__ inline Pack<T> load_pack_streaming(const T* from) {
+  return detail::unpack<T>(load_16_streaming(from));
+}
+template <class T> __device__ inline void store_pack_streaming(T* to, const Pack<T>& p) {
+  store_16_streaming(to, detail::pack(p));
+}
+
+/// Whether rows of `columns` elements from `data` on can be read in packs.
+template <class T> inline bool packs_fit(const T* data, int64_t columns) {
+  return reinterpret_cast<uintptr_t>(data) % 16 == 0 && columns % Pack<std::remove_const_t<T>>::kSize == 0;
+}
+
+/// value into a gradient: overwritten or added to.
+template <class T, class A> __device__ inline void put(T& place, A value, bool accumulate) {
+  place = T(accumulate ? A(place) + value : value);
+}
+
+struct Sum {
+  template <class A> __device__ static A identity() { return A(0); }
+  template <class A> __device__ static A apply(A a, A b) { return a + b; }
+};
+/// NaN wins, so that it is seen.
+struct Max {
+  template <class A> __device__ static A identity() { return -A(INFINITY); }
+  template <class A> __device__ static A apply(A a, A b) { return a != a || a > b ? a : b; }
+};
+
+/// Warp: the reduction over neighbouring groups of `lanes` lanes (a power of two), in every lane.
+template <class Op, int lanes = kWarp, class A> __device__ inline A warp_reduce(A value) {
+#pragma unroll
+  for (int distance = lanes / 2; distance > 0; distance /= 2)
+    value = Op::apply(value, __shfl_xor_sync(kAllLanes, value, distance));
+  return value;
+}
+
+/// Block of `threads` threads: the reduction over all of them, in every thread. Holds two barriers.
+template <class Op, int threads, class A> __device__ inline A block_reduce(A value) {
+  constexpr int kWarps = threads / kWarp;
+  static_assert(threads % kWarp == 0 && kWarps <= kWarp);
+  __shared__ A of_warp[kWarps];
+  value = warp_reduce<Op>(value);
+  if (threadIdx.x % kWarp == 0) of_warp[threadIdx.x / kWarp] = value;
+  __syncthreads();
+  A total = of_warp[0];
+#pragma unroll
+  for (int warp = 1; warp < kWarps; ++warp) total = Op::apply(total, of_warp[warp]);
+  __syncthreads();  // a further call writes again
+  return total;
+}
+
+/// Blocks that serve `count` items, `per_block` at a time.
+inline unsigned blocks_for(int64_t count, int64_t per_block) { return unsigned((count + per_block - 1) / per_block); }
+/// Likewise, but no more than `per_multiprocessor` for each of the device's: for kernels that loop over their items.
+inline unsigned persistent_blocks(int64_t count, int64_t per_block, int per_multiprocessor) {
+  const int64_t most = int64_t(runtime::multiprocessors()) * per_multiprocessor, wanted = blocks_for(count, per_block);
+  return unsigned(wanted < most ? wanted : most);
+}
+
+}  // namespace libtrain::kernels
+
+/// Instantiates a kernel's entry for every float type: LIBTRAIN_FOR_FLOATS(INSTANTIATE) with a one-argument macro.
+#define LIBTRAIN_FOR_FLOATS(macro) macro(float) macro(bf16) macro(double)

@@ -1,0 +1,50 @@
+/// What kernels are written in, for nvcc: CUDA's own vocabulary and the few names below. kernels/cuda_on_cpu/vocabulary.cuh
+/// gives the same names to a host compiler; the include path decides which of the two a kernel is built with.
+#pragma once
+#include <cuda_runtime.h>
+
+#include <cstdint>
+#include <utility>
+
+#include "kernels/cuda/runtime.h"
+#include "kernels/dtype.h"
+
+/// Declares `name` as the dynamic shared memory of the block: unsigned char*, aligned to 1024 bytes.
+#define LIBTRAIN_DYNAMIC_SHARED(name) extern __shared__ __align__(1024) unsigned char name[]
+
+namespace libtrain::kernels {
+
+/// Vector accesses, each one instruction: `from` and `to` are multiples of their size. Streaming ones are for data that
+/// nobody reads again soon.
+__device__ __forceinline__ uint4 load_16(const void* from) { return *static_cast<const uint4*>(from); }
+__device__ __forceinline__ uint2 load_8(const void* from) { return *static_cast<const uint2*>(from); }
+__device__ __forceinline__ uint4 load_16_streaming(const void* from) { return __ldcs(static_cast<const uint4*>(from)); }
+__device__ __forceinline__ void store_16(void* to, uint4 value) { *static_cast<uint4*>(to) = value; }
+__device__ __forceinline__ void store_8(void* to, uint2 value) { *static_cast<uint2*>(to) = value; }
+__device__ __forceinline__ void store_16_streaming(void* to, uint4 value) { __stcs(static_cast<uint4*>(to), value); }
+
+/// Blocks, threads of a block and bytes of dynamic shared memory. A grid without blocks launches nothing.
+struct LaunchShape {
+  dim3 grid, block;
+  size_t shared_bytes = 0;
+};
+
+/// Enqueues kernel(args...) on the stream of `where`. `name` stands for the kernel in messages and statistics. Throws Failure.
+template <class... Parameters, class... Arguments>
+void launch(Cuda where, const char* name, LaunchShape shape, void (*kernel)(Parameters...), Arguments... arguments) {
+  if (shape.grid.x == 0 || shape.grid.y == 0 || shape.grid.z == 0) return;
+  runtime::count_launch(name);
+  cudaError_t status = cudaSuccess;
+  if (shape.shared_bytes > 48 * 1024)
+    status = cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                  int(shape.shared_bytes));
+  if (status == cudaSuccess) {
+    kernel<<<shape.grid, shape.block, shape.shared_bytes, where.stream>>>(Parameters(arguments)...);
+    status = cudaGetLastError();
+  }
+  if (status != cudaSuccess)
+    runtime::throw_launch_failure(name, {shape.grid.x, shape.grid.y, shape.grid.z},
+                                  {shape.block.x, shape.block.y, shape.block.z}, shape.shared_bytes, int(status));
+}
+
+}  // namespace libtrain::kernels
