@@ -14,6 +14,8 @@ struct CUstream_st;
 
 namespace libtrain {
 
+struct BadIndex;
+
 /// Non-owning, contiguous, row-major: the only thing a kernel sees. Unused trailing dimensions are 1.
 template <class T> struct View {
   T* data = nullptr;
@@ -44,6 +46,7 @@ template <Isa isa> struct Cpu {};
 /// Enqueue on this stream; never allocate, never synchronise.
 struct Cuda {
   CUstream_st* stream = nullptr;
+  BadIndex* bad_index = nullptr;  // where kernels note an index that the host could not check; on the device, or none
 };
 
 }  // namespace libtrain

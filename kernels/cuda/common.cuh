@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <type_traits>
 
+#include "kernels/bad_index.h"
 #include "kernels/dtype.h"
 #include "ptx.cuh"
 #include "vocabulary.cuh"
@@ -104,6 +105,15 @@ template <class Op, int threads, class A> __device__ inline A block_reduce(A val
   for (int warp = 1; warp < kWarps; ++warp) total = Op::apply(total, of_warp[warp]);
   __syncthreads();  // a further call writes again
   return total;
+}
+
+/// Leaves a note of an index outside [0, limit), if there is none yet; the caller skips the access.
+__device__ inline void note_bad_index(BadIndex* note, BadIndex found) {
+  if (!note || atomicCAS(&note->op, int(BadIndex::kNone), int(found.op)) != BadIndex::kNone) return;
+  note->position = found.position;
+  note->row = found.row;
+  note->value = found.value;
+  note->limit = found.limit;
 }
 
 /// Blocks that serve `count` items, `per_block` at a time.
