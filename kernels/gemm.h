@@ -29,9 +29,12 @@ template <Isa isa, class In, class Out> constexpr int64_t gemm_workspace(Cpu<isa
   if (std::is_same_v<In, accum_t<In>>) return 0;
   return g.m() * g.k() + g.k() * g.n() + (std::is_same_v<Out, accum_t<In>> ? 0 : g.m() * g.n());
 }
-template <class In, class Out> constexpr int64_t gemm_workspace(Cuda, const Gemm<In, Out>&) { return 0; }
+template <class In, class Out> int64_t gemm_workspace(Cuda, const Gemm<In, Out>&);
 
 template <Isa isa, class In, class Out> void gemm(Cpu<isa>, const Gemm<In, Out>&);
 template <class In, class Out> void gemm(Cuda, const Gemm<In, Out>&);
+
+/// Whether products of f32 on a CUDA device may round their operands to TF32 (10 bits of fraction). They may not unless asked.
+void set_gemm_tf32(bool allowed);
 
 }  // namespace libtrain::kernels

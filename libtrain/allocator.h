@@ -2,7 +2,10 @@
 ///
 /// Policy. Sizes are rounded up to one of eight steps per power of two (at least 256 bytes). A freed block goes back to the free
 /// list of its size and is handed out again, so a training step that repeats its shapes asks the system for nothing. Blocks are
-/// aligned to 256 bytes. Debug builds fill freed blocks with NaN. All functions may be called from any thread.
+/// aligned to 256 bytes. Debug builds fill freed blocks on the CPU with NaN. All functions may be called from any thread.
+///
+/// On a CUDA device every stream has free lists of its own: a block is used on the stream that was current when it was made, and may go
+/// back while its last kernels are still under way. Let go under another stream, it waits there for what that stream was given before.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -25,14 +28,24 @@ struct AllocatorStats {
 /// Throws OutOfMemory naming the bytes asked for and in use, after giving cached blocks back to the system and trying again.
 std::shared_ptr<std::byte> allocate(Device device, int64_t bytes);
 
+/// Likewise, of host memory that the CUDA device reaches by itself: copies between the two neither wait nor block. It is handed out again
+/// only when what this thread's stream was given before the last owner let go is done.
+std::shared_ptr<std::byte> allocate_pinned(int64_t bytes);
+
 AllocatorStats allocator_stats(Device device);
 /// Starts a new measurement of peak_bytes_in_use.
 void reset_peak(Device device);
 /// Gives all cached blocks back to the system.
 void release_cached(Device device);
 
-/// While on: every block bypasses the cache, starts filled with NaN, and stands between guard words that are checked when it is
-/// freed. For tests; slow.
+/// While on, for both devices: every block bypasses the cache, starts filled with NaN, and stands between guard words that are checked when
+/// it is freed. For tests; slow.
 void set_allocator_guards(bool on);
+
+/// Copies `bytes` between any two devices. The source may be changed at once; what this thread's stream is given from now on sees the
+/// copy. A copy to the CPU has arrived on return.
+void copy_bytes(void* to, Device to_device, const void* from, Device from_device, size_t bytes);
+/// Zero bits in `bytes` bytes of `device`, in the same order.
+void clear_bytes(void* to, Device device, size_t bytes);
 
 }  // namespace libtrain

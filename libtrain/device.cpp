@@ -4,10 +4,10 @@
 #include <omp.h>
 
 #include <cstdlib>
-#include <cstring>
 #include <string_view>
 
 #include "kernels/cpu/blas.h"
+#include "kernels/cuda/runtime.h"
 
 // Exported by OpenBLAS alone; absent elsewhere.
 extern "C" [[gnu::weak]] char* openblas_get_config();
@@ -56,22 +56,19 @@ const char* name(Isa isa) {
   return kNames[int(isa)];
 }
 
-bool cuda_available() { return false; }
-
 Isa cpu_isa() {
   static const Isa isa = choose_isa();
   return isa;
 }
 
 std::string describe(Device device) {
-  if (device == Device::kCuda) return name(device);
-  return format_message("cpu ({}, {} threads, BLAS {})", name(cpu_isa()), omp_get_max_threads(), blas_name());
-}
-
-void copy_bytes(void* to, Device to_device, const void* from, Device from_device, size_t bytes) {
-  if (to_device == Device::kCuda || from_device == Device::kCuda)
-    throw DeviceError("[device] this build has no CUDA; configure with -DLIBTRAIN_CUDA=ON");
-  if (bytes) std::memmove(to, from, bytes);
+  if (device == Device::kCpu)
+    return format_message("cpu ({}, {} threads, BLAS {})", name(cpu_isa()), omp_get_max_threads(), blas_name());
+  return detail::cuda_call([] {
+    const auto& info = kernels::runtime::device_info();
+    return format_message("cuda ({}, sm_{}, {} multiprocessors, {:.1f} GiB)", info.name, info.capability,
+                          info.multiprocessors, double(info.memory) * 0x1p-30);
+  });
 }
 
 }  // namespace libtrain

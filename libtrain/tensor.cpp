@@ -174,12 +174,10 @@ void Tensor::copy_from(const Tensor& other) const {
 }
 
 void Tensor::fill(double value) const {
-  if (device() != Device::kCpu) {
-    copy_from(full(shape_, value, dtype()));
-    return;
-  }
   if (value == 0)  // all dtypes: zero bits are zero
-    std::memset(node_->data, 0, size_t(numel() * size_of(dtype())));
+    clear_bytes(node_->data, device(), size_t(numel() * size_of(dtype())));
+  else if (device() != Device::kCpu)
+    copy_from(full(shape_, value, dtype()));
   else
     for (int64_t i = 0; i < numel(); ++i) write_element(node_->data, dtype(), i, value);
 }

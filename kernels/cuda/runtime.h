@@ -17,6 +17,7 @@ struct DeviceInfo {
   int multiprocessors = 0;
   int64_t memory = 0;     // bytes, in all
   std::string built_for;  // "sm_80 sm_90 PTX", or "execution on the CPU"
+  bool executed_on_cpu = false;
 };
 
 /// Devices that this process can use; 0, without an exception, when there is no driver.

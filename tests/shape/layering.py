@@ -12,18 +12,25 @@ import tree
 RANKS = {
     "kernels": 0,
     "config": 1, "error": 1,
-    "device": 2, "shape": 2,
-    "allocator": 3,
-    "tensor": 4,
-    "tape": 5, "parameters": 5, "packing": 5, "random": 5, "data": 5, "io": 5,
-    "ops": 6, "optim": 6,
-    "nn": 7, "train_loop": 7, "checkpoint": 7,
-    "libtrain": 8,  # the umbrella header
+    "cuda": 2, "shape": 2,
+    "device": 3,
+    "allocator": 4,
+    "tensor": 5,
+    "tape": 6, "parameters": 6, "packing": 6, "random": 6, "data": 6, "io": 6,
+    "ops": 7, "optim": 7,
+    "nn": 8, "train_loop": 8, "checkpoint": 8,
+    "libtrain": 9,  # the umbrella header
 }
 SIDEWAYS = {("data", "packing"), ("checkpoint", "train_loop")}
 FORBIDDEN = {("nn", "optim"), ("data", "parameters"), ("data", "tape"), ("io", "parameters"), ("io", "tape")}
 # Single files that may reach behind the kernel contracts.
-INTO_KERNELS = {("libtrain/device.cpp", "kernels/cpu/blas.h")}  # names the BLAS that is linked
+INTO_KERNELS = {
+    ("libtrain/device.cpp", "kernels/cpu/blas.h"),  # names the BLAS that is linked
+    *((f"libtrain/{name}.cpp", "kernels/cuda/runtime.h") for name in ("allocator", "cuda", "device")),
+}
+
+# Headers of which the include path chooses the one for nvcc or for execution on the CPU.
+TWINS = ("ptx.cuh", "vocabulary.cuh")
 
 # Macros of public headers, each with the only file that may define it.
 MACROS = {
@@ -75,7 +82,7 @@ def unit(path):
 
 
 def may_include(path, header):
-    if header.startswith(("kernels/cpu/", "kernels/cuda/")):
+    if header.startswith(("kernels/cpu/", "kernels/cuda/", "kernels/cuda_on_cpu/")):
         return path.startswith("kernels/") and path.count("/") > 1 or (path, header) in INTO_KERNELS
     above, below = unit(path), unit(header)
     if above == below or (above, below) in SIDEWAYS:
@@ -89,7 +96,7 @@ def check_directions(files):
             yield f"{path}: unit '{unit(path)}' has no rank in tests/shape/layering.py"
             continue
         for line, bracket, header in includes(text):
-            if bracket == "<":
+            if bracket == "<" or header in TWINS and path.startswith("kernels/cuda"):
                 continue
             if not header.startswith(("libtrain/", "kernels/")):
                 yield f'{path}:{line}: "{header}" is not written from the root of the repository'
@@ -177,6 +184,8 @@ PLANTS = [
     (check_directions, "kernels/view.h", '#include "libtrain/config.h"'),
     (check_directions, "kernels/dtype.h", '#include "kernels/cpu/common.h"'),
     (check_directions, "kernels/cpu/common.h", '#include "libtrain/tensor.h"'),
+    (check_directions, "kernels/cpu/common.h", '#include "ptx.cuh"'),
+    (check_directions, "libtrain/tensor.cpp", '#include "kernels/cuda/runtime.h"'),
     (check_directions, "libtrain/tensor.h", '#include "libtrain/tape.h"'),
     (check_directions, "libtrain/tensor.cpp", '#include "kernels/cpu/common.h"'),
     (check_directions, "libtrain/ops/layer_norm.h", '#include "libtrain/nn/linear.h"'),

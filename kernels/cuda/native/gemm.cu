@@ -1,0 +1,216 @@
+// Shapes    As kernels/gemm.h. cuBLASLt counts columns first, so it sees every matrix transposed and the operands change places:
+//           c^T [n, m] = op(b)^T op(a)^T, with the bias along the rows of c^T.
+// Mapping   cuBLASLt's, by its heuristic: the first algorithm that sums in a fixed order (no split of k but through the workspace).
+//           Found once for each shape, alignment and epilogue, then kept: the same call always runs the same algorithm.
+// Traffic   Each operand once from memory; bound by the tensor cores for m, n, k in the hundreds.
+// Numerics  bf16 operands: products and sums in f32. f32: in f32, or with TF32 operands (10 bits of fraction) where
+//           set_gemm_tf32 allows it. f64: in f64. Rounded once; the bias is added before that.
+// Source    NVIDIA, cuBLAS 13 documentation, chapter "Using the cuBLASLt API".
+// Measured  Not yet on a device.
+#include "kernels/gemm.h"
+
+#include <cublasLt.h>
+
+#include <algorithm>
+#include <atomic>
+#include <map>
+#include <mutex>
+#include <string>
+#include <tuple>
+
+#include "kernels/cuda/common.cuh"
+
+namespace libtrain::kernels {
+namespace {
+
+constexpr int64_t kWorkspaceBytes = int64_t(32) << 20;  // what cuBLASLt wants on Hopper
+constexpr int kThreads = 256;
+
+std::atomic<bool>& tf32_allowed() {
+  static std::atomic<bool> allowed{false};
+  return allowed;
+}
+
+void check(cublasStatus_t status, const char* call) {
+  if (status == CUBLAS_STATUS_SUCCESS) return;
+  throw Failure(std::string("[gemm] ") + call + " failed: " + cublasLtGetStatusName(status) + ", " +
+                cublasLtGetStatusString(status));
+}
+
+cublasLtHandle_t handle() {
+  static const cublasLtHandle_t handle = [] {
+    cublasLtHandle_t made;
+    check(cublasLtCreate(&made), "cublasLtCreate");
+    return made;
+  }();
+  return handle;
+}
+
+template <class T> constexpr cudaDataType_t kType = CUDA_R_32F;
+template <> constexpr cudaDataType_t kType<bf16> = CUDA_R_16BF;
+template <> constexpr cudaDataType_t kType<double> = CUDA_R_64F;
+
+/// One of cuBLASLt's descriptions, destroyed with its scope.
+template <class Handle, cublasStatus_t (*destroy)(Handle)> struct Owned {
+  Handle value = nullptr;
+  Owned() = default;
+  Owned(const Owned&) = delete;
+  ~Owned() {
+    if (value) destroy(value);
+  }
+};
+using Operation = Owned<cublasLtMatmulDesc_t, cublasLtMatmulDescDestroy>;
+using Layout = Owned<cublasLtMatrixLayout_t, cublasLtMatrixLayoutDestroy>;
+using Preference = Owned<cublasLtMatmulPreference_t, cublasLtMatmulPreferenceDestroy>;
+
+template <class V> void set(const Operation& to, cublasLtMatmulDescAttributes_t what, V value) {
+  check(cublasLtMatmulDescSetAttribute(to.value, what, &value, sizeof value), "cublasLtMatmulDescSetAttribute");
+}
+template <class V> void set(const Preference& to, cublasLtMatmulPreferenceAttributes_t what, V value) {
+  check(cublasLtMatmulPreferenceSetAttribute(to.value, what, &value, sizeof value),
+        "cublasLtMatmulPreferenceSetAttribute");
+}
+
+uint32_t alignment_of(const void* pointer) {
+  const auto address = reinterpret_cast<uintptr_t>(pointer);
+  return uint32_t(std::min<uintptr_t>(address & -address, 256));
+}
+
+/// A product as cuBLASLt is asked for it: the descriptions, and what they depend on as the key of the algorithm.
+template <class In, class Out> struct Call {
+  Operation operation;
+  Layout first, second, result;  // op(b)^T, op(a)^T, c^T
+  std::array<int64_t, 12> key;
+};
+
+template <class In> cublasComputeType_t compute_type() {
+  if (std::is_same_v<In, double>) return CUBLAS_COMPUTE_64F;
+  return std::is_same_v<In, float> && tf32_allowed() ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
+}
+
+void make_layout(Layout& layout, cudaDataType_t type, int64_t rows, int64_t columns) {
+  check(cublasLtMatrixLayoutCreate(&layout.value, type, uint64_t(columns), uint64_t(rows), columns),
+        "cublasLtMatrixLayoutCreate");
+}
+
+template <class In, class Out> void describe(const Gemm<In, Out>& g, bool with_bias, Call<In, Out>& call) {
+  const cublasComputeType_t compute = compute_type<In>();
+  check(cublasLtMatmulDescCreate(&call.operation.value, compute, kType<accum_t<In>>), "cublasLtMatmulDescCreate");
+  set(call.operation, CUBLASLT_MATMUL_DESC_TRANSA, g.transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N);
+  set(call.operation, CUBLASLT_MATMUL_DESC_TRANSB, g.transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N);
+  if (with_bias) {
+    set(call.operation, CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS);
+    set(call.operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, static_cast<const void*>(g.bias.data));
+    set(call.operation, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, kType<In>);
+  }
+  make_layout(call.first, kType<In>, g.b.dims[0], g.b.dims[1]);
+  make_layout(call.second, kType<In>, g.a.dims[0], g.a.dims[1]);
+  make_layout(call.result, kType<Out>, g.m(), g.n());
+  call.key = {kType<In>,
+              kType<Out>,
+              compute,
+              g.m(),
+              g.n(),
+              g.k(),
+              g.transpose_a,
+              g.transpose_b,
+              with_bias,
+              alignment_of(g.a.data),
+              alignment_of(g.b.data),
+              std::min(alignment_of(g.c.data), with_bias ? alignment_of(g.bias.data) : 256u)};
+}
+
+struct Algorithm {
+  cublasLtMatmulAlgo_t algorithm;
+  bool found = false;
+};
+
+/// Asks the heuristic for an algorithm that sums in a fixed order.
+template <class In, class Out> Algorithm ask(const Gemm<In, Out>& g, const Call<In, Out>& call) {
+  Preference preference;
+  check(cublasLtMatmulPreferenceCreate(&preference.value), "cublasLtMatmulPreferenceCreate");
+  set(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, uint64_t(kWorkspaceBytes));
+  set(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, uint32_t(CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE));
+  set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, alignment_of(g.b.data));
+  set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, alignment_of(g.a.data));
+  set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, alignment_of(g.c.data));
+  set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, alignment_of(g.c.data));
+  cublasLtMatmulHeuristicResult_t best;
+  int count = 0;
+  const cublasStatus_t status =
+      cublasLtMatmulAlgoGetHeuristic(handle(), call.operation.value, call.first.value, call.second.value,
+                                     call.result.value, call.result.value, preference.value, 1, &best, &count);
+  if (status != CUBLAS_STATUS_NOT_SUPPORTED) check(status, "cublasLtMatmulAlgoGetHeuristic");
+  Algorithm answer;
+  answer.found = status == CUBLAS_STATUS_SUCCESS && count > 0 && best.state == CUBLAS_STATUS_SUCCESS;
+  if (answer.found) answer.algorithm = best.algo;
+  return answer;
+}
+
+template <class In, class Out> Algorithm algorithm_for(const Gemm<In, Out>& g, const Call<In, Out>& call) {
+  static std::mutex mutex;
+  static std::map<std::array<int64_t, 12>, Algorithm> known;
+  const std::lock_guard lock(mutex);
+  const auto [place, is_new] = known.try_emplace(call.key);
+  if (is_new) place->second = ask(g, call);
+  return place->second;
+}
+
+/// False, with nothing done, when cuBLASLt has no algorithm for this.
+template <class In, class Out> bool multiply(Cuda where, const Gemm<In, Out>& g, bool with_bias, bool accumulate) {
+  using A = accum_t<In>;
+  Call<In, Out> call;
+  describe(g, with_bias, call);
+  const Algorithm choice = algorithm_for(g, call);
+  if (!choice.found) return false;
+  runtime::count_launch("gemm");
+  const A one = 1, beta = accumulate ? 1 : 0;
+  check(cublasLtMatmul(handle(), call.operation.value, &one, g.b.data, call.first.value, g.a.data, call.second.value,
+                       &beta, g.c.data, call.result.value, g.c.data, call.result.value, &choice.algorithm,
+                       g.workspace.data, size_t(g.workspace.size()) * sizeof(A), where.stream),
+        "cublasLtMatmul");
+  return true;
+}
+
+/// c (+)= bias, or zero without one: what is left of a product with k = 0. A thread strides over elements.
+template <class In, class Out> __global__ void __launch_bounds__(kThreads)
+    start_rows(const In* bias, Sink<Out> c, int64_t size, int64_t n) {
+  using A = accum_t<In>;
+  for (int64_t i = blockIdx.x * int64_t(kThreads) + threadIdx.x; i < size; i += int64_t(gridDim.x) * kThreads)
+    put(c.data[i], bias ? A(bias[i % n]) : A(0), c.accumulate);
+}
+
+template <class In, class Out> void start(Cuda where, const Gemm<In, Out>& g) {
+  const int64_t size = g.m() * g.n();
+  launch(where, "gemm_start", {persistent_blocks(size, kThreads, 8), kThreads}, start_rows<In, Out>, g.bias.data, g.c,
+         size, g.n());
+}
+
+}  // namespace
+
+void set_gemm_tf32(bool allowed) { tf32_allowed() = allowed; }
+
+template <class In, class Out> int64_t gemm_workspace(Cuda, const Gemm<In, Out>& g) {
+  return g.m() && g.n() && g.k() ? kWorkspaceBytes / int64_t(sizeof(accum_t<In>)) : 0;
+}
+
+template <class In, class Out> void gemm(Cuda where, const Gemm<In, Out>& g) {
+  if (g.m() == 0 || g.n() == 0) return;
+  if (g.k() == 0) return start(where, g);
+  if (multiply(where, g, bool(g.bias), g.c.accumulate)) return;
+  if (g.bias) start(where, g);  // no epilogue for this shape: the bias first, the product on top of it
+  if (!g.bias || !multiply(where, g, false, true))
+    throw Failure("[gemm] cuBLASLt has no algorithm for m " + std::to_string(g.m()) + ", n " + std::to_string(g.n()) +
+                  ", k " + std::to_string(g.k()) + (g.transpose_a ? ", a transposed" : "") +
+                  (g.transpose_b ? ", b transposed" : ""));
+}
+
+#define INSTANTIATE(In, Out)                                            \
+  template int64_t gemm_workspace<In, Out>(Cuda, const Gemm<In, Out>&); \
+  template void gemm<In, Out>(Cuda, const Gemm<In, Out>&);
+INSTANTIATE(float, float)
+INSTANTIATE(double, double)
+INSTANTIATE(bf16, bf16)
+INSTANTIATE(bf16, float)
+
+}  // namespace libtrain::kernels

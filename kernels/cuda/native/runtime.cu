@@ -1,0 +1,179 @@
+// The device runtime on a real device: thin calls of the CUDA runtime API, each failure turned into a Failure.
+#include "kernels/cuda/runtime.h"
+
+#include <cuda_runtime.h>
+
+#include <atomic>
+#include <string>
+
+namespace libtrain::kernels::runtime {
+namespace {
+
+struct AtomicCounters {
+  std::atomic<int64_t> launches{0}, host_waits{0}, blocking_copies{0}, allocations{0};
+};
+AtomicCounters& counted() {
+  static AtomicCounters counters;
+  return counters;
+}
+
+std::string describe(cudaError_t status) {
+  return std::string(cudaGetErrorName(status)) + ": " + cudaGetErrorString(status);
+}
+
+void check(cudaError_t status, const char* call) {
+  if (status == cudaSuccess) return;
+  cudaGetLastError();  // so that the next call is not blamed for it
+  throw Failure(std::string("[cuda] ") + call + " failed: " + describe(status));
+}
+
+/// "sm_80 sm_90 PTX", from the list that CMake was configured with.
+constexpr const char* kBuiltFor = LIBTRAIN_CUDA_ARCHITECTURES;
+
+DeviceInfo read_device_info() {
+  cudaDeviceProp properties;
+  check(cudaGetDeviceProperties(&properties, 0), "cudaGetDeviceProperties");
+  return {properties.name, properties.major * 10 + properties.minor, properties.multiProcessorCount,
+          int64_t(properties.totalGlobalMem), kBuiltFor};
+}
+
+/// Nothing of this build runs on the device: the one launch failure that users meet.
+bool is_wrong_architecture(cudaError_t status) {
+  return status == cudaErrorNoKernelImageForDevice || status == cudaErrorInvalidDeviceFunction ||
+         status == cudaErrorUnsupportedPtxVersion || status == cudaErrorInvalidPtx;
+}
+
+bool is_pageable(const void* pointer) {
+  cudaPointerAttributes attributes;
+  check(cudaPointerGetAttributes(&attributes, pointer), "cudaPointerGetAttributes");
+  return attributes.type == cudaMemoryTypeUnregistered;
+}
+
+cudaEvent_t handle_of(Event event) { return static_cast<cudaEvent_t>(event.handle); }
+
+std::string dims(std::array<unsigned, 3> d) {
+  return "(" + std::to_string(d[0]) + ", " + std::to_string(d[1]) + ", " + std::to_string(d[2]) + ")";
+}
+
+}  // namespace
+
+int device_count() {
+  int count = 0;
+  if (cudaGetDeviceCount(&count) == cudaSuccess) return count;
+  cudaGetLastError();
+  return 0;
+}
+
+const DeviceInfo& device_info() {
+  static const DeviceInfo info = read_device_info();
+  return info;
+}
+
+int multiprocessors() { return device_info().multiprocessors; }
+
+void* allocate_device(int64_t bytes) {
+  void* block = nullptr;
+  const cudaError_t status = cudaMalloc(&block, size_t(bytes));
+  if (status == cudaErrorMemoryAllocation) {
+    cudaGetLastError();
+    return nullptr;
+  }
+  check(status, "cudaMalloc");
+  ++counted().allocations;
+  return block;
+}
+
+void free_device(void* block) noexcept { cudaFree(block); }
+
+void* allocate_pinned(int64_t bytes) {
+  void* block = nullptr;
+  const cudaError_t status = cudaMallocHost(&block, size_t(bytes));
+  if (status == cudaErrorMemoryAllocation) {
+    cudaGetLastError();
+    return nullptr;
+  }
+  check(status, "cudaMallocHost");
+  ++counted().allocations;
+  return block;
+}
+
+void free_pinned(void* block) noexcept { cudaFreeHost(block); }
+
+int64_t free_bytes() {
+  size_t free = 0, total = 0;
+  check(cudaMemGetInfo(&free, &total), "cudaMemGetInfo");
+  return int64_t(free);
+}
+
+void copy(void* to, const void* from, size_t bytes, Cuda where) {
+  if (bytes == 0) return;
+  const bool blocking = is_pageable(to) || is_pageable(from);
+  check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, where.stream), "cudaMemcpyAsync");
+  if (!blocking) return;
+  ++counted().blocking_copies;
+  check(cudaStreamSynchronize(where.stream), "cudaStreamSynchronize");
+}
+
+void fill_bytes(void* to, int byte, size_t bytes, Cuda where) {
+  if (bytes) check(cudaMemsetAsync(to, byte, bytes, where.stream), "cudaMemsetAsync");
+}
+
+Cuda create_stream() {
+  Cuda where;
+  check(cudaStreamCreateWithFlags(&where.stream, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
+  return where;
+}
+
+void destroy_stream(Cuda where) noexcept { cudaStreamDestroy(where.stream); }
+
+void synchronize(Cuda where) {
+  ++counted().host_waits;
+  check(cudaStreamSynchronize(where.stream), "cudaStreamSynchronize");
+}
+
+Event create_event() {
+  cudaEvent_t event;
+  check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "cudaEventCreateWithFlags");
+  return {event};
+}
+
+void destroy_event(Event event) noexcept { cudaEventDestroy(handle_of(event)); }
+void record(Event event, Cuda where) { check(cudaEventRecord(handle_of(event), where.stream), "cudaEventRecord"); }
+void wait(Cuda where, Event event) {
+  check(cudaStreamWaitEvent(where.stream, handle_of(event)), "cudaStreamWaitEvent");
+}
+
+bool reached(Event event) {
+  const cudaError_t status = cudaEventQuery(handle_of(event));
+  if (status == cudaErrorNotReady) {
+    cudaGetLastError();
+    return false;
+  }
+  check(status, "cudaEventQuery");
+  return true;
+}
+
+void synchronize(Event event) {
+  ++counted().host_waits;
+  check(cudaEventSynchronize(handle_of(event)), "cudaEventSynchronize");
+}
+
+Counters counters() {
+  const AtomicCounters& c = counted();
+  return {c.launches, c.host_waits, c.blocking_copies, c.allocations};
+}
+
+void count_launch(const char*) { ++counted().launches; }
+
+void throw_launch_failure(const char* name, std::array<unsigned, 3> grid, std::array<unsigned, 3> block,
+                          size_t shared_bytes, int status) {
+  const auto error = cudaError_t(status);
+  if (is_wrong_architecture(error))
+    throw Failure("[" + std::string(name) + "] built for " + kBuiltFor + ", this GPU (" + device_info().name +
+                  ") is sm_" + std::to_string(device_info().capability) +
+                  "; configure with -DCMAKE_CUDA_ARCHITECTURES=" + std::to_string(device_info().capability));
+  throw Failure("[" + std::string(name) + "] launch with grid " + dims(grid) + ", block " + dims(block) + ", " +
+                std::to_string(shared_bytes) + " bytes of shared memory failed: " + describe(error));
+}
+
+}  // namespace libtrain::kernels::runtime

@@ -1,0 +1,109 @@
+#include "libtrain/cuda.h"
+
+#include "kernels/cuda/runtime.h"
+#include "kernels/gemm.h"
+
+namespace libtrain {
+namespace {
+
+namespace runtime = kernels::runtime;
+
+Cuda& innermost_stream() {
+  thread_local Cuda stream;
+  return stream;
+}
+
+// Never destroyed: at the end of a process the driver may be gone before it.
+const cuda::Stream& shared_stream() {
+  static const cuda::Stream& stream = *new cuda::Stream;
+  return stream;
+}
+
+Cuda new_stream() {
+  return detail::cuda_call([] {
+    Cuda where = runtime::create_stream();
+    where.bad_index = static_cast<BadIndex*>(runtime::allocate_device(sizeof(BadIndex)));
+    if (!where.bad_index) throw OutOfMemory("[cuda] no memory is left on the device, not even for a stream");
+    runtime::fill_bytes(where.bad_index, 0, sizeof(BadIndex), where);
+    return where;
+  });
+}
+
+}  // namespace
+
+namespace detail {
+void throw_no_cuda() { throw DeviceError("[device] this build has no CUDA; configure with -DLIBTRAIN_CUDA=ON"); }
+}  // namespace detail
+
+bool cuda_available() {
+  if constexpr (!kBuiltWithCuda) return false;
+  static const bool available = detail::cuda_call([] { return runtime::device_count(); }) > 0;
+  return available;
+}
+
+namespace cuda {
+
+Stream::Stream() : handle_(new_stream()) {}
+Stream::~Stream() {
+  if constexpr (kBuiltWithCuda) {
+    runtime::free_device(handle_.bad_index);  // waits until the stream is done
+    runtime::destroy_stream(handle_);
+  }
+}
+
+Cuda current_stream() {
+  const Cuda inner = innermost_stream();
+  return inner.stream ? inner : shared_stream().handle();
+}
+
+StreamScope::StreamScope(const Stream& stream) : outer_(innermost_stream()) { innermost_stream() = stream.handle(); }
+StreamScope::~StreamScope() { innermost_stream() = outer_; }
+
+Event::Event() : handle_(detail::cuda_call([] { return runtime::create_event().handle; })) {}
+Event::~Event() {
+  if constexpr (kBuiltWithCuda) runtime::destroy_event({handle_});
+}
+void Event::record() {
+  detail::cuda_call([&] { runtime::record({handle_}, current_stream()); });
+}
+void Event::wait() const {
+  detail::cuda_call([&] { runtime::wait(current_stream(), {handle_}); });
+}
+bool Event::reached() const {
+  return detail::cuda_call([&] { return runtime::reached({handle_}); });
+}
+void Event::synchronize() const {
+  detail::cuda_call([&] { runtime::synchronize(runtime::Event{handle_}); });
+}
+
+void synchronize() {
+  detail::cuda_call([] { runtime::synchronize(current_stream()); });
+}
+
+bool executed_on_cpu() {
+  return cuda_available() && detail::cuda_call([] { return runtime::device_info().executed_on_cpu; });
+}
+
+void allow_tf32(bool allowed) {
+  detail::cuda_call([&] { kernels::set_gemm_tf32(allowed); });
+}
+
+BadIndex take_bad_index() {
+  return detail::cuda_call([] {
+    const Cuda where = current_stream();
+    BadIndex found;
+    runtime::copy(&found, where.bad_index, sizeof found, where);
+    runtime::fill_bytes(where.bad_index, 0, sizeof found, where);
+    return found;
+  });
+}
+
+Counters counters() {
+  return detail::cuda_call([] {
+    const runtime::Counters c = runtime::counters();
+    return Counters{c.launches, c.host_waits, c.blocking_copies, c.allocations};
+  });
+}
+
+}  // namespace cuda
+}  // namespace libtrain
