@@ -1,0 +1,152 @@
+// Work is put off as long as a device could put it off: until the host waits, or polls, or the queue is long. A host that relies on
+// more, by reading a result or overwriting a source too early or by forgetting an event, gets wrong data here too.
+#include "kernels/cuda_on_cpu/stream.h"
+
+#include <algorithm>
+#include <cstring>
+#include <optional>
+#include <set>
+#include <string>
+
+#include "kernels/cuda/runtime.h"
+#include "kernels/cuda_on_cpu/device_memory.h"
+#include "kernels/cuda_on_cpu/scheduler.h"
+#include "kernels/cuda_on_cpu/settings.h"
+
+struct CUstream_st {
+  std::deque<libtrain::kernels::executor::Operation> queue;
+};
+
+namespace libtrain::kernels::executor {
+namespace {
+
+constexpr size_t kLongestQueue = 4096;
+constexpr int kOperationsPerPoll = 16;
+
+std::set<CUstream_st*> created;
+std::optional<std::string> failure;
+
+struct EventState {
+  std::shared_ptr<Point> latest;
+};
+EventState& state_of(runtime::Event event) { return *static_cast<EventState*>(event.handle); }
+
+void drop(CUstream_st& stream) {
+  for (Operation& operation : stream.queue)
+    if (operation.point) operation.point->reached = true;
+  stream.queue.clear();
+}
+
+void run_next(CUstream_st& stream) {
+  const Operation operation = std::move(stream.queue.front());
+  stream.queue.pop_front();
+  try {
+    if (operation.run) operation.run();
+  } catch (const std::exception& e) {
+    keep_failure(e.what());
+    drop(stream);
+  }
+  if (operation.point) operation.point->reached = true;
+}
+
+/// A stream whose queue has been dropped has passed all its points.
+void run_until(const Point& point) {
+  while (!point.reached && !point.stream->queue.empty()) run_next(*point.stream);
+}
+
+CUstream_st& default_stream() {
+  static CUstream_st stream;
+  return stream;
+}
+
+}  // namespace
+
+std::recursive_mutex& mutex() {
+  static std::recursive_mutex one;
+  return one;
+}
+
+CUstream_st& stream_of(Cuda where) { return where.stream ? *where.stream : default_stream(); }
+
+void keep_failure(const char* what) {
+  if (!failure) failure = what;
+}
+
+void throw_failure() {
+  if (!failure) return;
+  const std::string what = *failure;
+  failure.reset();
+  throw Failure(what);
+}
+
+void push(Cuda where, Operation operation) {
+  CUstream_st& stream = stream_of(where);
+  stream.queue.push_back(std::move(operation));
+  if (eager()) return drain(stream);
+  while (stream.queue.size() > kLongestQueue) run_next(stream);
+}
+
+void drain(CUstream_st& stream) {
+  while (!stream.queue.empty()) run_next(stream);
+}
+
+void drain_all() {
+  drain(default_stream());
+  for (CUstream_st* stream : created) drain(*stream);
+}
+
+bool is_queued_source(const void* begin, size_t bytes) {
+  const auto* first = static_cast<const char*>(begin);
+  const auto overlaps = [&](const Operation& operation) {
+    const auto* source = static_cast<const char*>(operation.pinned_source);
+    return source && source < first + bytes && first < source + operation.pinned_bytes;
+  };
+  const auto in_queue = [&](const CUstream_st* stream) {
+    return std::any_of(stream->queue.begin(), stream->queue.end(), overlaps);
+  };
+  return in_queue(&default_stream()) || std::any_of(created.begin(), created.end(), in_queue);
+}
+
+}  // namespace libtrain::kernels::executor
+
+namespace libtrain::kernels::runtime {
+
+using namespace executor;
+
+Cuda create_stream() {
+  const std::lock_guard lock(mutex());
+  return {*created.insert(new CUstream_st).first};
+}
+
+void destroy_stream(Cuda where) noexcept {
+  const std::lock_guard lock(mutex());
+  if (!where.stream) return;
+  drain(*where.stream);
+  created.erase(where.stream);
+  delete where.stream;
+}
+
+Event create_event() { return {new EventState}; }
+void destroy_event(Event event) noexcept { delete static_cast<EventState*>(event.handle); }
+
+void record(Event event, Cuda where) {
+  const std::lock_guard lock(mutex());
+  state_of(event).latest = std::make_shared<Point>(Point{&stream_of(where)});
+  push(where, {nullptr, state_of(event).latest});
+}
+
+void wait(Cuda where, Event event) {
+  const std::lock_guard lock(mutex());
+  const auto point = state_of(event).latest;
+  if (point && !point->reached) push(where, {[point] { run_until(*point); }});
+}
+
+bool reached(Event event) {
+  const std::lock_guard lock(mutex());
+  const auto point = state_of(event).latest;
+  if (!point) return true;
+  for (int i = 0; i < kOperationsPerPoll && !point->reached; ++i) run_next(*point->stream);  // to the point at most
+  return point->reached;
+}
+
+}  // namespace libtrain::kernels::runtime

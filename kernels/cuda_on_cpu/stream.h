@@ -1,0 +1,39 @@
+/// Streams: queues of what the host has enqueued and nobody has waited for yet.
+#pragma once
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+
+#include "kernels/view.h"
+
+namespace libtrain::kernels::executor {
+
+/// A recorded point of a stream.
+struct Point {
+  CUstream_st* stream;
+  bool reached = false;
+};
+
+struct Operation {
+  std::function<void()> run;               // may throw Failure
+  std::shared_ptr<Point> point = nullptr;  // reached when this is done
+  const void* pinned_source = nullptr;     // host memory that a copy is going to read
+  size_t pinned_bytes = 0;
+};
+
+/// Held by every call of the runtime, and while kernels run: one at a time, whichever host thread waits.
+std::recursive_mutex& mutex();
+
+void push(Cuda where, Operation operation);
+/// Runs all that is in the queue. What fails is kept for throw_failure(), and the rest of the queue is dropped.
+void drain(CUstream_st& stream);
+void drain_all();
+/// Throws the first failure since the last call, if there is one.
+void throw_failure();
+void keep_failure(const char* what);
+/// Whether an operation in some queue is going to read of this host memory.
+bool is_queued_source(const void* begin, size_t bytes);
+CUstream_st& stream_of(Cuda where);
+
+}  // namespace libtrain::kernels::executor
