@@ -15,26 +15,26 @@ namespace {
 
 constexpr int kPartialWarps = 8;
 
-/// A block owns 32 columns of one output: warp w adds up partials w, w + 8, …, then the first warp the warps' sums.
+/// A block owns 32 columns: warp w adds up partials w, w + 8, …, then the first warp the warps' sums.
 template <class A, int outs> __global__ void __launch_bounds__(kPartialWarps* kWarp)
     sum_partials_kernel(Partials<A, outs> p) {
-  __shared__ A of_warp[kPartialWarps][kWarp];
+  __shared__ A of_warp[kPartialWarps][outs][kWarp];
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
   const int64_t column = blockIdx.x * int64_t(kWarp) + lane;
-  Sink<A> out = p.out[0];
+  A sum[outs] = {};
+  for (int64_t block = column < p.columns ? warp : p.blocks; block < p.blocks; block += kPartialWarps)
 #pragma unroll
-  for (int i = 1; i < outs; ++i)
-    if (blockIdx.y == i) out = p.out[i];
-  A sum = 0;
-  if (out.data && column < p.columns)
-    for (int64_t block = warp; block < p.blocks; block += kPartialWarps)
-      sum += p.partial[(block * outs + blockIdx.y) * p.columns + column];
-  of_warp[warp][lane] = sum;
+    for (int i = 0; i < outs; ++i) sum[i] += p.partial[(block * outs + i) * p.columns + column];
+#pragma unroll
+  for (int i = 0; i < outs; ++i) of_warp[warp][i][lane] = sum[i];
   __syncthreads();
-  if (warp != 0 || !out.data || column >= p.columns) return;
+  if (warp != 0 || column >= p.columns) return;
 #pragma unroll
-  for (int w = 1; w < kPartialWarps; ++w) sum += of_warp[w][lane];
-  put(out.data[column], sum, out.accumulate);
+  for (int i = 0; i < outs; ++i) {
+#pragma unroll
+    for (int w = 1; w < kPartialWarps; ++w) sum[i] += of_warp[w][i][lane];
+    if (p.out[i].data) put(p.out[i].data[column], sum[i], p.out[i].accumulate);
+  }
 }
 
 }  // namespace
@@ -43,8 +43,7 @@ template <class A, int outs> void sum_partials(Cuda where, const char* name, con
   bool wanted = false;
   for (const Sink<A>& out : p.out) wanted = wanted || out;
   if (wanted)
-    launch(where, name, {dim3(blocks_for(p.columns, kWarp), outs), kPartialWarps * kWarp}, sum_partials_kernel<A, outs>,
-           p);
+    launch(where, name, {blocks_for(p.columns, kWarp), kPartialWarps * kWarp}, sum_partials_kernel<A, outs>, p);
 }
 
 }  // namespace libtrain::kernels
