@@ -7,11 +7,19 @@ namespace libtrain::kernels {
 template <class T> struct ColumnSum {
   View<const T> x;             // [rows, columns]
   Sink<accum_t<T>> out;        // [columns]
-  View<accum_t<T>> workspace;  // [column_sum_blocks(rows), columns]
+  View<accum_t<T>> workspace;  // [column_sum_blocks(device, rows, columns), columns]
 };
 
 /// Row blocks whose sums are added up in order: fixed by the shape, so that the result does not depend on threads.
-constexpr int64_t column_sum_blocks(int64_t rows) { return rows < 1024 ? (rows + 63) / 64 : 16; }
+template <Isa isa> constexpr int64_t column_sum_blocks(Cpu<isa>, int64_t rows, int64_t /*columns*/) {
+  return rows < 1024 ? (rows + 63) / 64 : 16;
+}
+/// Enough to fill a device where columns are few, and never more than 512 for all columns together.
+constexpr int64_t column_sum_blocks(Cuda, int64_t rows, int64_t columns) {
+  const int64_t wanted = (rows + 31) / 32, across = (columns + 127) / 128,
+                most = across < 512 ? 512 / (across + !across) : 1;
+  return wanted < most ? wanted : most;
+}
 
 template <Isa isa, class T> void column_sum(Cpu<isa>, const ColumnSum<T>&);
 template <class T> void column_sum(Cuda, const ColumnSum<T>&);

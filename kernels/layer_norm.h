@@ -18,13 +18,17 @@ template <class T> struct LayerNorm {
 };
 
 /// Row blocks whose partial column sums are added up in order: fixed by the shape, so that the result does not depend on threads.
-constexpr int64_t layer_norm_blocks(int64_t rows) { return rows < 1024 ? (rows + 63) / 64 : 16; }
+template <Isa isa> constexpr int64_t layer_norm_blocks(Cpu<isa>, int64_t rows) {
+  return rows < 1024 ? (rows + 63) / 64 : 16;
+}
+/// At most; a device with few multiprocessors uses fewer.
+constexpr int64_t layer_norm_blocks(Cuda, int64_t rows) { return rows < 4096 ? (rows + 7) / 8 : 512; }
 
 template <class T> struct LayerNormGradients {
   Sink<T> dx;                  // [rows, columns]; may alias dy
   Sink<accum_t<T>> dweight;    // [columns]
   Sink<accum_t<T>> dbias;      // [columns]
-  View<accum_t<T>> workspace;  // [layer_norm_blocks(rows), 2, columns]
+  View<accum_t<T>> workspace;  // [layer_norm_blocks(device, rows), 2, columns]
 };
 
 template <Isa isa, class T> void layer_norm_forward(Cpu<isa>, const LayerNorm<T>&);

@@ -71,10 +71,10 @@ template <Isa isa, class T> void layer_norm_forward(Cpu<isa>, const LayerNorm<T>
 }
 
 template <Isa isa, class T>
-void layer_norm_backward(Cpu<isa>, const LayerNorm<T>& k, View<const T> dy, const LayerNormGradients<T>& g) {
+void layer_norm_backward(Cpu<isa> device, const LayerNorm<T>& k, View<const T> dy, const LayerNormGradients<T>& g) {
   using A = accum_t<T>;
   const auto [rows, columns, d2, d3] = k.x.dims;
-  const int64_t blocks = layer_norm_blocks(rows);
+  const int64_t blocks = layer_norm_blocks(device, rows);
 #pragma omp parallel for schedule(static) if (rows * columns > kTeamElements)
   for (int64_t block = 0; block < blocks; ++block) {
     A* dweight = g.workspace.data + block * 2 * columns;

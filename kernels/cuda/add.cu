@@ -1,46 +1,55 @@
 // Shapes    a, y [rows, columns]; b the same, or [1, columns] for all rows.
-// Mapping   A thread owns a pack of 16 bytes of y (or, where rows do not divide into packs, one element) and strides over the grid.
+// Mapping   b as large as a: one array; a thread owns a pack of 16 bytes (behind the last full one, or where an address is no multiple of 16,
+//           one element) and strides over the grid. b a row: a thread owns the columns of a pack (where rows do not divide into packs, one
+//           column), keeps b's there in registers and strides over the rows.
 // Traffic   Reads a and b, writes y: 3 x size for a residual, 2 x size for a bias; bound by memory.
 // Numerics  One addition in f32 (f64 for f64), rounded once.
 // Measured  Not yet on a device.
 #include "kernels/add.h"
 
-#include "kernels/cuda/common.cuh"
+#include "kernels/cuda/elements.cuh"
 
 namespace libtrain::kernels {
 namespace {
 
-constexpr int kThreads = 256;
-
-/// y = a + b, packs of consecutive elements a thread; b repeats after `period` packs.
-template <class T> __global__ void __launch_bounds__(kThreads) add_packs(Add<T> k, int64_t packs, int64_t period) {
-  for (int64_t i = blockIdx.x * int64_t(kThreads) + threadIdx.x; i < packs; i += int64_t(gridDim.x) * kThreads) {
-    Pack<T> sum = load_pack(k.a.data + i * Pack<T>::kSize);
-    const Pack<T> b = load_pack(k.b.data + i % period * Pack<T>::kSize);
+template <class T, int width> __device__ Elements<T, width> sum(Elements<T, width> a, const Elements<T, width>& b) {
 #pragma unroll
-    for (int j = 0; j < Pack<T>::kSize; ++j) sum.at[j] += b.at[j];
-    store_pack(k.y.data + i * Pack<T>::kSize, sum);
-  }
+  for (int j = 0; j < width; ++j) a.at[j] += b.at[j];
+  return a;
 }
 
-/// y = a + b, one element at a time; b repeats after `period` elements.
-template <class T> __global__ void __launch_bounds__(kThreads) add_elements(Add<T> k, int64_t size, int64_t period) {
-  using A = accum_t<T>;
-  for (int64_t i = blockIdx.x * int64_t(kThreads) + threadIdx.x; i < size; i += int64_t(gridDim.x) * kThreads)
-    k.y.data[i] = T(A(k.a.data[i]) + A(k.b.data[i % period]));
+/// y = a + b for arrays of equal size, a pack or an element at a time.
+template <class T> __global__ void __launch_bounds__(kBlockThreads) add_arrays(Add<T> k, Flat f) {
+  for_elements<T>(f, [&]<int width>(int64_t at) {
+    store_elements(k.y.data + at, sum(load_elements<width>(k.a.data + at), load_elements<width>(k.b.data + at)));
+  });
+}
+
+/// y = a + the row b, `width` columns a thread.
+template <int width, class T> __global__ void __launch_bounds__(kBlockThreads) add_row(Add<T> k) {
+  const int64_t rows = k.y.dims[0], columns = k.y.dims[1];
+  const auto [column, first_row, row_stride] = matrix_thread<width>();
+  if (column >= columns) return;
+  const auto b = load_elements<width>(k.b.data + column);
+  for (int64_t row = first_row; row < rows; row += row_stride) {
+    const int64_t at = row * columns + column;
+    store_elements(k.y.data + at, sum(load_elements<width>(k.a.data + at), b));
+  }
 }
 
 }  // namespace
 
 template <class T> void add(Cuda where, const Add<T>& k) {
-  const int64_t size = k.y.size(), columns = k.y.dims[1], period = k.b.size();
-  if (size == 0) return;
   constexpr int kSize = Pack<T>::kSize;
-  if (packs_fit(k.a.data, columns) && packs_fit(k.b.data, columns) && packs_fit(k.y.data, columns))
-    launch(where, "add", {persistent_blocks(size / kSize, kThreads, 8), kThreads}, add_packs<T>, k, size / kSize,
-           period / kSize);
-  else
-    launch(where, "add", {persistent_blocks(size, kThreads, 8), kThreads}, add_elements<T>, k, size, period);
+  const int64_t rows = k.y.dims[0], columns = k.y.dims[1];
+  if (k.b.size() == k.y.size()) {
+    const Flat f = flat(k.y.size(), k.a.data, k.b.data, k.y.data);
+    launch(where, "add", flat_shape(f), add_arrays<T>, k, f);
+  } else if (columns % kSize == 0 && aligned_16(k.a.data, k.b.data, k.y.data)) {
+    launch(where, "add_row", matrix_shape(rows, columns, kSize), add_row<kSize, T>, k);
+  } else {
+    launch(where, "add_row", matrix_shape(rows, columns, 1), add_row<1, T>, k);
+  }
 }
 
 #define INSTANTIATE(T) template void add(Cuda, const Add<T>&);

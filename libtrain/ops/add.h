@@ -1,7 +1,7 @@
 #pragma once
 #include "kernels/add.h"
-#include "kernels/column_sum.h"
 #include "kernels/scale.h"
+#include "libtrain/ops/gemm.h"
 #include "libtrain/tape.h"
 
 namespace libtrain {
@@ -21,17 +21,6 @@ template <class T> void residual_backward(const BackwardStep& step, size_t input
   if (args.y) on(step.output.device(), [&](auto device) { kernels::scale(device, args); });
 }
 
-template <class T> void bias_backward(const BackwardStep& step, size_t input) {
-  using A = accum_t<T>;
-  const View<const T> dy = step.doutput<T>();
-  const Sink<A> sink = step.sink<A>(input);
-  if (!sink) return;
-  const Tensor workspace({kernels::column_sum_blocks(dy.dims[0]), dy.dims[1]}, dtype_of<A>, step.output.device());
-  on(step.output.device(), [&](auto device) {
-    kernels::column_sum(device, kernels::ColumnSum<T>{dy, sink, workspace.view<A>()});
-  });
-}
-
 }  // namespace detail
 
 inline Tensor add(const Tensor& a, const Tensor& b) {
@@ -43,7 +32,10 @@ inline Tensor add(const Tensor& a, const Tensor& b) {
     on(a.device(), [&](auto device) { kernels::add(device, args); });
     record("add", y, {a, b}, {}, [bias](const BackwardStep& step) {
       detail::residual_backward<T>(step, 0);
-      bias ? detail::bias_backward<T>(step, 1) : detail::residual_backward<T>(step, 1);
+      if (bias)
+        detail::run_column_sum(step.output.device(), step.doutput<T>(), step.sink<accum_t<T>>(1));
+      else
+        detail::residual_backward<T>(step, 1);
     });
   });
   return y;

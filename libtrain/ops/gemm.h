@@ -25,8 +25,11 @@ template <class In, class Out> void run_gemm(Device where, kernels::Gemm<In, Out
 template <class T> void run_column_sum(Device where, View<const T> dy, Sink<accum_t<T>> dbias) {
   if (!dbias) return;
   using A = accum_t<T>;
-  const Tensor workspace({kernels::column_sum_blocks(dy.dims[0]), dy.dims[1]}, dtype_of<A>, where);
-  on(where, [&](auto device) { kernels::column_sum(device, kernels::ColumnSum<T>{dy, dbias, workspace.view<A>()}); });
+  on(where, [&](auto device) {
+    const int64_t blocks = kernels::column_sum_blocks(device, dy.dims[0], dy.dims[1]);
+    const Tensor workspace({blocks, dy.dims[1]}, dtype_of<A>, where);
+    kernels::column_sum(device, kernels::ColumnSum<T>{dy, dbias, workspace.view<A>()});
+  });
 }
 
 }  // namespace libtrain::detail

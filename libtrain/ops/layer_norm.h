@@ -31,10 +31,13 @@ inline Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bi
     on(x.device(), [&](auto device) { kernels::layer_norm_forward(device, args); });
     record("layer_norm", y, {x, weight, bias}, {mean, rstd}, [args](const BackwardStep& step) {
       const Device where = step.output.device();
-      const Tensor workspace({kernels::layer_norm_blocks(args.x.dims[0]), 2, args.x.dims[1]}, dtype_of<A>, where);
-      const kernels::LayerNormGradients<T> gradients{step.sink<T>(0), step.sink<A>(1), step.sink<A>(2),
-                                                     workspace.view<A>()};
-      on(where, [&](auto device) { kernels::layer_norm_backward(device, args, step.doutput<T>(), gradients); });
+      on(where, [&](auto device) {
+        const int64_t blocks = kernels::layer_norm_blocks(device, args.x.dims[0]);
+        const Tensor workspace({blocks, 2, args.x.dims[1]}, dtype_of<A>, where);
+        const kernels::LayerNormGradients<T> gradients{step.sink<T>(0), step.sink<A>(1), step.sink<A>(2),
+                                                       workspace.view<A>()};
+        kernels::layer_norm_backward(device, args, step.doutput<T>(), gradients);
+      });
     });
   });
   return y;
