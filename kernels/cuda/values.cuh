@@ -45,6 +45,27 @@ template <int n, class T> __device__ inline void store_values(T* to, const accum
   }
 }
 
+/// Likewise for data that is not read again before it has left the cache.
+template <int n, class T> __device__ inline void load_values_streaming(const T* from, accum_t<T> (&to)[n]) {
+  if constexpr (n == kWide<T>) {
+    const Pack<T> pack = load_pack_streaming(from);
+#pragma unroll
+    for (int i = 0; i < n; ++i) to[i] = pack.at[i];
+  } else {
+    load_values<n>(from, to);
+  }
+}
+template <int n, class T> __device__ inline void store_values_streaming(T* to, const accum_t<T> (&values)[n]) {
+  if constexpr (n == kWide<T>) {
+    Pack<T> pack;
+#pragma unroll
+    for (int i = 0; i < n; ++i) pack.at[i] = values[i];
+    store_pack_streaming(to, pack);
+  } else {
+    store_values<n>(to, values);
+  }
+}
+
 /// Values into a gradient: overwritten or added to.
 template <int n, class T> __device__ inline void put_values(T* to, accum_t<T> (&values)[n], bool accumulate) {
   if (accumulate) {
