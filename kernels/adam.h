@@ -3,7 +3,8 @@
 ///   m = beta1 m + (1 - beta1) g,  v = beta2 v + (1 - beta2) g²
 ///   w -= rate * (weight_decay * w + (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + epsilon))
 /// Rate, t, scale and skip come from the step state. Afterwards `updates` (or, for a norm that is not finite, `skipped_updates`) is one
-/// more, and loss_sum and loss_count are zero. With skip set, weights and moments stay as they are.
+/// more, and loss_sum and loss_count are zero. With skip set, weights and moments stay as they are; a device also sets skip, where a
+/// kernel has noted a bad index.
 #pragma once
 #include "kernels/dtype.h"
 #include "kernels/step_state.h"
@@ -17,6 +18,7 @@ template <class T> struct Adam {
   View<const T> gradients;  // [size] of the summed loss
   View<StepState> state;    // one element
   double beta1, beta2, epsilon, weight_decay;
+  View<bf16> rounded{};  // [size], the new weights in bf16, for mixed precision; or not given
 };
 
 template <Isa isa, class T> void adam_update(Cpu<isa>, const Adam<T>&);

@@ -1,7 +1,7 @@
 /// Global gradient norm and clip factor (Pascanu, Mikolov, Bengio, ICML 2013), for the flat gradient buffer of a summed loss.
 ///   norm = |gradients| / loss_count,  gradient_scale = min(1, max_norm / norm) / loss_count
 /// Writes gradient_norm, gradient_scale and skip into the step state; the gradients stay as they are, the optimizer scales them.
-/// skip = 1 when loss_count is 0 or the norm is not finite.
+/// skip = 1 when loss_count is 0 or the norm is not finite, and on a device when a kernel has noted a bad index.
 #pragma once
 #include "kernels/dtype.h"
 #include "kernels/step_state.h"
@@ -10,14 +10,22 @@ namespace libtrain::kernels {
 
 /// Elements of one partial sum: fixed, so that the result does not depend on threads.
 constexpr int64_t kClipBlock = 4096;
+/// CUDA: partial sums, at most; beyond, each is over several blocks.
+constexpr int64_t kClipSums = 1024;
 constexpr int64_t clip_blocks(int64_t size) { return (size + kClipBlock - 1) / kClipBlock; }
 
 template <class T> struct ClipByNorm {
   View<const T> gradients;  // [size]
-  View<double> workspace;   // [clip_blocks(size)]
+  View<double> workspace;   // [clip_workspace(device, size)]
   View<StepState> state;    // one element
   double max_norm;          // 0: measure only
 };
+
+/// Elements of the workspace: partial sums.
+template <Isa isa> constexpr int64_t clip_workspace(Cpu<isa>, int64_t size) { return clip_blocks(size); }
+constexpr int64_t clip_workspace(Cuda, int64_t size) {
+  return clip_blocks(size) < kClipSums ? clip_blocks(size) : kClipSums;
+}
 
 template <Isa isa, class T> void clip_by_norm(Cpu<isa>, const ClipByNorm<T>&);
 template <class T> void clip_by_norm(Cuda, const ClipByNorm<T>&);

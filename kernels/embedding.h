@@ -1,8 +1,8 @@
 /// Rows of a table picked by token ids, plus rows of a constant table picked by positions.
 ///   y[r] = table[ids[r]] * scale + position_table[positions[r]], or zeros where ids[r] == pad_id
-/// Backward: dtable[id] = scale * sum of dy[r] over the rows with that id, in order of r; rows of padding bring
-/// nothing. Rows are first grouped by id (a counting sort), so there are no atomic additions and the result is always
-/// the same bits.
+/// Backward: dtable[id] = scale * sum of dy[r] over the rows with that id, in an order fixed by the ids; rows of padding bring
+/// nothing. Rows are first grouped by id (a stable sort), so there are no atomic additions and the result is always the same bits.
+/// On a device, a row whose id or position is outside its table is zeros, and noted; no row of dtable is for such an id.
 #pragma once
 #include "kernels/dtype.h"
 
@@ -18,19 +18,37 @@ template <class T> struct Embedding {
   int32_t pad_id;  // negative: none
 };
 
-/// Elements of the workspace of backward: where each id's group ends, and the rows in groups.
-constexpr int64_t embedding_workspace(int64_t tokens, int64_t vocab) { return vocab + 1 + tokens; }
-
-template <class T> struct EmbeddingGradient {
-  Sink<accum_t<T>> dtable;  // [vocab, columns]
-  View<int32_t> workspace;  // [embedding_workspace(tokens, vocab)]
+/// Instantiated for Out = accum_t<T>, the gradient of a parameter, and for (bf16, bf16), that of an activation.
+template <class T, class Out = accum_t<T>> struct EmbeddingGradient {
+  Sink<Out> dtable;           // [vocab, columns]; rows of ids that do not occur are zero
+  View<int32_t> workspace;    // [embedding_workspace(device, tokens, vocab)]
+  View<accum_t<T>> partials;  // [embedding_partials(device, tokens, columns)], or none where that is 0
 };
+
+/// CUDA: rows are sorted nine bits of their ids at a time, in at most so many chunks side by side.
+constexpr int64_t kSortDigits = 512, kSortChunks = 64;
+/// CUDA: sorted rows that one warp sums.
+constexpr int64_t kSumWindow = 32;
+
+/// Elements of the workspace of backward. CPU: where each id's group ends, and the rows in groups.
+template <Isa isa> constexpr int64_t embedding_workspace(Cpu<isa>, int64_t tokens, int64_t vocab) {
+  return vocab + 1 + tokens;
+}
+/// CUDA: ids and rows before and after a pass, and how often each digit occurs in each chunk.
+constexpr int64_t embedding_workspace(Cuda, int64_t tokens, int64_t) { return 4 * tokens + kSortChunks * kSortDigits; }
+
+/// Elements of the sums of groups that reach over windows: CUDA, one at either end of each window.
+template <Isa isa> constexpr int64_t embedding_partials(Cpu<isa>, int64_t, int64_t) { return 0; }
+constexpr int64_t embedding_partials(Cuda, int64_t tokens, int64_t columns) {
+  return (tokens + kSumWindow - 1) / kSumWindow * 2 * columns;
+}
 
 template <Isa isa, class T> void embedding_forward(Cpu<isa>, const Embedding<T>&);
 template <class T> void embedding_forward(Cuda, const Embedding<T>&);
 
-template <Isa isa, class T>
-void embedding_backward(Cpu<isa>, const Embedding<T>&, View<const T> dy, const EmbeddingGradient<T>&);
-template <class T> void embedding_backward(Cuda, const Embedding<T>&, View<const T> dy, const EmbeddingGradient<T>&);
+template <Isa isa, class T, class Out>
+void embedding_backward(Cpu<isa>, const Embedding<T>&, View<const T> dy, const EmbeddingGradient<T, Out>&);
+template <class T, class Out>
+void embedding_backward(Cuda, const Embedding<T>&, View<const T> dy, const EmbeddingGradient<T, Out>&);
 
 }  // namespace libtrain::kernels

@@ -7,7 +7,8 @@
 namespace libtrain::kernels {
 namespace {
 
-template <class T> void update_weights(const Adam<T>& k) {
+/// A loop for each value of `rounds`, so that neither asks within.
+template <bool rounds, class T> void update_weights(const Adam<T>& k) {
   const StepState& state = *k.state.data;
   const double t = double(state.updates + 1);
   const T scale = T(state.gradient_scale), beta1 = T(k.beta1), beta2 = T(k.beta2), epsilon = T(k.epsilon);
@@ -16,12 +17,14 @@ template <class T> void update_weights(const Adam<T>& k) {
   const T keep = T(1 - state.learning_rate * k.weight_decay);
   T *w = k.weights.data, *m = k.first_moment.data, *v = k.second_moment.data;
   const T* gradients = k.gradients.data;
+  bf16* rounded = k.rounded.data;
 #pragma omp parallel for simd schedule(static) if (k.weights.dims[0] > kTeamElements)
   for (int64_t i = 0; i < k.weights.dims[0]; ++i) {
     const T g = gradients[i] * scale;
     m[i] = beta1 * m[i] + (1 - beta1) * g;
     v[i] = beta2 * v[i] + (1 - beta2) * g * g;
     w[i] = keep * w[i] - rate * m[i] / (std::sqrt(v[i]) * second + epsilon);
+    if constexpr (rounds) rounded[i] = bf16(float(w[i]));
   }
 }
 
@@ -30,7 +33,7 @@ template <class T> void update_weights(const Adam<T>& k) {
 template <Isa isa, class T> void adam_update(Cpu<isa>, const Adam<T>& k) {
   StepState& state = *k.state.data;
   if (!state.skip) {
-    update_weights(k);
+    k.rounded ? update_weights<true>(k) : update_weights<false>(k);
     ++state.updates;
   } else if (state.loss_count > 0) {
     ++state.skipped_updates;

@@ -33,8 +33,9 @@ template <class T> void group_rows(const Embedding<T>& k, int32_t* first, int32_
 constexpr int64_t kWidth = 64;  // columns summed at a time
 
 /// `width` columns of one row of dtable: the sum over the rows of its group, in order.
-template <class T> LIBTRAIN_INLINE void sum_group(const T* dy, int64_t columns, const int32_t* rows, int64_t count,
-                                                  int64_t width, accum_t<T> scale, Sink<accum_t<T>> out) {
+template <class T, class Out> LIBTRAIN_INLINE void sum_group(const T* dy, int64_t columns, const int32_t* rows,
+                                                             int64_t count, int64_t width, accum_t<T> scale,
+                                                             Sink<Out> out) {
   using A = accum_t<T>;
   alignas(64) A sum[kWidth] = {};
   for (int64_t i = 0; i < count; ++i) {
@@ -47,12 +48,12 @@ template <class T> LIBTRAIN_INLINE void sum_group(const T* dy, int64_t columns, 
 }
 
 /// One row of dtable. Whole widths are a call of their own, whose constant lets the sums stay in registers.
-template <class T> void entry_backward(const T* dy, int64_t columns, const int32_t* rows, int64_t count,
-                                       accum_t<T> scale, Sink<accum_t<T>> out) {
+template <class T, class Out>
+void entry_backward(const T* dy, int64_t columns, const int32_t* rows, int64_t count, accum_t<T> scale, Sink<Out> out) {
+  const auto part = [&](int64_t c) { return Sink<Out>{out.data + c, out.accumulate}; };
   int64_t c = 0;
-  for (; c + kWidth <= columns; c += kWidth)
-    sum_group(dy + c, columns, rows, count, kWidth, scale, {out.data + c, out.accumulate});
-  if (c < columns) sum_group(dy + c, columns, rows, count, columns - c, scale, {out.data + c, out.accumulate});
+  for (; c + kWidth <= columns; c += kWidth) sum_group(dy + c, columns, rows, count, kWidth, scale, part(c));
+  if (c < columns) sum_group(dy + c, columns, rows, count, columns - c, scale, part(c));
 }
 
 }  // namespace
@@ -72,8 +73,8 @@ template <Isa isa, class T> void embedding_forward(Cpu<isa>, const Embedding<T>&
   }
 }
 
-template <Isa isa, class T>
-void embedding_backward(Cpu<isa>, const Embedding<T>& k, View<const T> dy, const EmbeddingGradient<T>& g) {
+template <Isa isa, class T, class Out>
+void embedding_backward(Cpu<isa>, const Embedding<T>& k, View<const T> dy, const EmbeddingGradient<T, Out>& g) {
   const auto [vocab, columns, d2, d3] = k.table.dims;
   int32_t *first = g.workspace.data, *order = first + vocab + 1;
   group_rows(k, first, order);
@@ -83,7 +84,7 @@ void embedding_backward(Cpu<isa>, const Embedding<T>& k, View<const T> dy, const
     const int64_t count = first[id + 1] - first[id];
     if (count == 0 && g.dtable.accumulate) continue;
     entry_backward(dy.data, columns, order + first[id], count, accum_t<T>(k.scale),
-                   Sink<accum_t<T>>{g.dtable.data + id * columns, g.dtable.accumulate});
+                   Sink<Out>{g.dtable.data + id * columns, g.dtable.accumulate});
   }
 }
 
@@ -91,5 +92,7 @@ void embedding_backward(Cpu<isa>, const Embedding<T>& k, View<const T> dy, const
   template void embedding_forward(Cpu<kIsa>, const Embedding<T>&); \
   template void embedding_backward(Cpu<kIsa>, const Embedding<T>&, View<const T>, const EmbeddingGradient<T>&);
 LIBTRAIN_FOR_FLOATS(INSTANTIATE)
+template void embedding_backward(Cpu<kIsa>, const Embedding<bf16>&, View<const bf16>,
+                                 const EmbeddingGradient<bf16, bf16>&);
 
 }  // namespace libtrain::kernels

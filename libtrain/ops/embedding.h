@@ -62,6 +62,18 @@ inline void check_embedding(const Tensor& ids, const Tensor& table, const Tensor
     check_embedding_values("position", "length of position_table", positions, position_table.dim(0), ids, pad_id);
 }
 
+/// dtable (+)= the rows of dy, each at its id, with the memory that sorting them wants.
+template <class T, class Out>
+void run_embedding_backward(Device where, const kernels::Embedding<T>& args, View<const T> dy, Sink<Out> dtable) {
+  const int64_t tokens = args.ids.size(), vocab = args.table.dims[0], columns = args.table.dims[1];
+  on(where, [&](auto device) {
+    const Tensor workspace({kernels::embedding_workspace(device, tokens, vocab)}, DType::i32, where);
+    const Tensor partials({kernels::embedding_partials(device, tokens, columns)}, dtype_of<accum_t<T>>, where);
+    const kernels::EmbeddingGradient<T, Out> gradient{dtable, workspace.view<int32_t>(), partials.view<accum_t<T>>()};
+    kernels::embedding_backward(device, args, dy, gradient);
+  });
+}
+
 inline Shape embedding_shape(const Tensor& ids, int64_t columns) {
   std::vector<int64_t> dims(ids.shape().dims().begin(), ids.shape().dims().end());
   dims.push_back(columns);
@@ -85,10 +97,7 @@ inline Tensor embedding(const Tensor& ids, const Tensor& table, double scale, co
                                      pad_id};
     on(table.device(), [&](auto device) { kernels::embedding_forward(device, args); });
     record("embedding", y, {table}, {ids}, [args](const BackwardStep& step) {
-      const Device where = step.output.device();
-      const Tensor workspace({kernels::embedding_workspace(args.ids.dims[0], args.table.dims[0])}, DType::i32, where);
-      const kernels::EmbeddingGradient<T> gradient{step.sink<A>(0), workspace.view<int32_t>()};
-      on(where, [&](auto device) { kernels::embedding_backward(device, args, step.doutput<T>(), gradient); });
+      detail::run_embedding_backward(step.output.device(), args, step.doutput<T>(), step.sink<A>(0));
     });
   });
   return y;

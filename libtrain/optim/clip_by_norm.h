@@ -10,13 +10,15 @@ namespace libtrain {
 inline void clip_by_norm(const Parameters& parameters, double max_norm) {
   LIBTRAIN_CHECK(max_norm >= 0, "[clip_by_norm] max_norm must be >= 0 (0: no clipping), got {}", max_norm);
   parameters.zero_unwritten_gradients();
-  const Tensor workspace({kernels::clip_blocks(parameters.flat_size())}, DType::f64, parameters.device());
+  const int64_t size = parameters.flat_size();
   visit_float("clip_by_norm", parameters.dtype(), [&]<class T> {
-    if constexpr (!std::is_same_v<T, bf16>) {
-      const kernels::ClipByNorm<T> args{parameters.gradients().view<const T>(), workspace.view<double>(),
-                                        parameters.step_view(), max_norm};
-      on(parameters.device(), [&](auto device) { kernels::clip_by_norm(device, args); });
-    }
+    if constexpr (!std::is_same_v<T, bf16>)
+      on(parameters.device(), [&](auto device) {
+        const Tensor workspace({kernels::clip_workspace(device, size)}, DType::f64, parameters.device());
+        kernels::clip_by_norm(device,
+                              kernels::ClipByNorm<T>{parameters.gradients().view<const T>(), workspace.view<double>(),
+                                                     parameters.step_view(), max_norm});
+      });
   });
 }
 

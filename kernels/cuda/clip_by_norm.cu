@@ -1,0 +1,71 @@
+// Shapes    gradients [size]; workspace [sums], sums = min(blocks of 4,096 elements, 1,024); state, one element.
+// Mapping   CUDA block i owns partial sum i: blocks i, i + 1024, i + 2048... of the gradients, 16 bytes a thread and load, four under
+//           way (or an element). A second launch of one CUDA block adds the partial sums up, and one thread writes the state.
+// Traffic   Reads the gradients once; bound by memory (on devices with few f64 units, by those).
+// Numerics  Squares and sums in f64, so that no finite f32 gradient overflows, in an order that depends on size alone.
+// Source    See kernels/clip_by_norm.h.
+// Measured  Not yet on a device.
+#include "kernels/clip_by_norm.h"
+
+#include "values.cuh"
+
+namespace libtrain::kernels {
+namespace {
+
+constexpr int kThreads = 256;
+
+/// The sum of the squares of one block of 4,096 elements that this thread sees: `n` neighbours at a time.
+template <int n, class T> __device__ inline double squares_in(const T* g, int64_t count) {
+  double sum = 0;
+#pragma unroll 4
+  for (int i = 0; i < int(kClipBlock) / (n * kThreads); ++i) {
+    const int64_t at = (int64_t(i) * kThreads + threadIdx.x) * n;
+    T x[n] = {};
+    if (at < count) load_values<n>(g + at, x);
+#pragma unroll
+    for (int j = 0; j < n; ++j) sum += double(x[j]) * double(x[j]);
+  }
+  return sum;
+}
+
+/// sums[i] = sum of squares over the blocks of gradients that are i-th of gridDim.x.
+template <int n, class T> __global__ void __launch_bounds__(kThreads)
+    sum_squares(View<const T> gradients, double* sums) {
+  const int64_t size = gradients.dims[0];
+  double sum = 0;
+  for (int64_t first = blockIdx.x * kClipBlock; first < size; first += gridDim.x * kClipBlock)
+    sum += squares_in<n>(gradients.data + first, size - first);
+  sum = block_reduce<Sum, kThreads>(sum);
+  if (threadIdx.x == 0) sums[blockIdx.x] = sum;
+}
+
+/// Norm, scale and skip from the partial sums. One block.
+__global__ void __launch_bounds__(kThreads)
+    decide_scale(const double* sums, int count, StepState* state, double max_norm, const BadIndex* note) {
+  double squares = 0;
+  for (int i = threadIdx.x; i < count; i += kThreads) squares += sums[i];
+  squares = block_reduce<Sum, kThreads>(squares);
+  if (threadIdx.x != 0) return;
+  const double targets = state->loss_count > 0 ? double(state->loss_count) : 1;
+  const double norm = sqrt(squares) / targets;
+  state->gradient_norm = norm;
+  state->gradient_scale = (max_norm > 0 && norm > max_norm ? max_norm / norm : 1) / targets;
+  const bool finite = norm - norm == 0, noted = note && note->op != BadIndex::kNone;
+  state->skip = state->loss_count == 0 || !finite || noted;
+}
+
+}  // namespace
+
+template <class T> void clip_by_norm(Cuda where, const ClipByNorm<T>& k) {
+  const int64_t size = k.gradients.dims[0], sums = clip_workspace(where, size);
+  const bool wide = packs_fit(k.gradients.data, size);
+  launch(where, "clip_by_norm", {unsigned(sums), kThreads}, wide ? sum_squares<kWide<T>, T> : sum_squares<1, T>,
+         k.gradients, k.workspace.data);
+  launch(where, "clip_by_norm", {1, kThreads}, decide_scale, k.workspace.data, int(sums), k.state.data, k.max_norm,
+         where.bad_index);
+}
+
+template void clip_by_norm(Cuda, const ClipByNorm<float>&);
+template void clip_by_norm(Cuda, const ClipByNorm<double>&);
+
+}  // namespace libtrain::kernels

@@ -1,0 +1,223 @@
+// Shapes    ids, positions [tokens]; y, dy [tokens, columns]; table, dtable [vocab, columns]; position_table [max positions, columns].
+// Mapping   forward: a thread owns a pack of 16 bytes of y (or an element) and strides over the grid.
+//           backward: rows are sorted by id (group_rows.cuh). A window is 32 neighbours of that order; a warp owns a window and a slice
+//           of 32 packs of columns (or 32 columns), keeps one id and row number a lane, and sums the rows of each id in registers.
+//           Sums of ids that stand within one window go to dtable; those of ids that reach over windows go to `partials`, and the
+//           warp of the window where such an id begins adds them up in a second launch, in order. So no warp has more than 32
+//           rows, however often an id occurs.
+// Traffic   forward: reads the picked rows, writes y: 2 x tokens x columns, 3 x with positions. backward: reads dy once, writes the
+//           rows of dtable that occur, after a fill with zeros where it overwrites; partials at most 1/8 of dy (bf16) both ways; the
+//           sort moves 12 bytes a token and pass. Bound by memory.
+// Numerics  f32 (f64 for f64), rounded once. A group's sum: its rows in order within each window, then the windows in order.
+// Measured  Not yet on a device.
+#include "kernels/embedding.h"
+
+#include "group_rows.cuh"
+#include "values.cuh"
+
+namespace libtrain::kernels {
+namespace {
+
+constexpr int kThreads = 256, kWarps = kThreads / kWarp;
+static_assert(kSumWindow == kWarp);
+
+/// The row of `table` and of the position table for row r of y, negative: none. Whoever has `notes` set reports bad ones.
+struct Picked {
+  int64_t entry, position;
+};
+template <class T> __device__ inline Picked pick(const Embedding<T>& k, int64_t r, bool notes, BadIndex* note) {
+  const int32_t id = k.ids.data[r], position = k.position_table.data ? k.positions.data[r] : -1;
+  if (id >= 0 && id == k.pad_id) return {-1, -1};
+  const int64_t vocab = k.table.dims[0], positions = k.position_table.dims[0];
+  const bool id_is_good = id >= 0 && id < vocab;
+  if (id_is_good && (!k.position_table.data || (position >= 0 && position < positions))) return {id, position};
+  if (notes)
+    note_bad_index(note,
+                   {BadIndex::kEmbedding, position, r, id_is_good ? position : id, id_is_good ? positions : vocab});
+  return {-1, -1};
+}
+
+/// y, `n` elements of a row a thread; a row has `parts` of them.
+template <int n, class T> __global__ void __launch_bounds__(kThreads)
+    pick_rows(Embedding<T> k, int64_t parts, BadIndex* note) {
+  using A = accum_t<T>;
+  const int64_t columns = parts * n, count = k.ids.dims[0] * parts;
+  for (int64_t i = blockIdx.x * int64_t(kThreads) + threadIdx.x; i < count; i += int64_t(gridDim.x) * kThreads) {
+    const int64_t row = i / parts, column = (i - row * parts) * n;
+    const Picked at = pick(k, row, column == 0, note);
+    A y[n] = {};
+    if (at.entry >= 0) {
+      load_values<n>(k.table.data + at.entry * columns + column, y);
+      A position[n] = {};
+      if (at.position >= 0) load_values<n>(k.position_table.data + at.position * columns + column, position);
+#pragma unroll
+      for (int j = 0; j < n; ++j) y[j] = y[j] * A(k.scale) + position[j];
+    }
+    store_values<n>(k.y.data + row * columns + column, y);
+  }
+}
+
+template <class T, class Out> struct WindowSums {
+  Groups groups;
+  const T* dy;
+  Sink<Out> dtable;
+  accum_t<T>*
+      partials;  // [windows, 2, columns]: of the id that came from before the window, of the id that goes beyond it
+  accum_t<T> scale;
+  int64_t tokens, columns;
+  int64_t slices;  // of a row, a warp each
+  int32_t vocab;
+
+  __host__ __device__ int64_t windows() const { return (tokens + kWarp - 1) / kWarp; }
+  /// The id that stands at `place` of the order; `vocab` behind its end.
+  __device__ int32_t id_at(int64_t place) const { return place < tokens ? groups.ids[place] : vocab; }
+  __device__ accum_t<T>* partial(int64_t window, bool goes_beyond, int64_t column) const {
+    return partials + (2 * window + goes_beyond) * columns + column;
+  }
+};
+
+/// The sum of an id's rows in one window: complete, or a part.
+template <int n, class T, class Out> __device__ inline void put_sum(const WindowSums<T, Out>& k, int64_t window,
+                                                                    int32_t id, int64_t column, bool from_before,
+                                                                    bool goes_beyond, accum_t<T> (&sum)[n]) {
+  if (from_before || goes_beyond) {
+    store_values<n>(k.partial(window, !from_before, column), sum);
+  } else {
+#pragma unroll
+    for (int j = 0; j < n; ++j) sum[j] *= k.scale;
+    put_values<n>(k.dtable.data + id * k.columns + column, sum, k.dtable.accumulate);
+  }
+}
+
+/// Warp: what one window brings to `n` columns a lane from `column` on.
+template <int n, class T, class Out>
+__device__ inline void sum_window(const WindowSums<T, Out>& k, int64_t window, int64_t column) {
+  using A = accum_t<T>;
+  constexpr int kAtOnce = 4;
+  const int lane = threadIdx.x % kWarp;
+  const int64_t first = window * kWarp, place = first + lane;
+  const int32_t id = k.id_at(place), row = place < k.tokens ? k.groups.order[place] : 0;
+  const int32_t before = window > 0 ? k.groups.ids[first - 1] : -1, after = k.id_at(first + kWarp);
+  const int32_t next = __shfl_down_sync(kAllLanes, id, 1);
+  const unsigned ends = __ballot_sync(kAllLanes, id < k.vocab && (lane == kWarp - 1 || id != next));
+  const int count = __popc(__ballot_sync(kAllLanes, id < k.vocab));
+  const bool mine = column < k.columns;
+  A sum[n] = {};
+  bool from_before = __shfl_sync(kAllLanes, id, 0) == before;  // the id being summed
+  for (int begin = 0; begin < count; begin += kAtOnce) {
+    A x[kAtOnce][n] = {};
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i) {
+      const int64_t from = __shfl_sync(kAllLanes, row, begin + i);
+      if (mine && begin + i < count) load_values<n>(k.dy + from * k.columns + column, x[i]);
+    }
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i) {
+#pragma unroll
+      for (int j = 0; j < n; ++j) sum[j] += x[i][j];
+      const int32_t of = __shfl_sync(kAllLanes, id, begin + i);
+      if (ends >> (begin + i) & 1) {
+        const bool goes_beyond = begin + i == kWarp - 1 && of == after;
+        if (mine) put_sum<n>(k, window, of, column, from_before, goes_beyond, sum);
+#pragma unroll
+        for (int j = 0; j < n; ++j) sum[j] = 0;
+        from_before = false;
+      }
+    }
+  }
+}
+
+/// Sums each window's rows by id, a window and a slice of the columns a warp.
+template <int n, class T, class Out> __global__ void __launch_bounds__(kThreads) sum_windows(WindowSums<T, Out> k) {
+  const int64_t items = k.windows() * k.slices;
+  const int lane = threadIdx.x % kWarp;
+  for (int64_t item = blockIdx.x * int64_t(kWarps) + threadIdx.x / kWarp; item < items;
+       item += int64_t(gridDim.x) * kWarps)
+    sum_window<n>(k, item / k.slices, (item % k.slices * kWarp + lane) * n);
+}
+
+/// Warp: the first window after `window` that does not begin with `id`.
+template <class T, class Out>
+__device__ inline int64_t window_beyond(const WindowSums<T, Out>& k, int32_t id, int64_t window) {
+  const int lane = threadIdx.x % kWarp;
+  for (int64_t next = window + 1;; next += kWarp) {
+    const unsigned same = __ballot_sync(kAllLanes, k.id_at((next + lane) * kWarp) == id);
+    if (same != kAllLanes) return next + __ffs(int(~same)) - 1;
+  }
+}
+
+/// Adds up the partial sums of each id that reaches over windows: the warp of the window where it begins does, in order.
+template <int n, class T, class Out> __global__ void __launch_bounds__(kThreads) sum_partials(WindowSums<T, Out> k) {
+  using A = accum_t<T>;
+  const int64_t items = k.windows() * k.slices;
+  const int lane = threadIdx.x % kWarp;
+  for (int64_t item = blockIdx.x * int64_t(kWarps) + threadIdx.x / kWarp; item < items;
+       item += int64_t(gridDim.x) * kWarps) {
+    const int64_t window = item / k.slices, column = (item % k.slices * kWarp + lane) * n, first = window * kWarp;
+    const int32_t id = k.id_at(first + kWarp - 1);
+    const bool goes_beyond = id < k.vocab && k.id_at(first + kWarp) == id;
+    const bool came_from_before = window > 0 && k.groups.ids[first - 1] == id;
+    if (!goes_beyond || came_from_before) continue;
+    const int64_t end = window_beyond(k, id, window);
+    if (column >= k.columns) continue;
+    A sum[n];
+    load_values<n>(k.partial(window, true, column), sum);
+#pragma unroll 4
+    for (int64_t w = window + 1; w < end; ++w) {
+      A more[n];
+      load_values<n>(k.partial(w, false, column), more);
+#pragma unroll
+      for (int j = 0; j < n; ++j) sum[j] += more[j];
+    }
+#pragma unroll
+    for (int j = 0; j < n; ++j) sum[j] *= k.scale;
+    put_values<n>(k.dtable.data + id * k.columns + column, sum, k.dtable.accumulate);
+  }
+}
+
+template <int n, class T, class Out> void launch_sums(Cuda where, WindowSums<T, Out> k) {
+  k.slices = (k.columns + n * kWarp - 1) / (n * kWarp);
+  const unsigned blocks = persistent_blocks(k.windows() * k.slices, kWarps, 8);
+  launch(where, "embedding_backward", {blocks, kThreads}, sum_windows<n, T, Out>, k);
+  launch(where, "embedding_backward", {blocks, kThreads}, sum_partials<n, T, Out>, k);
+}
+
+}  // namespace
+
+template <class T> void embedding_forward(Cuda where, const Embedding<T>& k) {
+  const int64_t tokens = k.ids.size(), columns = k.table.dims[1];
+  const bool wide =
+      packs_fit(k.table.data, columns) && packs_fit(k.y.data, columns) && packs_fit(k.position_table.data, columns);
+  const int64_t parts = wide ? columns / kWide<T> : columns;
+  const LaunchShape shape{persistent_blocks(tokens * parts, kThreads, 8), kThreads};
+  launch(where, "embedding_forward", shape, wide ? pick_rows<kWide<T>, T> : pick_rows<1, T>, k, parts, where.bad_index);
+}
+
+template <class T, class Out>
+void embedding_backward(Cuda where, const Embedding<T>& k, View<const T> dy, const EmbeddingGradient<T, Out>& g) {
+  const int64_t tokens = k.ids.size(), vocab = k.table.dims[0], columns = k.table.dims[1];
+  if (!g.dtable.accumulate) runtime::fill_bytes(g.dtable.data, 0, size_t(vocab * columns) * sizeof(Out), where);
+  if (tokens == 0 || columns == 0) return;
+  const Groups groups =
+      group_rows(where, "embedding_backward", k.ids, vocab, k.pad_id, BadIndex::kEmbedding, g.workspace.data);
+  const WindowSums<T, Out> sums{.groups = groups,
+                                .dy = dy.data,
+                                .dtable = g.dtable,
+                                .partials = g.partials.data,
+                                .scale = accum_t<T>(k.scale),
+                                .tokens = tokens,
+                                .columns = columns,
+                                .slices = 0,
+                                .vocab = int32_t(vocab)};
+  const bool wide =
+      packs_fit(dy.data, columns) && packs_fit(g.dtable.data, columns) && packs_fit(g.partials.data, columns);
+  wide ? launch_sums<kWide<T>>(where, sums) : launch_sums<1>(where, sums);
+}
+
+#define INSTANTIATE(T)                                        \
+  template void embedding_forward(Cuda, const Embedding<T>&); \
+  template void embedding_backward(Cuda, const Embedding<T>&, View<const T>, const EmbeddingGradient<T>&);
+LIBTRAIN_FOR_FLOATS(INSTANTIATE)
+template void embedding_backward(Cuda, const Embedding<bf16>&, View<const bf16>, const EmbeddingGradient<bf16, bf16>&);
+
+}  // namespace libtrain::kernels
