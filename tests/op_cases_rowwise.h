@@ -2,9 +2,8 @@
 /// unpack_rows.
 #pragma once
 #include <numbers>
-#include <optional>
 
-#include "references.h"
+#include "dropout_case.h"
 
 namespace libtrain::testing {
 
@@ -51,35 +50,26 @@ inline OpCase add_row(const Shape& a, const Shape& b, bool big = false) {
           .big = big};
 }
 
-/// Packed rows of two sequences, an empty one between them, and a tail.
 inline OpCase dropout_row(int64_t rows, int64_t columns, float p, bool packed, bool residual, bool big = false) {
-  const std::vector<int64_t> lengths{rows / 3, 0, rows / 2};
-  std::vector<std::pair<uint32_t, uint32_t>> places(size_t(rows), {0, 0});
-  for (int64_t r = 0, s = 0, first = 0; r < rows; ++r) {
-    while (packed && s < 3 && r >= first + lengths[size_t(s)]) first += lengths[size_t(s++)];
-    if (s < 3) places[size_t(r)] = {uint32_t(s), uint32_t(r - first)};
-  }
-  const RandomState state{.seed = 5, .step = 9};
-  OpCase row{
-      .name = format_message("dropout{} {}x{} p {:.2g}{}", residual ? "_add" : "", rows, columns, p,
-                             packed ? " packed" : ""),
-      .inputs = {{{rows, columns}}},
-      .call =
-          [=](const auto& in) {
-            std::optional<Tape> tape;  // without one nothing is dropped
-            if (!Tape::active()) tape.emplace();
-            const DropoutSpec spec{p, 3, Tensor::from({int64_t(state.seed), int64_t(state.step)}, {2}, in[0].device())};
-            const Packing packing = packed ? make_packing(lengths, in[0].device(), rows) : Packing{};
-            return residual ? dropout_add(in[1], in[0], packing, spec) : dropout(in[0], packing, spec);
-          },
-      .reference =
-          [=](const Inputs& in) {
-            const Values y = dropout_reference(in[0], columns, double(p), state, 3, places);
-            return residual ? add_reference({y, in[1]}) : y;
-          },
-      .elements = (residual ? 3.0 : 2.0) * double(rows * columns),
-      .flops = double(rows * columns),
-      .big = big};
+  const DropoutCase dropped{rows, p, packed};
+  OpCase row{.name = format_message("dropout{} {}x{} p {:.2g}{}", residual ? "_add" : "", rows, columns, p,
+                                    packed ? " packed" : ""),
+             .inputs = {{{rows, columns}}},
+             .call =
+                 [=](const auto& in) {
+                   const auto tape = dropped.tape();
+                   const Packing packing = dropped.packing(in[0].device());
+                   const DropoutSpec spec = dropped.spec(in[0].device());
+                   return residual ? dropout_add(in[1], in[0], packing, spec) : dropout(in[0], packing, spec);
+                 },
+             .reference =
+                 [=](const Inputs& in) {
+                   const Values y = dropped.reference(in[0], columns);
+                   return residual ? add_reference({y, in[1]}) : y;
+                 },
+             .elements = (residual ? 3.0 : 2.0) * double(rows * columns),
+             .flops = double(rows * columns),
+             .big = big};
   if (residual) row.inputs.push_back({{rows, columns}});
   return row;
 }

@@ -1,9 +1,10 @@
 // Shapes    x, y, dy, dx [rows, columns]; weight, bias, dweight, dbias [columns]; mean, rstd [rows].
 // Mapping   Rows of whole packs, by their length: up to 1,024 columns (512 in f64) a warp, up to 4,096 (2,048) a block of 256 threads; both
 //           hold the row in registers and walk every so many rows, with weight and bias, or weight and the column sums of backward, in
-//           registers too. Other rows: forward and dx by a block a row that reads it again, column sums by a thread a column.
+//           registers too. Other rows: a block, which reads them again; in backward it walks rows and keeps its column sums in the workspace.
 // Traffic   Forward reads x and writes y; backward reads x and dy and writes dx: 2 x size and 3 x size, statistics and partial sums (at most
-//           layer_norm_blocks() rows of them) beside that. Other rows: 4 x and 7 x size requested, the repeats from cache. Bound by memory.
+//           layer_norm_blocks() rows of them) beside that. Other rows: 4 x and 5 x size requested, the repeats from cache, and
+//           the column sums read and written for each row. Bound by memory.
 // Numerics  f32 (f64 for f64). Variance in two passes: from the mean, not from the sum of squares. Sums in an order that follows from
 //           the shape and the number of multiprocessors.
 // Source    Ba, Kiros, Hinton, arXiv 1607.06450.
@@ -16,13 +17,14 @@
 namespace libtrain::kernels {
 
 template <class T> void layer_norm_forward(Cuda where, const LayerNorm<T>& k) {
-  norm_forward<true>(where, "layer_norm_forward", k);
+  norm_forward<true>(where, "layer_norm_forward", k, RowsFrom<T>{k.x.data});
 }
 
 template <class T>
 void layer_norm_backward(Cuda where, const LayerNorm<T>& k, View<const T> dy, const LayerNormGradients<T>& g) {
   const int64_t most = layer_norm_blocks(where, k.x.dims[0]);
-  const int64_t blocks = norm_backward<true>(where, "layer_norm_backward", k, dy.data, g.dx, g.workspace.data, most);
+  const int64_t blocks =
+      norm_backward<true>(where, "layer_norm_backward", k, dy.data, RowsTo<T>{g.dx}, g.workspace.data, most, g.dx.data);
   sum_partials(where, "layer_norm_partials",
                Partials<accum_t<T>, 2>{g.workspace.data, blocks, k.x.dims[1], {g.dweight, g.dbias}});
 }

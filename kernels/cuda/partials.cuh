@@ -1,8 +1,43 @@
-/// The second stage of sums over rows: blocks leave partial sums of the columns in a bounded workspace, this adds them up in order.
+/// Sums over rows. First stage: a block is 32 lanes wide, its warps walk every so many rows with the sums of their lanes' columns in
+/// registers, and are added up in order into a bounded workspace. Second stage: the blocks' sums are added up in order.
 #pragma once
-#include "kernels/cuda/common.cuh"
+#include "kernels/cuda/elements.cuh"
 
 namespace libtrain::kernels {
+
+// ---- First stage --------------------------------------------------------------------------------------------------------
+
+/// Blocks that hold all columns, `width` a lane, in `row_blocks` rows of the grid.
+inline LaunchShape column_walk_shape(int64_t columns, int width, int64_t row_blocks) {
+  return {dim3(blocks_for(columns, kWarp * width), unsigned(row_blocks)), kBlockThreads};
+}
+
+/// The columns of a lane, and the rows that its warp walks.
+template <int width> __device__ inline MatrixThread column_walk() {
+  constexpr int kWarps = kBlockThreads / kWarp;
+  return {(blockIdx.x * int64_t(kWarp) + threadIdx.x % kWarp) * width,
+          blockIdx.y * int64_t(kWarps) + threadIdx.x / kWarp, int64_t(gridDim.y) * kWarps};
+}
+
+/// Writes the sums of the block's warps, added up in order, to partial [gridDim.y, columns]. The whole block calls it, once.
+template <class T, int width>
+__device__ inline void write_column_sums(const Elements<T, width>& sum, int64_t columns, accum_t<T>* partial) {
+  constexpr int kWarps = kBlockThreads / kWarp;
+  __shared__ accum_t<T> of_warp[kWarps][width][kWarp];
+#pragma unroll
+  for (int j = 0; j < width; ++j) of_warp[threadIdx.x / kWarp][j][threadIdx.x % kWarp] = sum.at[j];
+  __syncthreads();
+  const int i = threadIdx.x;
+  static_assert(kWarp * width <= kBlockThreads);
+  const int64_t column = int64_t(blockIdx.x) * kWarp * width + i;
+  if (i >= kWarp * width || column >= columns) return;
+  accum_t<T> total = of_warp[0][i % width][i / width];
+#pragma unroll
+  for (int warp = 1; warp < kWarps; ++warp) total += of_warp[warp][i % width][i / width];
+  partial[blockIdx.y * columns + column] = total;
+}
+
+// ---- Second stage -------------------------------------------------------------------------------------------------------
 
 /// out[i][c] = sum over `blocks` of partial[block][i][c], for those outs that are wanted.
 template <class A, int outs> struct Partials {

@@ -50,16 +50,19 @@ __device__ accum_t<T> rstd_of(const Part<T, group>& x, accum_t<T> mean, int thre
   return A(1) / CudaMath::sqrt(group_reduce<Sum, group>(squares) / A(columns) + A(epsilon));
 }
 
-/// Reads rows from where they lie.
+/// Where rows come from: at(row * columns + column, row, column) is a pack as it is stored, or one element. Here: from memory.
 template <class T> struct RowsFrom {
   const T* x;
 
-  __device__ uint4 operator()(int64_t row, int column, int columns) const {
-    return load_16(x + row * columns + column);
+  template <int width> __device__ auto at(int64_t place, int64_t /*row*/, int64_t /*column*/) const {
+    if constexpr (width == 1)
+      return x[place];
+    else
+      return load_16(x + place);
   }
 };
 
-/// y, mean and rstd of rows that a group gets from source(row, column, columns), 16 bytes at a time.
+/// y, mean and rstd of rows that a group holds in registers.
 template <bool centered, int group, class T, class Source> __global__ void __launch_bounds__(kBlockThreads)
     norm_forward_kernel(LayerNorm<T> k, Source source) {
   using A = accum_t<T>;
@@ -69,7 +72,9 @@ template <bool centered, int group, class T, class Source> __global__ void __lau
   weight.load(k.weight.data, thread, columns);
   if constexpr (centered) bias.load(k.bias.data, thread, columns);
   for (int64_t row = first_row<group>(); row < rows; row += row_stride<group>()) {
-    x.for_packs(thread, columns, [&](int i, int column) { x.raw[i] = source(row, column, columns); });
+    x.for_packs(thread, columns, [&](int i, int column) {
+      x.raw[i] = source.template at<Pack<T>::kSize>(row * columns + column, row, column);
+    });
     A mean = 0;
     if constexpr (centered) mean = mean_of<T, group>(x, thread, columns);
     const A rstd = rstd_of<T, group>(x, mean, thread, columns, k.epsilon);
@@ -126,25 +131,30 @@ template <class T, int group, int outs> struct ColumnSums {
   }
 };
 
-/// Writes dx where it belongs.
+/// Where dx goes: put(row * columns + column, row, column, dx, sum) gets a pack or one element, and may add to the sums of the same
+/// columns over the rows, of which it has kSums. Here: to memory, without such sums.
 template <class T> struct RowsTo {
+  static constexpr int kSums = 0;
   Sink<T> dx;
 
-  __device__ void operator()(int64_t row, int column, int columns, const Pack<T>& pack) const {
-    if (dx.data) put_pack(dx.data + row * columns + column, pack, dx.accumulate);
+  template <int width> __device__ void put(int64_t place, int64_t /*row*/, int64_t /*column*/,
+                                           const Elements<T, width>& d, accum_t<T> (&)[width]) const {
+    if (dx.data) put_elements(dx.data + place, d, dx.accumulate);
   }
 };
 
-/// dx of rows that a group holds in registers, handed to target(row, column, columns, pack), and the block's partial sums of dweight (and
-/// dbias). dx may be dy.
+/// Columns' sums of the backward kernels: dweight, with a mean also dbias, and the target's own.
+template <bool centered, class Target> constexpr int kOuts = 1 + centered + Target::kSums;
+
+/// dx of rows that a group holds in registers, and the block's partial sums [outs, columns]. dx may be dy.
 template <bool centered, int group, class T, class Target> __global__ void __launch_bounds__(kBlockThreads)
     norm_backward_kernel(LayerNorm<T> k, const T* all_dy, Target target, accum_t<T>* partial) {
   using A = accum_t<T>;
-  constexpr int kSize = Pack<T>::kSize, kOuts = centered ? 2 : 1;
+  constexpr int kSize = Pack<T>::kSize, kOut = kOuts<centered, Target>;
   const int64_t rows = k.x.dims[0];
   const int columns = int(k.x.dims[1]), thread = threadIdx.x % group;
   Part<T, group> x, dy, weight;
-  ColumnSums<T, group, kOuts> sums;
+  ColumnSums<T, group, kOut> sums;
   weight.load(k.weight.data, thread, columns);
   for (int64_t row = first_row<group>(); row < rows; row += row_stride<group>()) {
     x.load(k.x.data + row * columns, thread, columns);
@@ -167,29 +177,29 @@ template <bool centered, int group, class T, class Target> __global__ void __lau
     const A mean_gn = group_reduce<Sum, group>(sum_gn) / A(columns);
     x.for_packs(thread, columns, [&](int i, int column) {
       const Pack<T> x_pack = x[i], w = weight[i];
-      Pack<T> d = dy[i];
+      const Pack<T> dy_pack = dy[i];
+      Elements<T, kSize> d;
 #pragma unroll
       for (int j = 0; j < kSize; ++j)
-        d.at[j] = rstd * (d.at[j] * w.at[j] - mean_g - (x_pack.at[j] - mean) * rstd * mean_gn);
-      target(row, column, columns, d);
+        d.at[j] = rstd * (dy_pack.at[j] * w.at[j] - mean_g - (x_pack.at[j] - mean) * rstd * mean_gn);
+      target.put(row * columns + column, row, column, d, sums.at[kOut - 1][i]);
     });
   }
-  sums.write(thread, columns, partial + blockIdx.x * int64_t(kOuts) * columns);
+  sums.write(thread, columns, partial + blockIdx.x * int64_t(kOut) * columns);
 }
 
 // ---- Any rows -----------------------------------------------------------------------------------------------------------
 
-/// y, mean and rstd of rows of any length, which a block reads again for each.
-template <bool centered, class T> __global__ void __launch_bounds__(kBlockThreads)
-    norm_forward_any_kernel(LayerNorm<T> k) {
+/// y, mean and rstd of rows of any length: a block a row, of which it reads k.x, its own source or what that has written there, again.
+template <bool centered, class T, class Source> __global__ void __launch_bounds__(kBlockThreads)
+    norm_forward_any_kernel(LayerNorm<T> k, Source source) {
   using A = accum_t<T>;
   const int64_t columns = k.x.dims[1], row = blockIdx.x;
   const T* x = k.x.data + row * columns;
   A mean = 0, squares = 0;
-  if constexpr (centered) {
-    for (int64_t c = threadIdx.x; c < columns; c += kBlockThreads) mean += A(x[c]);
-    mean = block_reduce<Sum, kBlockThreads>(mean) / A(columns);
-  }
+  for (int64_t c = threadIdx.x; c < columns; c += kBlockThreads)
+    mean += A(source.template at<1>(row * columns + c, row, c));
+  mean = centered ? block_reduce<Sum, kBlockThreads>(mean) / A(columns) : A(0);
   for (int64_t c = threadIdx.x; c < columns; c += kBlockThreads) squares += (A(x[c]) - mean) * (A(x[c]) - mean);
   squares = block_reduce<Sum, kBlockThreads>(squares);
   const A rstd = A(1) / CudaMath::sqrt(squares / A(columns) + A(k.epsilon));
@@ -200,83 +210,68 @@ template <bool centered, class T> __global__ void __launch_bounds__(kBlockThread
   if (centered && threadIdx.x == 0) k.mean.data[row] = mean;
 }
 
-/// partial[blockIdx.y] = the sums of dweight (and dbias) over every gridDim.y-th row; a thread owns a column.
-template <bool centered, class T> __global__ void __launch_bounds__(kBlockThreads)
-    norm_sums_any_kernel(LayerNorm<T> k, const T* dy, accum_t<T>* partial) {
+/// dx of rows of any length, and partial sums as norm_backward_kernel has them: a block walks rows, reads each twice, and keeps
+/// the sums, each in the care of one thread, where they will be read. dx may be dy.
+template <bool centered, class T, class Target> __global__ void __launch_bounds__(kBlockThreads)
+    norm_backward_any_kernel(LayerNorm<T> k, const T* all_dy, Target target, accum_t<T>* partial) {
   using A = accum_t<T>;
-  constexpr int kOuts = centered ? 2 : 1;
+  constexpr int kOut = kOuts<centered, Target>;
   const int64_t rows = k.x.dims[0], columns = k.x.dims[1];
-  const int64_t column = blockIdx.x * int64_t(kBlockThreads) + threadIdx.x;
-  if (column >= columns) return;
-  A dweight = 0, dbias = 0;
-  for (int64_t row = blockIdx.y; row < rows; row += gridDim.y) {
-    const A d = A(dy[row * columns + column]), mean = centered ? k.mean.data[row] : A(0);
-    dweight += d * (A(k.x.data[row * columns + column]) - mean) * k.rstd.data[row];
-    dbias += d;
+  A* sums = partial + blockIdx.x * int64_t(kOut) * columns;
+  for (int64_t row = blockIdx.x; row < rows; row += gridDim.x) {
+    const T *x = k.x.data + row * columns, *dy = all_dy + row * columns;
+    const A mean = centered ? k.mean.data[row] : A(0), rstd = k.rstd.data[row];
+    A mean_g = 0, mean_gn = 0;
+    for (int64_t c = threadIdx.x; c < columns; c += kBlockThreads) {
+      const A g = A(dy[c]) * A(k.weight.data[c]);
+      mean_g += g;
+      mean_gn += g * (A(x[c]) - mean) * rstd;
+    }
+    mean_g = centered ? block_reduce<Sum, kBlockThreads>(mean_g) / A(columns) : A(0);
+    mean_gn = block_reduce<Sum, kBlockThreads>(mean_gn) / A(columns);
+    const bool first = row == blockIdx.x;
+    for (int64_t c = threadIdx.x; c < columns; c += kBlockThreads) {
+      const A n = (A(x[c]) - mean) * rstd, d = A(dy[c]);
+      A own[1] = {first || Target::kSums == 0 ? A(0) : sums[(kOut - 1) * columns + c]};
+      target.put(row * columns + c, row, c, Elements<T, 1>{{rstd * (d * A(k.weight.data[c]) - mean_g - n * mean_gn)}},
+                 own);
+      put(sums[c], d * n, !first);
+      if constexpr (centered) put(sums[columns + c], d, !first);
+      if constexpr (Target::kSums > 0) sums[(kOut - 1) * columns + c] = own[0];
+    }
   }
-  partial[blockIdx.y * int64_t(kOuts) * columns + column] = dweight;
-  if constexpr (centered) partial[(blockIdx.y * int64_t(2) + 1) * columns + column] = dbias;
-}
-
-/// dx of rows of any length, which a block reads twice; dx may be dy.
-template <bool centered, class T> __global__ void __launch_bounds__(kBlockThreads)
-    norm_dx_any_kernel(LayerNorm<T> k, const T* all_dy, Sink<T> all_dx) {
-  using A = accum_t<T>;
-  const int64_t columns = k.x.dims[1], row = blockIdx.x;
-  const T *x = k.x.data + row * columns, *dy = all_dy + row * columns, *weight = k.weight.data;
-  const A mean = centered ? k.mean.data[row] : A(0), rstd = k.rstd.data[row];
-  A mean_g = 0, mean_gn = 0;
-  for (int64_t c = threadIdx.x; c < columns; c += kBlockThreads) {
-    const A g = A(dy[c]) * A(weight[c]);
-    mean_g += g;
-    mean_gn += g * (A(x[c]) - mean) * rstd;
-  }
-  mean_g = centered ? block_reduce<Sum, kBlockThreads>(mean_g) / A(columns) : A(0);
-  mean_gn = block_reduce<Sum, kBlockThreads>(mean_gn) / A(columns);
-  for (int64_t c = threadIdx.x; c < columns; c += kBlockThreads)
-    put(all_dx.data[row * columns + c], rstd * (A(dy[c]) * A(weight[c]) - mean_g - (A(x[c]) - mean) * rstd * mean_gn),
-        all_dx.accumulate);
 }
 
 // ---- Launches -----------------------------------------------------------------------------------------------------------
 
-template <bool centered, class T> void norm_forward(Cuda where, const char* name, const LayerNorm<T>& k) {
+/// The rows of `source`, all of whose addresses `data` are; k.x is what it reads or writes.
+template <bool centered, class T, class Source, class... Data>
+void norm_forward(Cuda where, const char* name, const LayerNorm<T>& k, const Source& source, const Data*... data) {
   const int64_t rows = k.x.dims[0], columns = k.x.dims[1];
-  const int group = group_for<T>(columns, k.x.data, k.weight.data, k.bias.data, k.y.data);
-  const RowsFrom<T> source{k.x.data};
+  const int group = group_for<T>(columns, k.x.data, k.weight.data, k.bias.data, k.y.data, data...);
   if (group == kWarp)
     launch(where, name, {persistent_blocks(rows, kGroups(kWarp), 4), kBlockThreads},
-           norm_forward_kernel<centered, kWarp, T, RowsFrom<T>>, k, source);
+           norm_forward_kernel<centered, kWarp, T, Source>, k, source);
   else if (group == kBlockThreads)
     launch(where, name, {persistent_blocks(rows, 1, 4), kBlockThreads},
-           norm_forward_kernel<centered, kBlockThreads, T, RowsFrom<T>>, k, source);
+           norm_forward_kernel<centered, kBlockThreads, T, Source>, k, source);
   else
-    launch(where, name, {unsigned(rows), kBlockThreads}, norm_forward_any_kernel<centered, T>, k);
+    launch(where, name, {unsigned(rows), kBlockThreads}, norm_forward_any_kernel<centered, T, Source>, k, source);
 }
 
-/// Blocks of norm_backward_kernel: as many as run side by side, and `most` at most.
-inline unsigned norm_backward_blocks(int64_t rows, int group, int64_t most) {
-  const unsigned wanted = persistent_blocks(rows, kGroups(group), 2);
-  return wanted < most ? wanted : unsigned(most);
-}
-
-/// dx, and partial sums of the columns [blocks, 2 or 1, columns] in `workspace`, which has room for `most` blocks. Returns blocks.
-template <bool centered, class T> int64_t norm_backward(Cuda where, const char* name, const LayerNorm<T>& k,
-                                                        const T* dy, Sink<T> dx, accum_t<T>* workspace, int64_t most) {
-  const int64_t rows = k.x.dims[0], columns = k.x.dims[1];
-  const int group = group_for<T>(columns, k.x.data, k.weight.data, dy, dx.data);
-  const RowsTo<T> target{dx};
-  if (group == 0) {
-    launch(where, name, {dim3(blocks_for(columns, kBlockThreads), unsigned(most)), kBlockThreads},
-           norm_sums_any_kernel<centered, T>, k, dy, workspace);
-    if (dx) launch(where, name, {unsigned(rows), kBlockThreads}, norm_dx_any_kernel<centered, T>, k, dy, dx);
-    return most;
-  }
-  const unsigned blocks = norm_backward_blocks(rows, group, most);
-  launch(where, name, {blocks, kBlockThreads},
-         group == kWarp ? norm_backward_kernel<centered, kWarp, T, RowsTo<T>>
-                        : norm_backward_kernel<centered, kBlockThreads, T, RowsTo<T>>,
-         k, dy, target, workspace);
+/// dx to `target`, all of whose addresses `data` are, and partial sums [blocks, outs, columns] in `workspace`, which has room for
+/// `most` blocks. Returns how many there are.
+template <bool centered, class T, class Target, class... Data>
+int64_t norm_backward(Cuda where, const char* name, const LayerNorm<T>& k, const T* dy, const Target& target,
+                      accum_t<T>* workspace, int64_t most, const Data*... data) {
+  const int64_t rows = k.x.dims[0];
+  const int group = group_for<T>(k.x.dims[1], k.x.data, k.weight.data, dy, data...);
+  const unsigned wanted = persistent_blocks(rows, group == kWarp ? kGroups(kWarp) : 1, 2);
+  const unsigned blocks = wanted < most ? wanted : unsigned(most);
+  const auto kernel = group == kWarp           ? norm_backward_kernel<centered, kWarp, T, Target>
+                      : group == kBlockThreads ? norm_backward_kernel<centered, kBlockThreads, T, Target>
+                                               : norm_backward_any_kernel<centered, T, Target>;
+  launch(where, name, {blocks, kBlockThreads}, kernel, k, dy, target, workspace);
   return blocks;
 }
 
