@@ -34,6 +34,15 @@ template <class In, class Out> void gemm(Cuda where, const Gemm<In, Out>& g) {
   });
 }
 
+/// The CPU's kernel gets its workspace when it runs, which a device's could not.
+template <class In, class Out> int64_t gemm_workspace(Cuda, const Gemm<In, Out>&) { return 0; }
+/// Allowed is not obliged: products stay in f32.
+void set_gemm_tf32(bool) {}
+
+template int64_t gemm_workspace(Cuda, const Gemm<float, float>&);
+template int64_t gemm_workspace(Cuda, const Gemm<double, double>&);
+template int64_t gemm_workspace(Cuda, const Gemm<bf16, bf16>&);
+template int64_t gemm_workspace(Cuda, const Gemm<bf16, float>&);
 template void gemm(Cuda, const Gemm<float, float>&);
 template void gemm(Cuda, const Gemm<double, double>&);
 template void gemm(Cuda, const Gemm<bf16, bf16>&);
