@@ -11,6 +11,7 @@
 #include "libtrain/ops/linear_cross_entropy.h"
 #include "libtrain/ops/matmul.h"
 #include "libtrain/ops/relu.h"
+#include "libtrain/ops/rms_norm.h"
 #include "libtrain/ops/scale.h"
 #include "libtrain/ops/slice.h"
 #include "libtrain/ops/unpack_rows.h"

@@ -3,6 +3,7 @@
 #include <numeric>
 #include <optional>
 
+#include "op_cases_norm.h"
 #include "op_cases_rowwise.h"
 #include "references.h"
 
@@ -11,17 +12,6 @@ namespace libtrain::testing {
 // ---- The rows -----------------------------------------------------------------------------------------------------------
 
 namespace {
-
-OpCase layer_norm_row(int64_t rows, int64_t columns, bool big = false) {
-  return {.name = format_message("layer_norm {}x{}", rows, columns),
-          .inputs = {{{rows, columns}}, {{columns}}, {{columns}}},
-          .call = [](const auto& in) { return layer_norm(in[0], in[1], in[2]); },
-          .reference = [=](const Inputs& in) { return layer_norm_reference(in, columns, 1e-5); },
-          .terms = std::max(rows, columns),
-          .elements = 2.0 * double(rows * columns),
-          .flops = 8.0 * double(rows * columns),
-          .big = big};
-}
 
 OpCase matmul_row(int64_t m, int64_t n, int64_t k, MatmulOptions options, bool big = false) {
   const Shape a = options.transpose_a ? Shape{k, m} : Shape{m, k}, b = options.transpose_b ? Shape{n, k} : Shape{k, n};
@@ -167,10 +157,6 @@ void add_attention_rows(std::vector<OpCase>& rows) {
 
 std::vector<OpCase> make_rows() {
   std::vector<OpCase> rows;
-  // layer_norm
-  for (const auto& [r, c] : {std::pair<int64_t, int64_t>{3, 33}, {127, 31}, {1, 1}, {0, 8}, {2, 8003}})
-    rows.push_back(layer_norm_row(r, c, r * c > 8000));
-  rows.push_back(layer_norm_row(4096, 512, true));
   // matmul: every pair of transpositions, beside and within the blocks that threads share; empty and zero-length sums
   for (const bool ta : {false, true})
     for (const bool tb : {false, true}) {
@@ -201,6 +187,7 @@ std::vector<OpCase> make_rows() {
       rows.push_back(linear_cross_entropy_row(r, d, v, chunk != 1, chunk == 1 ? 0.1 : 0, chunk, r * d * v > 4000));
   rows.push_back(linear_cross_entropy_row(1200, 128, 42, false, 0.1, 1 << 22, true));
   rows.push_back(linear_cross_entropy_row(256, 64, 2003, true, 0, 1 << 16, true));
+  add_norm_cases(rows);
   add_rowwise_cases(rows);
   add_attention_rows(rows);
   return rows;

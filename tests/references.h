@@ -20,6 +20,18 @@ inline Values layer_norm_reference(const Inputs& in, int64_t columns, double eps
   return y;
 }
 
+/// in: x [rows, columns], weight [columns]
+inline Values rms_norm_reference(const Inputs& in, int64_t columns, double epsilon) {
+  Values y(in[0].size());
+  for (size_t first = 0; first < y.size(); first += size_t(columns)) {
+    double mean_square = 0;
+    for (int64_t c = 0; c < columns; ++c) mean_square += std::pow(in[0][first + size_t(c)], 2) / double(columns);
+    for (int64_t c = 0; c < columns; ++c)
+      y[first + size_t(c)] = in[0][first + size_t(c)] / std::sqrt(mean_square + epsilon) * in[1][size_t(c)];
+  }
+  return y;
+}
+
 /// in: a [m, k] and b [k, n] as they are stored
 inline Values matmul_reference(const Inputs& in, int64_t m, int64_t n, int64_t k, bool transpose_a, bool transpose_b) {
   Values c(size_t(m * n));

@@ -5,31 +5,19 @@
 namespace libtrain::kernels {
 namespace {
 
-/// The (sequence, position) that row `row` stands for.
-template <class T> LIBTRAIN_INLINE DropoutRow logical_row(const Dropout<T>& k, int64_t row) {
-  const uint32_t position = uint32_t(k.positions ? k.positions.data[row] : row);
-  return {position, k.sequences ? uint32_t(k.sequences.data[row]) : 0u, k.stream};
-}
-
-/// y = base + (kept ? x * scale : 0) for one row; without `base` (which may be y itself) that term is missing.
+/// y = base + (kept ? x * scale : 0) for row `row`; without `base` (which may be y itself) that term is missing.
 template <class T>
-void drop_row(uint64_t key, DropoutRow row, float p, int64_t columns, const T* x, const T* base, T* y) {
+void drop_row(const Dropper<accum_t<T>>& dropper, int64_t row, int64_t columns, const T* x, const T* base, T* y) {
   using A = accum_t<T>;
-  const int32_t threshold = int32_t(dropout_threshold(p));
-  const A scale = A(dropout_scale(p));
-  for (int64_t first = 0; first < columns; first += kDropoutChunk) {
-    uint16_t bits[kDropoutChunk];
-    dropout_chunk(key, row, uint32_t(first / kDropoutChunk), bits);
-    const int64_t count = columns - first < kDropoutChunk ? columns - first : int64_t(kDropoutChunk);
+  dropper.for_chunks_of(row, columns, [&](int64_t first, int64_t count, const uint16_t* bits) {
     if (base)
 #pragma omp simd
       for (int64_t i = 0; i < count; ++i)
-        put(y[first + i], A(base[first + i]) + (int32_t(bits[i]) >= threshold ? A(x[first + i]) * scale : A(0)), false);
+        put(y[first + i], A(base[first + i]) + dropper.drop(A(x[first + i]), bits[i]), false);
     else
 #pragma omp simd
-      for (int64_t i = 0; i < count; ++i)
-        put(y[first + i], int32_t(bits[i]) >= threshold ? A(x[first + i]) * scale : A(0), false);
-  }
+      for (int64_t i = 0; i < count; ++i) put(y[first + i], dropper.drop(A(x[first + i]), bits[i]), false);
+  });
 }
 
 /// Passes the gradient of one row on as it is.
@@ -43,25 +31,25 @@ template <class T> void pass_row(const T* dy, int64_t columns, Sink<T> dx) {
 
 template <Isa isa, class T> void dropout_forward(Cpu<isa>, const Dropout<T>& k) {
   const auto [rows, columns, d2, d3] = k.x.dims;
-  const uint64_t key = random_key(*k.state);
+  const Dropper<accum_t<T>> dropper{k.mask};
 #pragma omp parallel for schedule(static) if (rows * columns > kTeamElements)
   for (int64_t row = 0; row < rows; ++row) {
     const int64_t at = row * columns;
     const T* residual = k.residual ? k.residual.data + at : nullptr;
-    drop_row(key, logical_row(k, row), k.p, columns, k.x.data + at, residual, k.y.data + at);
+    drop_row(dropper, row, columns, k.x.data + at, residual, k.y.data + at);
   }
 }
 
 template <Isa isa, class T>
 void dropout_backward(Cpu<isa>, const Dropout<T>& k, View<const T> dy, const DropoutGradients<T>& g) {
   const auto [rows, columns, d2, d3] = k.x.dims;
-  const uint64_t key = random_key(*k.state);
+  const Dropper<accum_t<T>> dropper{k.mask};
 #pragma omp parallel for schedule(static) if (rows * columns > kTeamElements)
   for (int64_t row = 0; row < rows; ++row) {
     const int64_t at = row * columns;
     if (g.dx) {
       T* dx = g.dx.data + at;
-      drop_row(key, logical_row(k, row), k.p, columns, dy.data + at, g.dx.accumulate ? dx : nullptr, dx);
+      drop_row(dropper, row, columns, dy.data + at, g.dx.accumulate ? dx : nullptr, dx);
     }
     if (g.dresidual) pass_row(dy.data + at, columns, Sink<T>{g.dresidual.data + at, g.dresidual.accumulate});
   }

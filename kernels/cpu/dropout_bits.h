@@ -1,10 +1,10 @@
-/// Dropout's random bits for many neighbouring columns at once: those of dropout_bits() in kernels/philox.h.
+/// Dropout on the CPU: random bits for many neighbouring columns at once, those of dropout_bits() in kernels/philox.h.
 #pragma once
 #include <bit>
 #include <cstring>
 
 #include "kernels/cpu/common.h"
-#include "kernels/philox.h"
+#include "kernels/dropout.h"
 
 namespace libtrain::kernels {
 namespace {
@@ -38,6 +38,31 @@ LIBTRAIN_INLINE void dropout_chunk(uint64_t key, DropoutRow row, uint32_t chunk,
   }
   std::memcpy(bits, words, sizeof words);
 }
+
+/// What the rows of a matrix share, in arithmetic of type A. Without a state everything is kept.
+template <class A> struct Dropper {
+  const DropoutMask& mask;
+  uint64_t key = mask.state ? random_key(*mask.state) : 0;
+  int32_t threshold = mask.state ? int32_t(dropout_threshold(mask.p)) : 0;
+  A scale = mask.state ? A(dropout_scale(mask.p)) : A(1);
+
+  /// The (sequence, position) that row `row` stands for.
+  LIBTRAIN_INLINE DropoutRow place_of(int64_t row) const {
+    const uint32_t position = uint32_t(mask.positions ? mask.positions.data[row] : row);
+    return {position, mask.sequences ? uint32_t(mask.sequences.data[row]) : 0u, mask.stream};
+  }
+  /// Calls each(first, count, bits) for the chunks of row `row`: element first + i is kept if bits[i] >= threshold.
+  template <class F> LIBTRAIN_INLINE void for_chunks_of(int64_t row, int64_t columns, const F& each) const {
+    const DropoutRow place = place_of(row);
+    uint16_t bits[kDropoutChunk] = {};
+    for (int64_t first = 0; first < columns; first += kDropoutChunk) {
+      if (mask.state) dropout_chunk(key, place, uint32_t(first / kDropoutChunk), bits);
+      each(first, columns - first < kDropoutChunk ? columns - first : int64_t(kDropoutChunk), bits);
+    }
+  }
+  /// value * scale where its bits keep it, else 0.
+  LIBTRAIN_INLINE A drop(A value, uint16_t bits) const { return int32_t(bits) >= threshold ? value * scale : A(0); }
+};
 
 }  // namespace
 }  // namespace libtrain::kernels

@@ -1,38 +1,36 @@
 /// Dropout of the columns that a thread holds of a row, by the bits of kernels/philox.h.
 #pragma once
 #include "kernels/cuda/common.cuh"
-#include "kernels/philox.h"
+#include "kernels/dropout.h"
 
 namespace libtrain::kernels {
 
-/// The (sequence, position) that row `row` of `k` stands for; `k` has the sequences, positions and stream of Dropout.
-template <class K> __device__ inline DropoutRow dropout_row(const K& k, int64_t row) {
-  const uint32_t position = uint32_t(k.positions.data ? k.positions.data[row] : row);
-  return {position, k.sequences.data ? uint32_t(k.sequences.data[row]) : 0u, k.stream};
-}
-
+/// What the rows of a matrix share, in arithmetic of type A.
 template <class A> struct Dropper {
   uint64_t key;
   uint32_t threshold;
   A scale;
 
-  __device__ Dropper(RandomState state, float p)
-      : key(random_key(state)), threshold(dropout_threshold(p)), scale(A(dropout_scale(p))) {}
+  __device__ explicit Dropper(const DropoutMask& mask)
+      : key(random_key(*mask.state)), threshold(dropout_threshold(mask.p)), scale(A(dropout_scale(mask.p))) {}
 
-  /// Eight columns from `column` on, a multiple of eight.
-  __device__ void drop(A (&values)[8], DropoutRow row, int64_t column) const {
-    const auto bits = dropout_bits(key, row, uint32_t(column / 8));
-#pragma unroll
-    for (int j = 0; j < 8; ++j) values[j] = bits[j] >= threshold ? values[j] * scale : A(0);
+  /// The (sequence, position) that row `row` stands for.
+  __device__ static DropoutRow place_of(const DropoutMask& mask, int64_t row) {
+    const uint32_t position = uint32_t(mask.positions.data ? mask.positions.data[row] : row);
+    return {position, mask.sequences.data ? uint32_t(mask.sequences.data[row]) : 0u, mask.stream};
   }
 
-  /// One column.
-  __device__ void drop(A (&values)[1], DropoutRow row, int64_t column) const {
+  /// Drops from `width` neighbouring columns (1, 2, 4 or 8) of a row, the first of them, `column`, a multiple of that.
+  template <int width> __device__ void drop(A (&values)[width], DropoutRow row, int64_t column) const {
     const auto bits = dropout_bits(key, row, uint32_t(column / 8));
-    uint32_t mine = 0;
 #pragma unroll
-    for (int j = 0; j < 8; ++j) mine = j == column % 8 ? bits[j] : mine;  // an index would put the bits into memory
-    values[0] = mine >= threshold ? values[0] * scale : A(0);
+    for (int j = 0; j < width; ++j) {
+      uint32_t mine = bits[j];
+#pragma unroll
+      for (int first = width; first < 8; first += width)  // an index would put the bits into memory
+        mine = int(column % 8) == first ? bits[first + j] : mine;
+      values[j] = mine >= threshold ? values[j] * scale : A(0);
+    }
   }
 };
 

@@ -45,20 +45,20 @@ inline void check_dropout(const Tensor& x, const Packing& packing, const Dropout
   check_is("dropout", "packing.sequences", packing.sequences, DType::i32, x.device(), {x.dim(0)});
 }
 
+/// The kernels' view of an active and checked spec.
+inline kernels::DropoutMask dropout_mask(const Packing& packing, const DropoutSpec& spec) {
+  const auto rows_of = [](const Tensor& t) { return t.defined() ? t.view<const int32_t>() : View<const int32_t>{}; };
+  const auto* state = reinterpret_cast<const RandomState*>(spec.random_state.view<const int64_t>().data);
+  return {rows_of(packing.sequences), rows_of(packing.positions), state, spec.stream, spec.p};
+}
+
 /// dropout(x), plus `residual` if that is defined. The spec is active and checked.
 inline Tensor active_dropout(const Tensor& residual, const Tensor& x, const Packing& packing, const DropoutSpec& spec) {
   const Tensor y(x.shape(), x.dtype(), x.device());
   visit_float("dropout", x.dtype(), [&]<class T> {
-    const auto rows_of = [](const Tensor& t) { return t.defined() ? t.view<const int32_t>() : View<const int32_t>{}; };
-    const auto* state = reinterpret_cast<const RandomState*>(spec.random_state.view<const int64_t>().data);
     const kernels::Dropout<T> args{x.matrix<const T>(),
-                                   residual.defined() ? residual.matrix<const T>() : View<const T>{},
-                                   y.matrix<T>(),
-                                   rows_of(packing.sequences),
-                                   rows_of(packing.positions),
-                                   state,
-                                   spec.stream,
-                                   spec.p};
+                                   residual.defined() ? residual.matrix<const T>() : View<const T>{}, y.matrix<T>(),
+                                   dropout_mask(packing, spec)};
     on(x.device(), [&](auto device) { kernels::dropout_forward(device, args); });
     record("dropout", y, {x, residual}, {packing.sequences, packing.positions, spec.random_state},
            [args](const BackwardStep& step) {
