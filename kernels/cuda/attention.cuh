@@ -19,6 +19,14 @@ void attention_backward_long(Cuda, const Attention<bf16>&, View<const bf16> dout
 void attention_forward_short(Cuda, const Attention<bf16>&);
 void attention_backward_short(Cuda, const Attention<bf16>&, View<const bf16> dout, const AttentionGradients<bf16>&);
 
+/// Calls f.operator()<D>() for one of the head sizes that the tensor-core kernels exist for.
+template <class F> void for_head_size(int64_t head_dim, const F& f) {
+  if (head_dim == 32) f.template operator()<32>();
+  if (head_dim == 64) f.template operator()<64>();
+  if (head_dim == 96) f.template operator()<96>();
+  if (head_dim == 128) f.template operator()<128>();
+}
+
 /// Blocks at the end of a grid that write the rows of no sequence. Where those begin is known on the device alone.
 constexpr unsigned kTailBlocks = 4;
 
