@@ -33,7 +33,7 @@ template <class T> struct Attention {
   float dropout;               // share of P set to zero, in [0, 1); 0: no random bits are drawn
   uint32_t stream;             // of the bits: see attention_dropout_row
   const RandomState* state;    // on the device; read when dropout > 0
-  View<accum_t<T>> workspace;  // [attention_workspace(*this)]
+  View<accum_t<T>> workspace;  // [attention_workspace(device, *this)]
 };
 
 /// Laid out as q, k, v. Each may be empty.
@@ -63,10 +63,12 @@ template <class T> constexpr int64_t attention_slots(const Attention<T>& a) {
   const int64_t wanted = fitting > 64 ? 64 : fitting < 8 ? 8 : fitting;
   return units < wanted ? units : wanted;
 }
-/// Elements of scratch. Where a unit's scratch lies does not affect its result.
-template <class T> constexpr int64_t attention_workspace(const Attention<T>& a) {
+/// Elements of workspace. On the CPU, the scratch of the units: where a unit's lies does not affect its result. On CUDA, the
+/// sums D of backward, [heads, query_rows].
+template <Isa isa, class T> constexpr int64_t attention_workspace(Cpu<isa>, const Attention<T>& a) {
   return attention_slots(a) * attention_unit_elements(a);
 }
+template <class T> constexpr int64_t attention_workspace(Cuda, const Attention<T>& a) { return a.heads * a.query_rows; }
 
 template <Isa isa, class T> void attention_forward(Cpu<isa>, const Attention<T>&);
 template <class T> void attention_forward(Cuda, const Attention<T>&);

@@ -14,6 +14,8 @@ struct StepState {
   double gradient_norm = 0;     // of the mean loss, before clipping; of the last update
   double gradient_scale = 0;    // what the summed gradient is multiplied by: clip factor / loss_count
   int64_t skip = 0;             // 1: the update must change nothing (no targets, or a norm that is not finite)
+  double batch_loss_sum = 0;    // of the last mini-batch alone
+  int64_t batch_loss_count = 0;
 };
 
 }  // namespace libtrain

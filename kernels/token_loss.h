@@ -27,7 +27,7 @@ template <Isa isa, class T>
 void mean_loss_backward(Cpu<isa>, View<const int64_t> count, View<const T> dmean, Sink<T> dsum);
 template <class T> void mean_loss_backward(Cuda, View<const int64_t> count, View<const T> dmean, Sink<T> dsum);
 
-/// Adds a mini-batch to the update to come: state.loss_sum += sum, state.loss_count += count.
+/// Adds a mini-batch to the update to come: state.loss_sum += sum, state.loss_count += count; keeps its own two numbers as batch_loss_*.
 template <Isa isa, class T>
 void accumulate_loss(Cpu<isa>, View<const T> sum, View<const int64_t> count, View<StepState> state);
 template <class T> void accumulate_loss(Cuda, View<const T> sum, View<const int64_t> count, View<StepState> state);

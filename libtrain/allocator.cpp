@@ -26,7 +26,7 @@ int64_t round_size(int64_t bytes) {
 }
 
 std::string readable(int64_t bytes) {
-  return bytes < 10'000'000 ? format_message("{} bytes", bytes) : format_message("{:.1f} MiB", double(bytes) * 0x1p-20);
+  return format_message(bytes < 10'000'000 ? "{} bytes" : "{} bytes ({:.1f} MiB)", bytes, double(bytes) * 0x1p-20);
 }
 
 /// Where blocks come from and in which order they may be used again.
@@ -280,6 +280,11 @@ void copy_bytes(void* to, Device to_device, const void* from, Device from_device
     from = staging.get();
   }
   detail::cuda_call([&] { runtime::copy(to, from, bytes, cuda::current_stream()); });
+  if (to_device == Device::kCpu) cuda::synchronize();  // a copy to pinned memory does not wait by itself
+}
+
+void read_later(void* pinned, const void* from, size_t bytes) {
+  detail::cuda_call([&] { runtime::copy(pinned, from, bytes, cuda::current_stream()); });
 }
 
 void clear_bytes(void* to, Device device, size_t bytes) {

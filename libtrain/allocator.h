@@ -45,6 +45,8 @@ void set_allocator_guards(bool on);
 /// Copies `bytes` between any two devices. The source may be changed at once; what this thread's stream is given from now on sees the
 /// copy. A copy to the CPU has arrived on return.
 void copy_bytes(void* to, Device to_device, const void* from, Device from_device, size_t bytes);
+/// Enqueues a copy from the CUDA device to pinned memory and does not wait: it has arrived when an event recorded behind it is reached.
+void read_later(void* pinned, const void* from, size_t bytes);
 /// Zero bits in `bytes` bytes of `device`, in the same order.
 void clear_bytes(void* to, Device device, size_t bytes);
 

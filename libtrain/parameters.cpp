@@ -1,6 +1,7 @@
 #include "libtrain/parameters.h"
 
 #include <cmath>
+#include <cstddef>
 #include <cstring>
 #include <numbers>
 
@@ -33,9 +34,10 @@ template <class T> T read_state(const Tensor& tensor) {
   return state;
 }
 
-template <class T> void write_state(const Tensor& tensor, const T& state) {
-  copy_bytes(tensor.node_handle()->data, tensor.device(), &state, Device::kCpu, sizeof(T));
+template <class T> void write_field(const Tensor& tensor, size_t offset, const T& value) {
+  copy_bytes(tensor.node_handle()->data + offset, tensor.device(), &value, Device::kCpu, sizeof(T));
 }
+template <class T> void write_state(const Tensor& tensor, const T& state) { write_field(tensor, 0, state); }
 
 }  // namespace
 
@@ -158,5 +160,9 @@ View<StepState> Parameters::step_view() const {
   return {reinterpret_cast<StepState*>(step_state_.view<double>().data)};
 }
 void Parameters::set_step(const StepState& state) const { write_state(step_state_, state); }
+void Parameters::set_random_step(uint64_t step) const { write_field(random_state_, offsetof(RandomState, step), step); }
+void Parameters::set_learning_rate(double rate) const {
+  write_field(step_state_, offsetof(StepState, learning_rate), rate);
+}
 
 }  // namespace libtrain

@@ -81,6 +81,9 @@ class Parameters {
   StepState step() const;
   View<StepState> step_view() const;
   void set_step(const StepState& state) const;
+  /// The step that random bits depend on, and the rate of the update to come, without waiting for the device.
+  void set_random_step(uint64_t step) const;
+  void set_learning_rate(double rate) const;
 
   /// A number for each place that draws random bits (a dropout in a layer): 0, 1, 2… in order of construction.
   uint32_t new_random_stream() { return random_streams_++; }

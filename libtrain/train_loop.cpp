@@ -8,8 +8,49 @@
 namespace libtrain {
 namespace {
 
+/// Snapshots of the step state that may be under way before the host waits.
+constexpr size_t kLag = 2;
+
 double seconds_now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+/// While alive, this thread enqueues on a loop's stream, behind what it enqueued before; afterwards on its own, behind that. Without a
+/// stream (on the CPU) nothing happens.
+class StreamOrder {
+ public:
+  explicit StreamOrder(const cuda::Stream* stream) {
+    if (!stream) return;
+    cuda::Event before;
+    before.record();
+    scope_.emplace(*stream);
+    before.wait();
+  }
+  ~StreamOrder() {
+    if (!scope_) return;
+    try {
+      cuda::Event after;
+      after.record();
+      scope_.reset();
+      after.wait();
+    } catch (const Error&) {
+      // The device has failed: who waits for it next is told.
+    }
+  }
+  StreamOrder(const StreamOrder&) = delete;
+
+ private:
+  std::optional<cuda::StreamScope> scope_;
+};
+
+[[noreturn]] void throw_bad_index(const BadIndex& found) {
+  constexpr const char* kOps[] = {"", "embedding", "cross_entropy", "copy_rows"};
+  cuda::take_bad_index();  // said once
+  throw InvalidArgument(
+      format_message("[{}] index {} at row {}{} is outside [0, {}), found on the device; the weights have not changed "
+                     "since; check ids on the host, as make_batch() does",
+                     kOps[found.op], found.value, found.row,
+                     found.position >= 0 ? format_message(", position {}", found.position) : "", found.limit));
 }
 
 /// Adds the loss of a mini-batch to the totals of the open update, on the device.
@@ -30,7 +71,8 @@ TrainLoop::TrainLoop(const Parameters& parameters, std::function<int64_t(int64_t
     : parameters_(parameters),
       begin_epoch_(std::move(begin_epoch)),
       forward_(std::move(forward)),
-      options_(std::move(options)) {
+      options_(std::move(options)),
+      mailbox_(parameters) {
   LIBTRAIN_CHECK(options_.epochs >= 0, "[train_loop] epochs must be >= 0, got {}", options_.epochs);
   LIBTRAIN_CHECK(options_.max_updates >= 0, "[train_loop] max_updates must be >= 0 (0: no limit), got {}",
                  options_.max_updates);
@@ -41,6 +83,7 @@ TrainLoop::TrainLoop(const Parameters& parameters, std::function<int64_t(int64_t
                  options_.checkpoint_every);
   LIBTRAIN_CHECK(options_.schedule != nullptr, "[train_loop] schedule is empty; constant_schedule() is the default");
   check_options(options_.adam);
+  if (parameters_.device() == Device::kCuda) stream_ = std::make_unique<cuda::Stream>();
   parameters_.clear_gradients();
 }
 
@@ -49,27 +92,47 @@ bool TrainLoop::complete() const {
 }
 
 bool TrainLoop::run() {
-  while (!stop_requested_ && step()) {
+  const StreamOrder order(stream_.get());
+  while (!stop_requested_ && step_here()) {
   }
+  clock_ = seconds_now();
+  collect(0);
+  fire_reports();
   fire_checkpoint();
   return complete();
 }
 
 bool TrainLoop::step() {
-  fire_epoch();  // left over when a handler threw
-  if (complete()) return false;
-  StepReport report;
+  const StreamOrder order(stream_.get());
+  return step_here();
+}
+
+bool TrainLoop::step_here() {
+  fire_reports();  // left over when a handler threw
+  fire_epoch();
+  if (complete()) {
+    clock_ = seconds_now();
+    collect(0);
+    fire_reports();
+    return false;
+  }
+  const int64_t updates = state_.updates;
+  bool save = false;
   try {
+    clock_ = seconds_now();
     open_epoch();
-    train_batch(report);
+    train_batch();
+    save = options_.checkpoint_every > 0 && state_.updates > updates && state_.updates % options_.checkpoint_every == 0;
+    collect(save || state_.batch == batches_ ? 0 : kLag);
+    take_time();
   } catch (...) {
     roll_back();
     throw;
   }
-  for (const auto& handler : step_handlers_) handler(report);
+  if (state_.batch == batches_) close_epoch();
+  fire_reports();
   fire_epoch();
-  const bool due = report.updated && options_.checkpoint_every > 0 && state_.updates % options_.checkpoint_every == 0;
-  if (due) fire_checkpoint();
+  if (save) fire_checkpoint();
   return true;
 }
 
@@ -81,48 +144,71 @@ void TrainLoop::open_epoch() {
   batches_ = batches;
 }
 
-void TrainLoop::train_batch(StepReport& report) {
-  const double began = seconds_now();
-  const StepState before = parameters_.step();
-  parameters_.set_random({parameters_.random().seed, uint64_t(state_.steps)});
+void TrainLoop::train_batch() {
+  parameters_.set_random_step(uint64_t(state_.steps));
   {
     Tape tape;
     const TokenLoss loss = forward_(state_.batch);
     if (loss.sum.requires_grad()) tape.backward(loss.sum);
     accumulate_loss(loss, parameters_);
   }
-  const StepState after = parameters_.step();
-  report.targets = after.loss_count - before.loss_count;
-  report.loss = report.targets > 0 ? (after.loss_sum - before.loss_sum) / double(report.targets) : 0;
+  StepReport report;
   report.epoch = state_.epoch;
   report.batch = state_.batch++;
   report.batches = batches_;
   report.step = ++state_.steps;
-  state_.epoch_loss_sum += after.loss_sum - before.loss_sum;
-  state_.epoch_targets += report.targets;
   ++state_.accumulated;
   if (state_.accumulated == options_.accumulate || state_.batch == batches_) update(report);
-  report.seconds = seconds_now() - began;
-  epoch_seconds_ += report.seconds;
-  if (state_.batch == batches_) close_epoch();
+  mailbox_.post();
+  under_way_.push_back(report);
 }
 
 void TrainLoop::update(StepReport& report) {
   for (const auto& handler : update_handlers_) handler(parameters_);
-  StepState prepared = parameters_.step();
-  prepared.learning_rate = options_.adam.learning_rate * options_.schedule(state_.updates + 1);
-  parameters_.set_step(prepared);
+  parameters_.set_learning_rate(options_.adam.learning_rate * options_.schedule(state_.updates + 1));
   clip_by_norm(parameters_, options_.clip_norm);
   adam_update(parameters_, options_.adam);
   parameters_.clear_gradients();
-  const StepState done = parameters_.step();
   report.updated = true;
-  report.skipped = done.skip != 0;
   report.updates = ++state_.updates;
-  report.gradient_norm = done.gradient_norm;
-  report.learning_rate = done.learning_rate;
   state_.accumulated = 0;
   update_began_ = state_;
+}
+
+/// Completes the reports whose numbers have arrived, and waits until no more than `lag` are under way.
+void TrainLoop::collect(size_t lag) {
+  while (const auto letter = mailbox_.take(lag)) {
+    const StepReport report = under_way_.front();
+    under_way_.pop_front();
+    if (letter->bad_index.op != BadIndex::kNone) throw_bad_index(letter->bad_index);
+    count(report, letter->state);
+  }
+}
+
+/// Adds the time since the last call, or since the mini-batch began.
+void TrainLoop::take_time() {
+  const double now = seconds_now();
+  seconds_ += now - std::exchange(clock_, now);
+}
+
+void TrainLoop::count(StepReport report, const StepState& state) {
+  report.targets = state.batch_loss_count;
+  report.loss = report.targets > 0 ? state.batch_loss_sum / double(report.targets) : 0;
+  if (report.updated) {
+    report.skipped = state.skip != 0;
+    report.gradient_norm = state.gradient_norm;
+    report.learning_rate = state.learning_rate;
+  }
+  take_time();
+  report.seconds = std::exchange(seconds_, 0);
+  epoch_seconds_ += report.seconds;
+  state_.epoch_loss_sum += state.batch_loss_sum;
+  state_.epoch_targets += report.targets;
+  if (report.step <= update_began_.steps) {
+    update_began_.epoch_loss_sum = state_.epoch_loss_sum;
+    update_began_.epoch_targets = state_.epoch_targets;
+  }
+  reports_.push_back(report);
 }
 
 /// Moves to the next epoch before anyone is told, so that a handler that throws or saves sees the loop between epochs.
@@ -138,6 +224,14 @@ void TrainLoop::close_epoch() {
   epoch_seconds_ = 0;
 }
 
+void TrainLoop::fire_reports() {
+  while (!reports_.empty()) {
+    const StepReport report = reports_.front();
+    reports_.pop_front();
+    for (const auto& handler : step_handlers_) handler(report);
+  }
+}
+
 void TrainLoop::fire_epoch() {
   if (const auto report = std::exchange(finished_epoch_, std::nullopt))
     for (const auto& handler : epoch_handlers_) handler(*report);
@@ -147,8 +241,13 @@ void TrainLoop::fire_checkpoint() {
   for (const auto& handler : checkpoint_handlers_) handler(state_);
 }
 
-/// Back to the beginning of the open update: nothing of it counts.
+/// Back to the beginning of the open update: nothing of it counts. What was done before it does.
 void TrainLoop::roll_back() {
+  clock_ = seconds_now();
+  while (const auto letter = mailbox_.take(0)) {
+    count(under_way_.front(), letter->state);
+    under_way_.pop_front();
+  }
   parameters_.clear_gradients();
   StepState step = parameters_.step();
   step.loss_sum = 0;

@@ -7,6 +7,7 @@
 ///   loop.run();
 #pragma once
 #include <atomic>
+#include <deque>
 #include <functional>
 #include <optional>
 #include <vector>
@@ -15,7 +16,7 @@
 #include "libtrain/ops/cross_entropy.h"
 #include "libtrain/optim/adam.h"
 #include "libtrain/optim/schedule.h"
-#include "libtrain/parameters.h"
+#include "libtrain/step_mailbox.h"
 
 namespace libtrain {
 
@@ -50,7 +51,7 @@ struct StepReport {
   int64_t updates = 0;       // attempted so far, skipped ones included
   double gradient_norm = 0;  // of the mean loss, before clipping
   double learning_rate = 0;
-  double seconds = 0;  // this mini-batch, from fetching it to here
+  double seconds = 0;  // spent on the loop, without events, since the report before
 };
 
 struct EpochReport {
@@ -76,6 +77,11 @@ struct TrainState {
 /// Trains the parameters of one store. Several loops may live in a process, each with a store of its own. Not thread-safe, except
 /// request_stop(). After an exception (from data, model, or an event) the loop stands where the open update began, with no gradient
 /// accumulated, and may go on.
+///
+/// On a CUDA device the host runs ahead and never waits within an epoch: on_step is fired up to two mini-batches late (all of them before
+/// on_epoch, on_checkpoint and the end of run()). The loop enqueues on a stream of its own, on which events are fired too; around each call
+/// it is ordered with the caller's stream. A token id outside its table that only a kernel could see throws InvalidArgument as late; updates
+/// since then have changed nothing.
 class TrainLoop {
  public:
   using Options = TrainOptions;
@@ -115,10 +121,15 @@ class TrainLoop {
  private:
   TrainLoop(const Parameters& parameters, std::function<int64_t(int64_t)> begin_epoch,
             std::function<TokenLoss(int64_t)> forward, Options options);
+  bool step_here();
   void open_epoch();
-  void train_batch(StepReport& report);
+  void train_batch();
   void update(StepReport& report);
+  void collect(size_t lag);
+  void count(StepReport report, const StepState& state);
+  void take_time();
   void close_epoch();
+  void fire_reports();
   void fire_epoch();
   void fire_checkpoint();
   void roll_back();
@@ -129,8 +140,13 @@ class TrainLoop {
   Options options_;
   TrainState state_, update_began_;  // now, and when the open update began
   int64_t batches_ = -1;             // in the open epoch; -1: it must be opened
-  double epoch_seconds_ = 0;
-  std::optional<EpochReport> finished_epoch_;  // not yet told to the handlers
+  StepMailbox mailbox_;
+  std::deque<StepReport> under_way_;           // one for each snapshot in the mailbox
+  std::deque<StepReport> reports_;             // complete, not yet told to the handlers
+  std::optional<EpochReport> finished_epoch_;  // likewise
+  double clock_ = 0;                           // when time was last taken
+  double seconds_ = 0, epoch_seconds_ = 0;     // since the last report; since the epoch began
+  std::unique_ptr<cuda::Stream> stream_;       // on a CUDA device
   std::atomic<bool> stop_requested_ = false;
   std::vector<std::function<void(const StepReport&)>> step_handlers_;
   std::vector<std::function<void(const EpochReport&)>> epoch_handlers_;

@@ -43,8 +43,11 @@ void mean_loss_backward(Cpu<isa>, View<const int64_t> count, View<const T> dmean
 
 template <Isa isa, class T>
 void accumulate_loss(Cpu<isa>, View<const T> sum, View<const int64_t> count, View<StepState> state) {
-  state.data->loss_sum += double(*sum.data);
-  state.data->loss_count += *count.data;
+  StepState& s = *state.data;
+  s.batch_loss_sum = double(*sum.data);
+  s.batch_loss_count = *count.data;
+  s.loss_sum += s.batch_loss_sum;
+  s.loss_count += s.batch_loss_count;
 }
 
 #define INSTANTIATE(T)                                                                      \

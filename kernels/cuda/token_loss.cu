@@ -48,8 +48,10 @@ template <class T> __global__ void __launch_bounds__(kWarp)
 template <class T> __global__ void __launch_bounds__(kWarp)
     accumulate_kernel(const T* sum, const int64_t* count, StepState* state) {
   if (threadIdx.x != 0) return;
-  state->loss_sum += double(accum_t<T>(*sum));
-  state->loss_count += *count;
+  state->batch_loss_sum = double(accum_t<T>(*sum));
+  state->batch_loss_count = *count;
+  state->loss_sum += state->batch_loss_sum;
+  state->loss_count += state->batch_loss_count;
 }
 
 LaunchShape one_warp() { return {1, kWarp}; }

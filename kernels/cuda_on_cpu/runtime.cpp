@@ -58,8 +58,8 @@ using namespace executor;
 
 int device_count() { return 1; }
 const DeviceInfo& device_info() {
-  static const DeviceInfo info{"CUDA kernels executed on the CPU", kCapability, kMultiprocessors, memory_limit(),
-                               "execution on the CPU"};
+  static const DeviceInfo info{
+      "CUDA kernels executed on the CPU", kCapability, kMultiprocessors, memory_limit(), "execution on the CPU", true};
   return info;
 }
 int multiprocessors() { return kMultiprocessors; }

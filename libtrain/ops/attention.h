@@ -96,16 +96,20 @@ template <class T> kernels::Attention<T> attention_arguments(const Tensor& out, 
 }
 
 template <class T> void run_attention_forward(Device where, kernels::Attention<T> args) {
-  const Tensor workspace({kernels::attention_workspace(args)}, accum_dtype(dtype_of<T>), where);
-  args.workspace = workspace.view<accum_t<T>>();
-  on(where, [&](auto device) { kernels::attention_forward(device, args); });
+  on(where, [&](auto device) {
+    const Tensor workspace({kernels::attention_workspace(device, args)}, accum_dtype(dtype_of<T>), where);
+    args.workspace = workspace.view<accum_t<T>>();
+    kernels::attention_forward(device, args);
+  });
 }
 
 template <class T> void run_attention_backward(Device where, kernels::Attention<T> args, View<const T> dout,
                                                const kernels::AttentionGradients<T>& gradients) {
-  const Tensor workspace({kernels::attention_workspace(args)}, accum_dtype(dtype_of<T>), where);
-  args.workspace = workspace.view<accum_t<T>>();
-  on(where, [&](auto device) { kernels::attention_backward(device, args, dout, gradients); });
+  on(where, [&](auto device) {
+    const Tensor workspace({kernels::attention_workspace(device, args)}, accum_dtype(dtype_of<T>), where);
+    args.workspace = workspace.view<accum_t<T>>();
+    kernels::attention_backward(device, args, dout, gradients);
+  });
 }
 
 /// The part of a sink that begins `offset` elements into each row.

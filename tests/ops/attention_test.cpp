@@ -177,7 +177,7 @@ TEST_CASE("attention: all instruction sets compute the same") {
     auto args = detail::attention_arguments<float>(out, lse, packing, packing, {2, true, drops(0.25f)});
     const float* data = qkv.view<const float>().data;
     args.q = {data, 3 * width}, args.k = {data + width, 3 * width}, args.v = {data + 2 * width, 3 * width};
-    const Tensor workspace({kernels::attention_workspace(args)}, DType::f32);
+    const Tensor workspace({kernels::attention_workspace(device, args)}, DType::f32);
     args.workspace = workspace.view<float>();
     kernels::attention_forward(device, args);
     const auto at = [&](int64_t offset) { return Sink<float>{d.view<float>().data + offset}; };

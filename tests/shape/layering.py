@@ -16,7 +16,7 @@ RANKS = {
     "device": 3,
     "allocator": 4,
     "tensor": 5,
-    "tape": 6, "parameters": 6, "packing": 6, "random": 6, "data": 6, "io": 6,
+    "tape": 6, "parameters": 6, "packing": 6, "random": 6, "step_mailbox": 7, "data": 6, "io": 6,
     "ops": 7, "optim": 7,
     "nn": 8, "train_loop": 8, "checkpoint": 8,
     "libtrain": 9,  # the umbrella header

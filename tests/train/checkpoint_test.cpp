@@ -184,7 +184,7 @@ TEST_CASE("checkpoint: whatever is damaged or does not fit is refused by name, a
     };
     CHECK(with("{", "[").find("is no JSON") != std::string::npos);
     CHECK(with("libtrain checkpoint", "something else").find("field 'format'") != std::string::npos);
-    CHECK(with("\"version\": 1", "\"version\": 2").find("written by another version") != std::string::npos);
+    CHECK(with("\"version\": 2", "\"version\": 3").find("written by another version") != std::string::npos);
     CHECK(with("\"steps\": 7", "\"steps\": -7").find("field 'state/steps': expected a whole number >= 0, got -7") !=
           std::string::npos);
     CHECK(with("\"steps\": 7", "\"stops\": 7").find("field 'state/steps': expected it to be there") !=

@@ -1,0 +1,121 @@
+/// What all attention kernels share: units of work, which keys a query sees, dropout's coins, rows of no sequence; and the paths that
+/// attention.cu chooses between.
+#pragma once
+#include "kernels/attention.h"
+#include "kernels/cuda/common.cuh"
+
+namespace libtrain::kernels {
+
+/// Any type, head size and alignment, on CUDA cores.
+template <class T> void attention_forward_simt(Cuda, const Attention<T>&);
+template <class T>
+void attention_backward_simt(Cuda, const Attention<T>&, View<const T> dout, const AttentionGradients<T>&);
+
+/// Tensor cores, sequences of any length; operands as attention.cu checks them.
+void attention_forward_long(Cuda, const Attention<bf16>&);
+void attention_backward_long(Cuda, const Attention<bf16>&, View<const bf16> dout, const AttentionGradients<bf16>&);
+
+/// Likewise, a whole sequence in a block.
+void attention_forward_short(Cuda, const Attention<bf16>&);
+void attention_backward_short(Cuda, const Attention<bf16>&, View<const bf16> dout, const AttentionGradients<bf16>&);
+
+/// Calls f.operator()<D>() for one of the head sizes that the tensor-core kernels exist for.
+template <class F> void for_head_size(int64_t head_dim, const F& f) {
+  if (head_dim == 32) f.template operator()<32>();
+  if (head_dim == 64) f.template operator()<64>();
+  if (head_dim == 96) f.template operator()<96>();
+  if (head_dim == 128) f.template operator()<128>();
+}
+
+/// Blocks at the end of a grid that write the rows of no sequence. Where those begin is known on the device alone.
+constexpr unsigned kTailBlocks = 4;
+
+/// Heads of all sequences.
+template <class T> int64_t attention_units(const Attention<T>& a) { return (a.query_ends.dims[0] - 1) * a.heads; }
+
+/// One head of one sequence. Positions within a sequence fit 32 bits, rows and elements do not.
+struct AttentionUnit {
+  int sequence, head;
+  int64_t first_query, first_key;
+  int queries, keys;
+};
+
+template <class T> __device__ inline AttentionUnit attention_unit(const Attention<T>& a, int64_t index) {
+  const int sequence = int(index / a.heads), head = int(index % a.heads);
+  const int32_t *query = a.query_ends.data + sequence, *key = a.key_ends.data + sequence;
+  return {sequence, head, query[0], key[0], query[1] - query[0], key[1] - key[0]};
+}
+
+/// Where row `row` of a packed matrix has this head.
+template <class T> __device__ inline T* head_of(PackedRows<T> rows, int64_t row, int head, int64_t head_dim) {
+  return rows.data + row * rows.stride + head * head_dim;
+}
+
+/// Keys that a query sees are those in [0, visible_keys(query)).
+struct AttentionMask {
+  int keys;
+  bool causal;
+
+  __device__ int visible_keys(int query) const { return causal ? min(query + 1, keys) : keys; }
+};
+
+/// Dropout's coins for the probabilities of a unit.
+struct AttentionDropout {
+  bool active;
+  float kept;  // factor of what is not dropped
+  uint32_t threshold, sequence, stream, head;
+  uint64_t key;
+
+  /// Bit i: whether the probability of this query and key 8 * block + i is kept.
+  __device__ uint32_t coins(int query, int block) const {
+    const auto bits =
+        dropout_bits(key, attention_dropout_row(uint32_t(query), sequence, stream, head), uint32_t(block));
+    uint32_t kept_bits = 0;
+#pragma unroll
+    for (int i = 0; i < 8; ++i) kept_bits |= uint32_t(bits[i] >= threshold) << i;
+    return kept_bits;
+  }
+};
+
+template <class T> __device__ inline AttentionDropout attention_dropout(const Attention<T>& a, const AttentionUnit& u) {
+  if (!(a.dropout > 0)) return {false, 1, 0, 0, 0, 0, 0};
+  return {true,     dropout_scale(a.dropout), dropout_threshold(a.dropout), uint32_t(u.sequence),
+          a.stream, uint32_t(u.head),         random_key(*a.state)};
+}
+
+/// Bytes of the four lanes that differ in bits `stride` and 2 * stride of their number: byte i is that of the i-th, in all four.
+template <int stride> __device__ inline uint32_t gather_bytes(uint32_t byte) {
+  uint32_t word = byte << (threadIdx.x / stride % 4 * 8);
+  word |= __shfl_xor_sync(kAllLanes, word, stride);
+  word |= __shfl_xor_sync(kAllLanes, word, 2 * stride);
+  return word;
+}
+
+/// Bytes of the eight lanes that differ in bits `stride`, 2 * stride and 4 * stride: bytes 0 … 3 in x, 4 … 7 in y.
+template <int stride> __device__ inline uint2 gather_eight_bytes(uint32_t byte) {
+  const uint32_t mine = gather_bytes<stride>(byte), other = __shfl_xor_sync(kAllLanes, mine, 4 * stride);
+  return threadIdx.x / stride % 8 < 4 ? make_uint2(mine, other) : make_uint2(other, mine);
+}
+
+/// Zeroes rows [first, end) of `width` elements: the work of one of the last kTailBlocks blocks of a grid.
+template <class T>
+__device__ inline void clear_rows(T* data, int64_t stride, int64_t width, int64_t first, int64_t end) {
+  const int64_t block = blockIdx.x + kTailBlocks - gridDim.x, threads = int64_t(kTailBlocks) * blockDim.x;
+  for (int64_t i = block * blockDim.x + threadIdx.x; i < (end - first) * width; i += threads)
+    data[(first + i / width) * stride + i % width] = T(0.0f);
+}
+
+template <class T> __device__ inline void clear_output_tail(const Attention<T>& a) {
+  const int64_t width = a.heads * a.head_dim;
+  clear_rows(a.out.data, width, width, a.query_ends.data[a.query_ends.dims[0] - 1], a.query_rows);
+}
+
+/// Of a gradient, unless it is added to. `like` has its rows, of which `ends` are the sequences.
+template <class T> __device__ inline void clear_gradient_tail(const Attention<T>& a, Sink<T> sink,
+                                                              PackedRows<const T> like, View<const int32_t> ends,
+                                                              int64_t rows) {
+  if (!sink.data || sink.accumulate) return;
+  clear_rows(sink.data, like.stride, a.heads * a.head_dim, ends.data[ends.dims[0] - 1], rows);
+}
+
+}  // namespace libtrain::kernels

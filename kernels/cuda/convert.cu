@@ -1,0 +1,44 @@
+// Shapes    x, y [size].
+// Mapping   A thread owns as many neighbours as fit 16 bytes of the wider type (or one element) and strides over the grid.
+// Traffic   Reads x, writes y; bound by memory.
+// Numerics  Rounds to nearest even; f64 to bf16 by way of f32, as on the CPU.
+// Measured  Not yet on a device.
+#include "kernels/convert.h"
+
+#include "values.cuh"
+
+namespace libtrain::kernels {
+namespace {
+
+constexpr int kThreads = 256;
+
+/// y, `n` neighbouring elements a thread.
+template <int n, class From, class To> __global__ void __launch_bounds__(kThreads)
+    convert_parts(Convert<From, To> k, int64_t parts) {
+  for (int64_t i = blockIdx.x * int64_t(kThreads) + threadIdx.x; i < parts; i += int64_t(gridDim.x) * kThreads) {
+    accum_t<From> x[n];
+    load_values<n>(k.x.data + i * n, x);
+    accum_t<To> y[n];
+#pragma unroll
+    for (int j = 0; j < n; ++j) y[j] = accum_t<To>(x[j]);
+    store_values<n>(k.y.data + i * n, y);
+  }
+}
+
+}  // namespace
+
+template <class From, class To> void convert(Cuda where, const Convert<From, To>& k) {
+  constexpr int kMost = kWide<From> < kWide<To> ? kWide<From> : kWide<To>;
+  const int64_t size = k.x.size();
+  const bool wide = size % kMost == 0 && reinterpret_cast<uintptr_t>(k.x.data) % (kMost * sizeof(From)) == 0 &&
+                    reinterpret_cast<uintptr_t>(k.y.data) % (kMost * sizeof(To)) == 0;
+  const int64_t parts = wide ? size / kMost : size;
+  const LaunchShape shape{persistent_blocks(parts, kThreads, 8), kThreads};
+  launch(where, "convert", shape, wide ? convert_parts<kMost, From, To> : convert_parts<1, From, To>, k, parts);
+}
+
+#define INSTANTIATE_FOR(From, To) template void convert(Cuda, const Convert<From, To>&);
+#define INSTANTIATE(T) INSTANTIATE_FOR(T, float) INSTANTIATE_FOR(T, bf16) INSTANTIATE_FOR(T, double)
+LIBTRAIN_FOR_FLOATS(INSTANTIATE)
+
+}  // namespace libtrain::kernels

@@ -1,0 +1,51 @@
+// The stand-in for cuBLASLt: the CPU's own kernel (kernels/cpu/gemm.cpp, compiled into this library once more), run when its turn in
+// the stream comes. It rounds where the device does: operands to f32, sums in f32, the result once.
+#include "kernels/gemm.h"
+
+#include <vector>
+
+#include "kernels/cuda_on_cpu/executor.h"
+
+namespace libtrain::kernels {
+namespace {
+
+using Host = Cpu<Isa::kBaseline>;
+
+template <class T> void check(const T* data, int64_t size) {
+  if (data) executor::check_range(data, size * int64_t(sizeof(T)), "gemm");
+}
+
+template <class In, class Out> void check_operands(const Gemm<In, Out>& g) {
+  check(g.a.data, g.m() * g.k());
+  check(g.b.data, g.k() * g.n());
+  check(g.bias.data, g.n());
+  check(g.c.data, g.m() * g.n());
+}
+
+}  // namespace
+
+template <class In, class Out> void gemm(Cuda where, const Gemm<In, Out>& g) {
+  if (g.m() == 0 || g.n() == 0) return;
+  check_operands(g);
+  executor::enqueue(where, "gemm", [g = Gemm<In, Out>(g)]() mutable {
+    std::vector<accum_t<In>> workspace(size_t(gemm_workspace(Host{}, g)));
+    g.workspace = {workspace.data(), {int64_t(workspace.size()), 1, 1, 1}};
+    gemm(Host{}, g);
+  });
+}
+
+/// The CPU's kernel gets its workspace when it runs, which a device's could not.
+template <class In, class Out> int64_t gemm_workspace(Cuda, const Gemm<In, Out>&) { return 0; }
+/// Allowed is not obliged: products stay in f32.
+void set_gemm_tf32(bool) {}
+
+template int64_t gemm_workspace(Cuda, const Gemm<float, float>&);
+template int64_t gemm_workspace(Cuda, const Gemm<double, double>&);
+template int64_t gemm_workspace(Cuda, const Gemm<bf16, bf16>&);
+template int64_t gemm_workspace(Cuda, const Gemm<bf16, float>&);
+template void gemm(Cuda, const Gemm<float, float>&);
+template void gemm(Cuda, const Gemm<double, double>&);
+template void gemm(Cuda, const Gemm<bf16, bf16>&);
+template void gemm(Cuda, const Gemm<bf16, float>&);
+
+}  // namespace libtrain::kernels

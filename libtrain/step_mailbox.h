@@ -1,0 +1,40 @@
+/// Reading the step state of a store without waiting for the device.
+#pragma once
+#include <deque>
+#include <memory>
+#include <optional>
+
+#include "libtrain/parameters.h"
+
+namespace libtrain {
+
+/// Snapshots of the step state, taken in the order in which the device works and handed out when they have arrived: on a CUDA device
+/// while later work is under way, on the CPU at once.
+class StepMailbox {
+ public:
+  struct Letter {
+    StepState state;
+    BadIndex bad_index;  // met by kernels up to then; kNone on the CPU, where indices are checked before
+  };
+
+  explicit StepMailbox(const Parameters& parameters) : parameters_(parameters) {}
+
+  /// Takes a snapshot when the device gets here. Does not wait.
+  void post();
+  /// The oldest snapshot. Waits for it only if more than `lag` are under way; without it, empty when it has not arrived (or none is there).
+  std::optional<Letter> take(size_t lag);
+  /// Forgets all snapshots.
+  void clear() { under_way_.clear(); }
+
+ private:
+  struct Envelope {
+    std::shared_ptr<std::byte> letter;  // pinned memory, or ordinary memory on the CPU
+    std::unique_ptr<cuda::Event> arrival;
+  };
+
+  const Parameters& parameters_;
+  std::deque<Envelope> under_way_;
+  std::vector<std::unique_ptr<cuda::Event>> spare_events_;
+};
+
+}  // namespace libtrain
