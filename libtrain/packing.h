@@ -14,6 +14,10 @@ struct Packing {
   int64_t max_length = 0;  // no sequence is longer
   int64_t count() const { return cu_seqlens.dim(0) - 1; }
   int64_t tokens() const { return positions.dim(0); }
+  /// A copy on `device`.
+  Packing to(Device device) const {
+    return {cu_seqlens.to(device), positions.to(device), sequences.to(device), max_length};
+  }
 };
 
 /// The packing of sequences with these lengths, with `capacity` rows in all (default: their sum), on `device`.

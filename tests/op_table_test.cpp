@@ -1,71 +1,11 @@
 /// Every check that a row of the table buys.
-#include <algorithm>
 #include <cmath>
-#include <cstring>
 
 #include "catch.h"
-#include "op_cases.h"
+#include "op_checks.h"
 
 namespace libtrain::testing {
 namespace {
-
-struct Result {
-  Values output;
-  std::vector<Values> gradients;  // one per differentiable input, in order
-};
-
-/// Random upstream gradient, the same for every dtype: rounded through bf16, so that each dtype can hold it.
-Tensor upstream(const Tensor& output) {
-  Values values(static_cast<size_t>(output.numel()));
-  Generator generator(77);
-  normal()(values, generator);
-  const Tensor rounded = Tensor::from(std::span<const double>(values), output.shape()).cast(DType::bf16);
-  return rounded.cast(output.dtype()).to(output.device());
-}
-
-Result run(const OpCase& row, const std::vector<Tensor>& inputs) {
-  Tape tape;
-  const Tensor output = row.call(inputs);
-  Result result{values_of(output), {}};
-  if (output.requires_grad()) tape.backward(output, upstream(output));
-  for (const Tensor& input : inputs)
-    if (input.requires_grad()) result.gradients.push_back(values_of(input.grad()));
-  return result;
-}
-
-/// In f64, from inputs that were rounded through `dtype`.
-Result exact_result(const OpCase& row, DType dtype) {
-  std::vector<Tensor> inputs;
-  for (const Tensor& input : make_inputs(row, dtype, Device::kCpu)) {
-    inputs.push_back(is_float(input.dtype()) ? input.cast(DType::f64) : input);
-    inputs.back().set_requires_grad(input.requires_grad());
-  }
-  return run(row, inputs);
-}
-
-double largest(const Values& values) {
-  double most = 0;
-  for (const double value : values) most = std::max(most, std::abs(value));
-  return most;
-}
-
-double worst_difference(const Values& a, const Values& b) {
-  REQUIRE(a.size() == b.size());
-  double worst = 0;
-  for (size_t i = 0; i < a.size(); ++i) {
-    if (std::isnan(a[i]) || std::isnan(b[i])) return NAN;
-    if (a[i] != b[i]) worst = std::max(worst, std::abs(a[i] - b[i]));
-  }
-  return worst;
-}
-
-/// A sum of n independent roundings of relative size u errs by about u * sqrt(n) of its largest partial sum: four times that, and
-/// two roundings of the stored result. docs/numerics.md derives it.
-double bound(const OpCase& row, DType dtype, const Values& exact) {
-  const double u = dtype == DType::f32 ? 0x1p-24 : 0x1p-9;
-  const double chain = dtype == DType::f32 ? 4 * std::sqrt(double(row.terms) + 16) : 4;
-  return u * chain * std::max(1.0, largest(exact));
-}
 
 /// d(sum of output * upstream) / d(input element), by central differences of fourth order.
 double difference_quotient(const OpCase& row, const std::vector<Tensor>& inputs, const Values& weights,
@@ -102,20 +42,6 @@ void check_gradient(const OpCase& row) {
   }
 }
 
-void check_against_exact(const OpCase& row, DType dtype) {
-  const Result exact = exact_result(row, dtype), actual = run(row, make_inputs(row, dtype, Device::kCpu));
-  INFO("dtype " << name(dtype));
-  CHECK(worst_difference(actual.output, exact.output) <= bound(row, dtype, exact.output));
-  for (size_t i = 0; i < exact.gradients.size(); ++i) {
-    INFO("gradient of differentiable input " << i);
-    CHECK(worst_difference(actual.gradients[i], exact.gradients[i]) <= bound(row, dtype, exact.gradients[i]));
-  }
-}
-
-bool same_bits(const Values& a, const Values& b) {
-  return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(double)) == 0);
-}
-
 }  // namespace
 
 TEST_CASE("table: forward equals the naive reference", "[table]") {
@@ -136,8 +62,8 @@ TEST_CASE("table: gradients equal central differences", "[table]") {
 
 TEST_CASE("table: f32 and bf16 agree with f64", "[table]") {
   for (const OpCase& row : op_cases()) DYNAMIC_SECTION(row.name) {
-      check_against_exact(row, DType::f32);
-      if (row.has_bf16) check_against_exact(row, DType::bf16);
+      check_against_exact(row, DType::f32, Device::kCpu);
+      if (row.has_bf16) check_against_exact(row, DType::bf16, Device::kCpu);
     }
 }
 

@@ -85,6 +85,12 @@ Side unpad(const char* name, const Tensor& ids, int32_t pad) {
 Tensor Batch::input_ids() const { return padded(source_ids, source); }
 Tensor Batch::target_ids() const { return padded(target_out, target); }
 
+Batch Batch::to(Device device) const {
+  return {source.to(device),    target.to(device),     source_ids.to(device),
+          target_in.to(device), target_out.to(device), pairs,
+          source_tokens,        target_tokens};
+}
+
 Batch make_batch(std::span<const Pair* const> pairs, const BatchOptions& options) {
   LIBTRAIN_CHECK(options.capacity_multiple >= 1, "[batch] capacity_multiple must be >= 1, got {}",
                  options.capacity_multiple);

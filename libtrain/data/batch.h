@@ -21,6 +21,8 @@ struct Batch {
   /// The same batch as i32[pairs, longest], filled with kPad: the arguments of Transformer::operator()(input_ids, target_ids).
   Tensor input_ids() const;
   Tensor target_ids() const;
+  /// A copy on `device`.
+  Batch to(Device device) const;
 };
 
 struct BatchOptions {

@@ -27,6 +27,7 @@ BucketedBatches::BucketedBatches(std::span<const Pair> pairs, Options options) :
   LIBTRAIN_CHECK(options.batches_per_bucket >= 1 && options.prefetch >= 0,
                  "[batches] batches_per_bucket must be >= 1 and prefetch >= 0, got {} and {}",
                  options.batches_per_bucket, options.prefetch);
+  if (options.batch.device == Device::kCuda) copies_ = std::make_unique<cuda::Stream>();
   for (size_t i = 0; i < pairs.size(); ++i) {
     const auto longest = int64_t(std::max(pairs[i].source.size(), pairs[i].target.size())) + 1;
     LIBTRAIN_CHECK(
@@ -89,7 +90,21 @@ Batch BucketedBatches::build(int64_t index) const {
   const Range range = batches_[size_t(index)];
   std::vector<const Pair*> chosen;
   for (size_t i = range.begin; i < range.end; ++i) chosen.push_back(&pairs_[order_[i]]);
-  return make_batch(std::span<const Pair* const>(chosen), options_.batch);
+  BatchOptions on_host = options_.batch;
+  on_host.device = Device::kCpu;
+  return make_batch(std::span<const Pair* const>(chosen), on_host);
+}
+
+Batch BucketedBatches::upload(const Batch& batch) const {
+  cuda::Event there;
+  Batch copy;
+  {
+    const cuda::StreamScope scope(*copies_);
+    copy = batch.to(Device::kCuda);
+    there.record();
+  }
+  there.wait();
+  return copy;
 }
 
 Batch BucketedBatches::get(int64_t index) {
@@ -98,7 +113,8 @@ Batch BucketedBatches::get(int64_t index) {
   auto ready = ahead_.extract(index);
   for (int64_t next = index + 1; next <= index + options_.prefetch && next < int64_t(batches_.size()); ++next)
     if (!ahead_.contains(next)) ahead_[next] = std::async(std::launch::async, [this, next] { return build(next); });
-  return ready ? ready.mapped().get() : build(index);
+  const Batch batch = ready ? ready.mapped().get() : build(index);
+  return copies_ ? upload(batch) : batch;
 }
 
 }  // namespace libtrain

@@ -34,7 +34,8 @@ struct BucketedBatchesOptions {
   BatchOptions batch = {};
 };
 
-/// Mini-batches from pairs held in memory, which must outlive it. Each pair occurs once an epoch.
+/// Mini-batches from pairs held in memory, which must outlive it. Each pair occurs once an epoch. For a CUDA device, batches are built in
+/// the memory of the host and copied on a stream of their own, for which the stream of the caller of get() waits.
 class BucketedBatches : public BatchSource<Batch> {
  public:
   using Options = BucketedBatchesOptions;
@@ -50,6 +51,7 @@ class BucketedBatches : public BatchSource<Batch> {
     size_t begin, end;  // in order_
   };
   Batch build(int64_t index) const;
+  Batch upload(const Batch& batch) const;
   void sort_buckets();
   std::vector<Range> cut() const;
   size_t average_pairs() const;
@@ -58,6 +60,7 @@ class BucketedBatches : public BatchSource<Batch> {
   Options options_;
   std::vector<size_t> order_;
   std::vector<Range> batches_;
+  std::unique_ptr<cuda::Stream> copies_;  // for a CUDA device
   std::map<int64_t, std::future<Batch>> ahead_;
 };
 

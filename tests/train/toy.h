@@ -38,9 +38,14 @@ struct ToyRun {
 
   ToyRun(std::span<const Pair> pairs, const TrainOptions& options, float dropout = 0, DType dtype = DType::f32,
          const BucketedBatchesOptions& batching = {.pairs = 8, .batches_per_bucket = 2})
-      : parameters({.dtype = dtype, .seed = 5}),
+      : ToyRun(pairs, options, dropout, ParametersOptions{.dtype = dtype, .seed = 5}, batching) {}
+
+  /// On the device that `store` names.
+  ToyRun(std::span<const Pair> pairs, const TrainOptions& options, float dropout, const ParametersOptions& store,
+         BucketedBatchesOptions batching = {.pairs = 8, .batches_per_bucket = 2})
+      : parameters(store),
         model(parameters, toy_options(dropout)),
-        batches(pairs, batching),
+        batches(pairs, (batching.batch.device = store.device, batching)),
         loop(
             parameters, batches, [this](const Batch& batch) { return model.loss(batch); }, options) {}
 

@@ -1,0 +1,28 @@
+/// How a row of the table is run and judged, on any device.
+#pragma once
+#include "op_cases.h"
+
+namespace libtrain::testing {
+
+/// What a row gives for a random upstream gradient, which is the same for every dtype and device.
+struct Result {
+  Values output;
+  std::vector<Values> gradients;  // one per differentiable input, in order
+};
+Result run(const OpCase& row, const std::vector<Tensor>& inputs);
+Result run(const OpCase& row, DType dtype, Device device);
+Tensor upstream(const Tensor& output);
+
+double largest(const Values& values);
+/// NaN when one of the two has it at a place.
+double worst_difference(const Values& a, const Values& b);
+bool same_bits(const Values& a, const Values& b);
+bool same_bits(const Result& a, const Result& b);
+
+/// How far a result in `dtype` may be from the exact one; docs/numerics.md derives it.
+double bound(const OpCase& row, DType dtype, const Values& exact);
+
+/// Output and gradients in `dtype` on `device` agree, within the bound, with f64 on the CPU from the same rounded inputs.
+void check_against_exact(const OpCase& row, DType dtype, Device device);
+
+}  // namespace libtrain::testing
