@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
 
 #include "kernels/cuda_on_cpu/vector_types.h"
@@ -40,7 +41,9 @@ struct Launch {
   const void* kernel;
   dim3 grid, block;
   size_t shared_bytes;
-  std::function<void()> body;  // of one thread
+  std::shared_ptr<const void> arguments;
+  size_t argument_bytes;
+  void (*body)(const void* arguments);  // of one thread
 };
 /// Throws Failure for a shape that no device takes.
 void enqueue_launch(Cuda where, Launch launch);

@@ -39,6 +39,10 @@ size_t usable_bytes(size_t index) { return kStackBytes - index % kStaggers * kSt
 
 }  // namespace
 
+bool is_on_fiber(size_t index, const void* address) {
+  return size_t(static_cast<const char*>(address) - stack(index)) < kStackBytes;
+}
+
 #ifdef LIBTRAIN_UCONTEXT
 
 namespace {

@@ -1,16 +1,45 @@
 #include "kernels/cuda_on_cpu/observer.h"
 
+#include "kernels/cuda_on_cpu/checker.h"
 #include "kernels/cuda_on_cpu/memory_access.h"
+#include "kernels/cuda_on_cpu/settings.h"
 
 namespace libtrain::kernels::executor {
+namespace {
+/// Of the launch that runs: kernels that are not instrumented would be seen in part only, and misjudged.
+Observer active = Observer::none;
+}  // namespace
 
-void observe(const void*, size_t, Access, const void*) {}
-void observe_launch(const Launch&) {}
-void observe_block(const Block&) {}
-void observe_barrier() {}
-void observe_warp_sync(const Warp&, unsigned) {}
-void observe_copy(const AsyncCopy&, bool) {}
-void observe_launch_end() {}
-void fence() {}
+void observe(const void* address, size_t bytes, Access access, const void* pc) {
+  if (!current) return;
+  if (active == Observer::race) checker::access(address, bytes, access, pc);
+}
+
+void observe_launch(const Launch& launch, const Block& block) {
+  active = is_instrumented(launch.kernel) ? observer() : Observer::none;
+  if (active == Observer::race) checker::begin_launch(launch, block);
+}
+
+void observe_block(const Block& block) {
+  if (active == Observer::race) checker::begin_block(block);
+}
+
+void observe_barrier() {
+  if (active == Observer::race) checker::meet_in_block();
+}
+
+void observe_warp_sync(const Warp& warp, unsigned mask) {
+  if (active == Observer::race) checker::meet_in_warp(warp, mask);
+}
+
+void observe_copy(const AsyncCopy& copy, bool pending) {
+  if (active == Observer::race) checker::copy(copy, pending);
+}
+
+void observe_launch_end() { active = Observer::none; }
+
+void fence() {
+  if (active == Observer::race) checker::fence();
+}
 
 }  // namespace libtrain::kernels::executor

@@ -13,7 +13,7 @@ enum class Access : uint8_t { read, write, atomic };
 /// The current thread is about to access memory, at the instruction before `pc`.
 void observe(const void* address, size_t bytes, Access access, const void* pc);
 
-void observe_launch(const Launch& launch);
+void observe_launch(const Launch& launch, const Block& block);
 void observe_block(const Block& block);
 /// All threads of the block have met.
 void observe_barrier();

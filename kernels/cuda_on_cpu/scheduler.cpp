@@ -30,7 +30,7 @@ void leave(Thread& thread) { switch_fiber(&thread.stack_pointer, host_stack); }
 
 /// The whole life of a thread, on its own stack.
 void live() {
-  running->body();
+  running->body(running->arguments.get());
   Thread& self = *current;
   if (!self.copies.empty())
     fault(text("returns with ", self.copies.size(), " cp.async under way that it has not waited for"));
@@ -171,10 +171,11 @@ bool operator==(const Site& a, const Site& b) {
 
 /// The path from the folder of the sources on: the same message wherever the repository lies.
 std::string text_of(Site site) {
-  const char* file = site.file;
-  for (const char* root : {"/kernels/", "/tests/"})
-    if (const char* found = std::strstr(file, root)) file = found + 1;
-  return text(file, ":", site.line);
+  const std::string_view file = site.file;
+  size_t begin = 0;
+  for (const std::string_view root : {"/kernels/", "/tests/"})
+    if (const size_t found = file.rfind(root); found != file.npos) begin = std::max(begin, found + 1);
+  return text(file.substr(begin), ":", site.line);
 }
 
 std::string text_of(uint3 index) { return text("(", index.x, ",", index.y, ",", index.z, ")"); }
@@ -212,7 +213,7 @@ void run_launch(const Launch& launch) {
   prepare_shared_memory(launch.kernel, launch.shared_bytes);
   block.dynamic_shared = shared_memory().dynamic_begin;
   block.dynamic_bytes = launch.shared_bytes;
-  observe_launch(launch);
+  observe_launch(launch, block);
   run_blocks(block);
   observe_launch_end();
   if (!block.fault.empty())

@@ -1,7 +1,10 @@
 #include "kernels/cuda_on_cpu/settings.h"
 
+#include <dlfcn.h>
+
 #include <algorithm>
 #include <cstdlib>
+#include <set>
 #include <string>
 
 #include "kernels/cuda_on_cpu/device_memory.h"
@@ -63,7 +66,16 @@ Settings& settings() {
   return all;
 }
 
-bool any_instrumented = false;
+/// Where instrumented libraries begin. Filled before main, or by dlopen.
+std::set<const void*>& instrumented_libraries() {
+  static std::set<const void*> all;
+  return all;
+}
+
+const void* library_of(const void* address) {
+  Dl_info info;
+  return dladdr(address, &info) ? info.dli_fbase : nullptr;
+}
 
 }  // namespace
 
@@ -76,7 +88,8 @@ void set_eager(bool eager) { settings().eager = eager; }
 int64_t memory_limit() { return settings().memory; }
 void set_memory(int64_t bytes) { settings().memory = std::min(bytes, int64_t(kArenaBytes)); }
 
-bool instrumented() { return any_instrumented; }
-void note_instrumented() { any_instrumented = true; }
+bool instrumented() { return !instrumented_libraries().empty(); }
+void note_instrumented(const void* address) { instrumented_libraries().insert(library_of(address)); }
+bool is_instrumented(const void* address) { return instrumented_libraries().count(library_of(address)) > 0; }
 
 }  // namespace libtrain::kernels::executor

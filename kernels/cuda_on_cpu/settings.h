@@ -8,7 +8,9 @@ namespace libtrain::kernels::executor {
 
 bool eager();
 int64_t memory_limit();
-/// Called as a library of instrumented kernels is loaded.
-void note_instrumented();
+/// Called by each library of instrumented kernels as it is loaded, with an address of its own.
+void note_instrumented(const void* address);
+/// Whether the library that the address belongs to is one of them.
+bool is_instrumented(const void* address);
 
 }  // namespace libtrain::kernels::executor

@@ -5,7 +5,7 @@
 
 #include <cstdint>
 #include <cstring>
-#include <functional>
+#include <memory>
 #include <tuple>
 #include <utility>
 
@@ -28,7 +28,11 @@
 #define __device__
 #endif
 /// The thread-local segment of a kernel library holds nothing else: it is the static shared memory (see scheduler.cpp).
+#ifdef __clang__
 #define __shared__ static thread_local
+#else  // g++ guards variables of class type against a second initialization, where clang sees that there is none
+#define __shared__ static constinit thread_local
+#endif
 #define LIBTRAIN_DYNAMIC_SHARED(name) \
   unsigned char* const name = ::libtrain::kernels::executor::current->block->dynamic_shared
 
@@ -57,9 +61,16 @@ struct LaunchShape {
 template <class... Parameters, class... Arguments>
 void launch(Cuda where, const char* name, LaunchShape shape, void (*kernel)(Parameters...), Arguments... arguments) {
   if (shape.grid.x == 0 || shape.grid.y == 0 || shape.grid.z == 0) return;
-  executor::enqueue_launch(
-      where, {name, reinterpret_cast<const void*>(kernel), shape.grid, shape.block, shape.shared_bytes,
-              [kernel, values = std::tuple<Parameters...>(Parameters(arguments)...)] { std::apply(kernel, values); }});
+  struct Call {
+    void (*kernel)(Parameters...);
+    std::tuple<Parameters...> arguments;
+  };
+  const auto call = std::make_shared<Call>(Call{kernel, {Parameters(arguments)...}});
+  executor::enqueue_launch(where, {name, reinterpret_cast<const void*>(kernel), shape.grid, shape.block,
+                                   shape.shared_bytes, call, sizeof(Call), [](const void* data) {
+                                     const auto& [kernel, arguments] = *static_cast<const Call*>(data);
+                                     std::apply(kernel, arguments);
+                                   }});
 }
 
 }  // namespace libtrain::kernels

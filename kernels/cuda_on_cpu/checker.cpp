@@ -1,0 +1,287 @@
+#include "kernels/cuda_on_cpu/checker.h"
+
+#include <dlfcn.h>
+#include <link.h>
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <new>
+#include <vector>
+
+#include "kernels/cuda_on_cpu/device_memory.h"
+#include "kernels/cuda_on_cpu/fiber.h"
+#include "kernels/cuda_on_cpu/happens_before.h"
+#include "kernels/cuda_on_cpu/scheduler.h"
+#include "kernels/cuda_on_cpu/shared_memory.h"
+#include "kernels/cuda_on_cpu/source_line.h"
+
+namespace libtrain::kernels::executor::checker {
+namespace {
+
+/// What is remembered of two neighbouring bytes: the last write, and the last read with what others read since the same barrier.
+struct Cell {
+  uint32_t write_time, read_time;  // 0: never
+  uint32_t write_pc, read_pc;      // relative to the kernel's library
+  uint16_t write_thread, read_thread;
+  uint8_t written, read;                                          // which of the two bytes
+  bool atomic : 1;                                                // the last write
+  bool pending : 1;                                               // by a cp.async that has not been waited for
+  bool read_by_lanes : 1, read_by_warps : 1, read_by_blocks : 1;  // by more than one
+};
+constexpr size_t kBytesPerCell = 2;
+constexpr uint32_t kLastTime = 0xF0000000u;  // then everything is forgotten, between two launches
+
+struct Region {
+  const char* name;
+  uintptr_t begin = 0;
+  size_t bytes = 0;
+  Cell* cells = nullptr;
+
+  bool contains(uintptr_t address) const { return address - begin < bytes; }
+};
+
+constexpr size_t kMaxShared = size_t(1) << 20;  // dynamic or static
+Region device{"device memory"}, dynamic_shared{"dynamic shared memory"}, static_shared{"static shared memory"};
+HappensBefore clock_;
+uintptr_t library = 0;  // of the kernel that runs
+
+struct Range {
+  uintptr_t begin, end;
+  bool contains(uintptr_t address) const { return address >= begin && address < end; }
+};
+/// Memory of the host that kernels may look into: their arguments, threadIdx and its like, constants.
+std::vector<Range> readable;
+
+template <class T> Range range_of(const T* begin, size_t count = 1) {
+  const auto address = reinterpret_cast<uintptr_t>(begin);
+  return {address, address + count * sizeof(T)};
+}
+
+Cell* reserve_cells(size_t bytes) {
+  void* memory = mmap(nullptr, bytes / kBytesPerCell * sizeof(Cell), PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (memory == MAP_FAILED) throw std::bad_alloc();
+  return static_cast<Cell*>(memory);
+}
+
+void forget(const Region& region, size_t bytes) {
+  madvise(region.cells, bytes / kBytesPerCell * sizeof(Cell), MADV_DONTNEED);
+}
+
+void reserve_all() {
+  device.begin = reinterpret_cast<uintptr_t>(arena());
+  device.bytes = kArenaBytes;
+  device.cells = reserve_cells(kArenaBytes);
+  dynamic_shared.cells = reserve_cells(kMaxShared);
+  static_shared.cells = reserve_cells(kMaxShared);
+}
+
+void forget_all() {
+  forget(device, kArenaBytes);
+  forget(dynamic_shared, kMaxShared);
+  forget(static_shared, kMaxShared);
+  clock_ = {};
+}
+
+void move(Region& region, const unsigned char* begin, size_t bytes) {
+  region.begin = reinterpret_cast<uintptr_t>(begin);
+  region.bytes = std::min(bytes, kMaxShared);
+}
+
+int note_constants(dl_phdr_info* info, size_t, void*) {
+  if (info->dlpi_addr != library) return 0;
+  for (int i = 0; i < info->dlpi_phnum; ++i)
+    if (const auto& part = info->dlpi_phdr[i]; part.p_type == PT_LOAD && !(part.p_flags & PF_W))
+      readable.push_back({library + part.p_vaddr, library + part.p_vaddr + part.p_memsz});
+  return 1;
+}
+
+// ---- Messages --------------------------------------------------------------------------------------------------------
+/// One access, as it happens.
+struct Event {
+  uintptr_t address;
+  size_t bytes;
+  Access access;
+  const void* pc;
+  unsigned thread;
+  const Region* region;
+};
+
+const char* name_of(Access access) {
+  return access == Access::read ? "read" : access == Access::write ? "write" : "atomic operation";
+}
+
+std::string place(const Event& event, uintptr_t address) {
+  if (event.region == &device) return describe(reinterpret_cast<const void*>(address)) + " of the device";
+  return text("byte ", address - event.region->begin, " of ", event.region->name);
+}
+
+std::string what(const Event& event) { return text(name_of(event.access), " of ", event.bytes, " bytes"); }
+
+[[noreturn]] void complain(const Event& event, const std::string& about) {
+  fault(text(what(event), about, "\n    at ", source_line(event.pc)));
+}
+
+std::string thread_name(unsigned linear) { return "thread " + text_of(current->block->threads[linear].index); }
+
+/// `by`: what the other access was, and of which thread.
+[[noreturn]] void complain_of_race(const Event& event, uintptr_t address, const std::string& by, uint32_t pc) {
+  fault(text("race: ", what(event), " at ", place(event, address), " conflicts with the ", by, "\n    at ",
+             source_line(event.pc), "\n    the other at ", source_line(reinterpret_cast<const void*>(library + pc))));
+}
+
+std::string who(uint32_t time, unsigned thread) {
+  return clock_.in_this_block(time) ? thread_name(thread) : text("thread ", thread, " of another block");
+}
+
+// ---- Conflicts -------------------------------------------------------------------------------------------------------
+/// Shared memory is another for each block; what earlier launches did is ordered by the stream.
+bool matters(const Event& event, uint32_t time) {
+  return event.region == &device ? clock_.in_this_launch(time) : clock_.in_this_block(time);
+}
+
+void check_against_write(const Event& event, const Cell& cell, uint8_t bytes, uintptr_t address) {
+  if (!(cell.written & bytes) || !matters(event, cell.write_time)) return;
+  if (event.access == Access::atomic && cell.atomic) return;
+  if (clock_.ordered(cell.write_time, cell.write_thread, event.thread)) return;
+  const auto* word = reinterpret_cast<const void*>(event.address);
+  if (cell.atomic && clock_.has_seen_atomics(word, event.thread)) return;
+  complain_of_race(event, address,
+                   text(cell.atomic ? "atomic operation by " : "write by ", who(cell.write_time, cell.write_thread)),
+                   cell.write_pc);
+}
+
+void check_against_reads(const Event& event, const Cell& cell, uint8_t bytes, uintptr_t address) {
+  if (!(cell.read & bytes) || !matters(event, cell.read_time)) return;
+  const auto report = [&](const std::string& reader) {
+    complain_of_race(event, address, "read by " + reader, cell.read_pc);
+  };
+  if (!clock_.ordered(cell.read_time, cell.read_thread, event.thread)) report(who(cell.read_time, cell.read_thread));
+  if (!clock_.in_this_block(cell.read_time)) return;
+  if (event.region == &device && cell.read_by_blocks && !clock_.has_acquired(event.thread)) report("another block");
+  if (!clock_.since_barrier(cell.read_time)) return;
+  if (cell.read_by_warps) report("several warps");
+  const bool same_warp = cell.read_thread / 32 == event.thread / 32;
+  if (cell.read_by_lanes && same_warp && !clock_.warp_synced_since(cell.read_time, cell.read_thread, event.thread))
+    report("several lanes");
+}
+
+void note_read(const Event& event, Cell& cell, uint8_t bytes, uint32_t pc) {
+  const bool counts = cell.read_time && matters(event, cell.read_time),
+             same_block = clock_.in_this_block(cell.read_time);
+  const bool same_interval = same_block && clock_.since_barrier(cell.read_time),
+             other = cell.read_thread != event.thread;
+  const bool same_warp = cell.read_thread / 32 == event.thread / 32;
+  cell.read_by_blocks = counts && (cell.read_by_blocks || !same_block);
+  cell.read_by_warps = counts && same_interval && (cell.read_by_warps || !same_warp);
+  cell.read_by_lanes = counts && same_interval && same_warp && (cell.read_by_lanes || other) &&
+                       !clock_.warp_synced_since(cell.read_time, cell.read_thread, event.thread);
+  cell.read = counts && same_interval ? uint8_t(cell.read | bytes) : bytes;
+  cell.read_time = clock_.now();
+  cell.read_thread = uint16_t(event.thread);
+  cell.read_pc = pc;
+}
+
+void note_write(const Event& event, Cell& cell, uint8_t bytes, uint32_t pc) {
+  cell.write_time = clock_.now();
+  cell.write_thread = uint16_t(event.thread);
+  cell.write_pc = pc;
+  cell.written = bytes;
+  cell.atomic = event.access == Access::atomic;
+}
+
+void check_cell(const Event& event, Cell& cell, uint8_t bytes, uintptr_t address) {
+  if (cell.pending && clock_.in_this_block(cell.write_time))
+    complain(event, text(" at ", place(event, address), ", the destination of a cp.async that ",
+                         thread_name(cell.write_thread), " has not waited for"));
+  if (event.access != Access::write && event.region != &device && !clock_.in_this_block(cell.write_time))
+    complain(event, text(" at ", place(event, address), ", which this block has not written"));
+  check_against_write(event, cell, bytes, address);
+  const auto pc = uint32_t(reinterpret_cast<uintptr_t>(event.pc) - library);
+  if (event.access == Access::read) return note_read(event, cell, bytes, pc);
+  check_against_reads(event, cell, bytes, address);
+  note_write(event, cell, bytes, pc);
+}
+
+template <class F> void for_cells(const Region& region, uintptr_t address, size_t bytes, F&& f) {
+  for (uintptr_t at = address, end = address + bytes; at < end;) {
+    const uintptr_t next = std::min((at / kBytesPerCell + 1) * kBytesPerCell, end);
+    const auto mask = uint8_t(((1u << (next - at)) - 1) << at % kBytesPerCell);
+    f(region.cells[(at - region.begin) / kBytesPerCell], mask, at);
+    at = next;
+  }
+}
+
+// ---- Addresses -------------------------------------------------------------------------------------------------------
+/// The region that the access lies in; nullptr for the thread's own stack and for what may be read of the host.
+const Region* region_of(const Event& event) {
+  if (device.contains(event.address)) return &device;
+  if (dynamic_shared.contains(event.address)) return &dynamic_shared;
+  if (static_shared.contains(event.address)) return &static_shared;
+  if (is_on_fiber(event.thread, reinterpret_cast<const void*>(event.address))) return nullptr;
+  if (near_dynamic_shared(reinterpret_cast<const void*>(event.address)))
+    complain(event, text(" out of bounds: at byte ", int64_t(event.address - dynamic_shared.begin), " of ",
+                         dynamic_shared.bytes, " bytes of dynamic shared memory"));
+  if (event.access == Access::read)
+    for (const Range& range : readable)
+      if (range.contains(event.address)) return nullptr;
+  complain(event, text(" at ", reinterpret_cast<const void*>(event.address), ", which is memory of the host"));
+}
+
+void check_address(const Event& event) {
+  const uintptr_t offset = event.address - event.region->begin;
+  const bool inside =
+      event.region == &device ? is_live(offset, event.bytes) : event.bytes <= event.region->bytes - offset;
+  if (!inside) complain(event, text(" out of bounds: at ", place(event, event.address)));
+  if (event.bytes <= 16 && event.address % event.bytes)
+    complain(event, text(" misaligned: at ", place(event, event.address), ", address ",
+                         reinterpret_cast<const void*>(event.address)));
+}
+
+}  // namespace
+
+void begin_launch(const Launch& launch, const Block& block) {
+  if (!device.cells) reserve_all();
+  if (clock_.now() > kLastTime) forget_all();
+  Dl_info info;
+  library = dladdr(launch.kernel, &info) ? reinterpret_cast<uintptr_t>(info.dli_fbase) : 0;
+  move(dynamic_shared, shared_memory().dynamic_begin, shared_memory().dynamic_bytes);
+  move(static_shared, shared_memory().static_begin, shared_memory().static_bytes);
+  readable = {range_of(static_cast<const char*>(launch.arguments.get()), launch.argument_bytes), range_of(&current),
+              range_of(&block), range_of(block.threads.data(), block.threads.size())};
+  dl_iterate_phdr(note_constants, nullptr);
+  clock_.begin_launch();
+}
+
+void begin_block(const Block& block) { clock_.begin_block(block.count); }
+
+void meet_in_block() { clock_.barrier(); }
+
+void meet_in_warp(const Warp& warp, unsigned mask) {
+  const unsigned all = warp.count == 32 ? ~0u : (1u << warp.count) - 1;
+  clock_.sync_warp(warp.id, all, mask);
+}
+
+void fence() { clock_.fence(current->linear); }
+
+void access(const void* address, size_t bytes, Access access, const void* pc) {
+  Event event{reinterpret_cast<uintptr_t>(address), bytes, access, pc, current->linear, nullptr};
+  event.region = region_of(event);
+  if (!event.region || bytes == 0) return;
+  check_address(event);
+  for_cells(*event.region, event.address, bytes,
+            [&](Cell& cell, uint8_t mask, uintptr_t at) { check_cell(event, cell, mask, at); });
+  if (access == Access::atomic) clock_.atomic(address, event.thread);
+}
+
+void copy(const AsyncCopy& copy, bool pending) {
+  const auto to = reinterpret_cast<uintptr_t>(copy.to);
+  const Region& region = dynamic_shared.contains(to) ? dynamic_shared : static_shared;
+  for_cells(region, to, 16, [&](Cell& cell, uint8_t, uintptr_t) {
+    cell.pending = pending;
+    cell.write_time = clock_.now();  // when waited for, it is written at that moment
+  });
+  if (!pending && copy.bytes) access(copy.from, 16, Access::read, copy.pc);
+}
+
+}  // namespace libtrain::kernels::executor::checker
