@@ -53,7 +53,7 @@ void check_output_folder(const Options& options) {
   libtrain::FileSystem& files = libtrain::real_file_system();
   const std::string probe = options.out + "/.writable";
   try {
-    files.make_directories(options.out);
+    libtrain::make_directories(files, options.out);
     libtrain::write_file_atomically(files, probe, {});
     files.remove_file(probe);
   } catch (const libtrain::IoError& error) {
