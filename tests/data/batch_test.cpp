@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <limits>
 #include <set>
 
 #include "catch.h"
@@ -52,6 +53,8 @@ TEST_CASE("batch: the padded view and back", "[batch]") {
   const Batch again = pack_padded(batch.input_ids(), batch.target_ids());
   CHECK(again.target_in.to_vector<int32_t>() == batch.target_in.to_vector<int32_t>());
   CHECK(again.source_ids.to_vector<int32_t>() == batch.source_ids.to_vector<int32_t>());
+  CHECK(message_of<InvalidArgument>([&] { unpack_index(batch.target, 3); }) ==
+        "[unpack_index] longest 3 is below the 4 of the longest sequence");
   CHECK(unpack_index(batch.target, 5).to_vector<int32_t>() == Ids{0, 1, -1, -1, -1, 2, 3, 4, 5, -1});
 }
 
@@ -139,6 +142,16 @@ TEST_CASE("batches: limits that cannot work are refused", "[batch]") {
   CHECK(message_of<InvalidArgument>([&] {
           BucketedBatches(pairs, {.tokens = 13});
         }).find("more than the 13 that a batch may have") != std::string::npos);
+  constexpr int64_t kHuge = std::numeric_limits<int64_t>::max();  // no product may overflow
+  for (const int64_t tokens : {kHuge, kHuge / 2 + 1, int64_t(0)})
+    for (const int64_t most : {kHuge, kHuge / 2 + 1, int64_t(0)})
+      for (const int64_t per_bucket : {kHuge, kHuge / 2 + 1, int64_t(32)})
+        if (tokens + (most > 0) > 0)
+          CHECK(BucketedBatches(pairs, {.tokens = tokens, .pairs = most, .batches_per_bucket = per_bucket})
+                    .begin_epoch(0) == 1);
+  CHECK(message_of<InvalidArgument>([&] {
+          make_batch(std::span<const Pair>(pairs), {.capacity_multiple = kHuge});
+        }).find("are more than 2147483647; use smaller batches") != std::string::npos);
   BucketedBatches failing(pairs, {.pairs = 3, .batch = {.source_vocab = 10}});
   failing.begin_epoch(0);
   CHECK_THROWS_AS(
