@@ -75,6 +75,9 @@ TEST_CASE("batch: a bad id is named with row, position and vocabulary", "[batch]
   CHECK(message_of<InvalidArgument>([] {
           pack_padded(Tensor::zeros({2, 3}), Tensor::zeros({2, 3}, DType::i32));
         }) == "[pack_padded] input_ids must be i32[batch, length], got f32[2, 3]");
+  CHECK(message_of<InvalidArgument>([] {
+          pack_padded(Tensor::zeros({2, 3}, DType::i32), Tensor::zeros({3, 3}, DType::i32));
+        }) == "[pack_padded] 2 sources but 3 targets");
 }
 
 TEST_CASE("batches: every pair once an epoch, within the limits, in an order that (seed, epoch) fixes", "[batch]") {
@@ -152,6 +155,11 @@ TEST_CASE("batches: limits that cannot work are refused", "[batch]") {
   CHECK(message_of<InvalidArgument>([&] {
           make_batch(std::span<const Pair>(pairs), {.capacity_multiple = kHuge});
         }).find("are more than 2147483647; use smaller batches") != std::string::npos);
+  CHECK(message_of<InvalidArgument>([&] { BucketedBatches(pairs, {.pairs = 3, .batches_per_bucket = 0}); }) ==
+        "[batches] batches_per_bucket must be >= 1 and prefetch >= 0, got 0 and 2");
+  CHECK_THROWS_AS(BucketedBatches(pairs, {.pairs = 3, .prefetch = -1}), InvalidArgument);
+  CHECK(message_of<InvalidArgument>([&] { make_batch(std::span<const Pair>(pairs), {.capacity_multiple = 0}); }) ==
+        "[batch] capacity_multiple must be >= 1, got 0");
   BucketedBatches failing(pairs, {.pairs = 3, .batch = {.source_vocab = 10}});
   failing.begin_epoch(0);
   CHECK_THROWS_AS(

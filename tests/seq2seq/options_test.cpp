@@ -87,6 +87,8 @@ TEST_CASE("options: values that cannot be are refused by the name of their flag"
       {{"--beta2", "nan"}, "--beta2 must be in [0, 1), got nan"},
       {{"--learning-rate", "0"}, "--learning-rate must be > 0 and < 1e30, got 0"},
       {{"--learning-rate", "inf"}, "--learning-rate must be > 0 and < 1e30, got inf"},
+      {{"--weight-decay", "-1"}, "--weight-decay must be >= 0, got -1"},
+      {{"--out", ""}, "--out must name a folder"},
       {{"--clip-norm", "-1"}, "--clip-norm must be >= 0 (0: no clipping), got -1"},
       {{"--schedule", "step"}, "--schedule must be constant, linear, cosine or inverse-sqrt, got 'step'"},
       {{"--tying", "some"}, "--tying must be none, target or all, got 'some'"},
