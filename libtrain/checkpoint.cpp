@@ -6,8 +6,9 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
-#include "libtrain/io/file.h"
+#include "libtrain/io/checkpoint_folder.h"
 #include "libtrain/io/hash.h"
+#include "libtrain/io/json_check.h"
 #include "libtrain/io/safetensors.h"
 
 namespace libtrain {
@@ -18,11 +19,9 @@ using Json = nlohmann::ordered_json;
 
 constexpr const char* kFormat = "libtrain checkpoint";
 constexpr int64_t kFormatVersion = 2;
-constexpr const char* kManifest = "manifest.json";
-constexpr const char* kWeights = "weights.safetensors";
-constexpr const char* kOptimizer = "optimizer.safetensors";
-constexpr const char* kStepPrefix = "step-";
 constexpr int64_t kLargestManifest = 64 << 20;
+constexpr int kDeepestManifest = 32;
+constexpr int64_t kLargestCount = int64_t(1) << 53;
 
 // ---- Tensors to bytes and back ------------------------------------------------------------------------------------------
 
@@ -53,8 +52,11 @@ class TensorFile {
   std::vector<std::pair<std::string, Tensor>> tensors_;
 };
 
+/// As Shape prints it, which has fewer dimensions than a file may have.
 std::string spec_of(const TensorEntry& entry) {
-  return entry.dtype + Shape(std::span<const int64_t>(entry.shape)).str();
+  std::string text = entry.dtype + "[";
+  for (size_t i = 0; i < entry.shape.size(); ++i) text += (i ? ", " : "") + std::to_string(entry.shape[i]);
+  return text + "]";
 }
 std::string spec_of(const Tensor& tensor) { return format_dtype(tensor.dtype()) + tensor.shape().str(); }
 
@@ -134,8 +136,8 @@ struct ManifestReader {
   }
   int64_t count(const std::string& field) const {
     const Json& value = at(field);
-    if (!value.is_number_integer() || value.get<int64_t>() < 0)
-      refuse(field, "a whole number >= 0, got " + value.dump());
+    if (!value.is_number_unsigned() || value.get<uint64_t>() > uint64_t(kLargestCount))
+      refuse(field, "a whole number from 0 to 2^53, got " + value.dump());
     return value.get<int64_t>();
   }
   std::string text(const std::string& field) const {
@@ -153,12 +155,9 @@ struct ManifestReader {
 
 Json parse_manifest(const std::string& path) {
   const auto bytes = read_file(path, kLargestManifest);
-  try {
-    return Json::parse(reinterpret_cast<const char*>(bytes.data()),
-                       reinterpret_cast<const char*>(bytes.data()) + bytes.size());
-  } catch (const nlohmann::json::exception& error) {
-    throw CheckpointError(format_message("[{}] is no JSON: {}", path, error.what()));
-  }
+  const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  check_json(text, kDeepestManifest, {path, "manifest"});
+  return Json::parse(text);
 }
 
 Checkpoint checkpoint_of(const ManifestReader& manifest, const std::string& path) {
@@ -170,6 +169,9 @@ Checkpoint checkpoint_of(const ManifestReader& manifest, const std::string& path
                          manifest.count("state/steps"),        manifest.count("state/updates"),
                          manifest.count("state/accumulated"),  manifest.exact("state/epoch_loss_sum"),
                          manifest.count("state/epoch_targets")};
+  if (state.accumulated > state.batch || state.batch > state.steps)
+    manifest.refuse("state", format_message("accumulated <= batch <= steps, got {}, {} and {}", state.accumulated,
+                                            state.batch, state.steps));
   if (!manifest.at("program").is_object()) manifest.refuse("program", "an object");
   return {path, state, manifest.at("program").dump()};
 }
@@ -182,48 +184,32 @@ SafetensorsFile read_listed(const ManifestReader& manifest, const std::string& f
   const int64_t expected = manifest.count(field + "/bytes");
   if (!fs::is_regular_file(path))
     throw CheckpointError(format_message("[{}] is missing; the checkpoint is incomplete", path));
-  auto bytes = read_file(path, std::max<int64_t>(expected, int64_t(fs::file_size(path))));
-  if (int64_t(bytes.size()) != expected)
+  if (const auto size = int64_t(fs::file_size(path)); size != expected)
     throw CheckpointError(
-        format_message("[{}] has {} bytes, the manifest says {}; copy it again", path, bytes.size(), expected));
+        format_message("[{}] has {} bytes, the manifest says {}; copy it again", path, size, expected));
+  auto bytes = read_file(path, expected);
   if (xxh3_128_hex(bytes) != manifest.text(field + "/xxh3_128"))
     throw CheckpointError(
-        format_message("[{}] is damaged: its hash differs from the manifest's; use another checkpoint", path));
+        format_message("[{}] is damaged: its hash differs from the manifest's; copy it again, or remove this "
+                       "checkpoint to go on from an older one",
+                       path));
   return SafetensorsFile::parse(std::move(bytes), path);
-}
-
-// ---- Folders ------------------------------------------------------------------------------------------------------------
-
-std::string checkpoint_name(int64_t steps) { return format_message("{}{:08}", kStepPrefix, steps); }
-
-/// Complete checkpoints of a folder, oldest first.
-std::vector<std::string> list_checkpoints(const std::string& folder) {
-  std::vector<std::pair<int64_t, std::string>> found;
-  std::error_code ignored;
-  for (const auto& entry : fs::directory_iterator(folder, ignored)) {
-    const std::string name = entry.path().filename();
-    const std::string digits = name.starts_with(kStepPrefix) ? name.substr(std::string_view(kStepPrefix).size()) : "";
-    if (digits.empty() || digits.size() > 18 || digits.find_first_not_of("0123456789") != std::string::npos) continue;
-    if (fs::is_regular_file(entry.path() / kManifest, ignored)) found.emplace_back(std::stoll(digits), entry.path());
-  }
-  std::ranges::sort(found);
-  std::vector<std::string> paths;
-  for (const auto& [steps, path] : found) paths.push_back(path);
-  return paths;
-}
-
-void remove_checkpoint(const std::string& path) {
-  FileSystem& files = real_file_system();
-  for (const char* name : {kManifest, kOptimizer, kWeights})
-    files.remove_file(path + "/" + name);  // from now on it is no checkpoint
-  files.remove_directory(path);
 }
 
 Json file_entry(std::span<const std::byte> bytes) {
   return {{"bytes", bytes.size()}, {"xxh3_128", xxh3_128_hex(bytes)}};
 }
 
-std::span<const std::byte> text_bytes(const std::string& text) { return std::as_bytes(std::span(text)); }
+/// Whether the checkpoint is there. Another one in its place is an error: neither of the two may be lost.
+bool is_saved_already(const std::string& path, const Json& manifest) {
+  const std::string manifest_path = path + "/" + kManifestFile;
+  if (!fs::exists(manifest_path)) return false;
+  const Json saved = parse_manifest(manifest_path);
+  if (saved.value("state", Json()) == manifest["state"] && saved.value("files", Json()) == manifest["files"])
+    return true;
+  throw CheckpointError(
+      format_message("[{}] is another checkpoint of the same step; move it away, or save to another folder", path));
+}
 
 TensorFile weights_of(const Parameters& parameters) {
   TensorFile file;
@@ -245,12 +231,11 @@ template <class F> void for_optimizer_state(const Parameters& parameters, bool g
 }  // namespace
 
 std::string save_checkpoint(const std::string& folder, const Parameters& parameters, const TrainState& state,
-                            const std::string& program, int64_t keep) {
+                            const std::string& program, int64_t keep, FileSystem& files) {
   const Json program_json = Json::parse(program, nullptr, false);
-  LIBTRAIN_CHECK(program_json.is_object(), "[save_checkpoint] program must be a JSON object, got {}", program);
-  const std::string path = folder + "/" + checkpoint_name(state.steps);
-  if (fs::exists(path + "/" + kManifest)) return path;
-
+  LIBTRAIN_CHECK(program_json.is_object(), "[save_checkpoint] program must be a JSON object, got {}",
+                 program.substr(0, 100));
+  LIBTRAIN_CHECK(keep >= 0, "[save_checkpoint] keep must be >= 0 (0: all), got {}", keep);
   if (state.accumulated > 0) parameters.zero_unwritten_gradients();
   TensorFile optimizer;
   for_optimizer_state(parameters, state.accumulated > 0,
@@ -263,28 +248,31 @@ std::string save_checkpoint(const std::string& folder, const Parameters& paramet
                       {"files", {{"weights", file_entry(weight_bytes)}, {"optimizer", file_entry(optimizer_bytes)}}},
                       {"program", program_json}};
 
-  real_file_system().make_directories(folder);
-  StagedDirectory staged(real_file_system(), path);
-  staged.write(kWeights, weight_bytes);
-  staged.write(kOptimizer, optimizer_bytes);
+  const std::string path = checkpoint_path(folder, state.steps);
+  if (is_saved_already(path, manifest)) return path;
+  StagedDirectory staged(files, path);
+  staged.write(kWeightsFile, weight_bytes);
+  staged.write(kOptimizerFile, optimizer_bytes);
   const std::string text = manifest.dump(1) + "\n";
-  staged.write(kManifest, text_bytes(text));
+  staged.write(kManifestFile, std::as_bytes(std::span(text)));
   staged.commit();
 
-  const auto all = list_checkpoints(folder);
-  for (size_t i = 0; keep > 0 && i + size_t(keep) < all.size(); ++i) remove_checkpoint(all[i]);
+  remove_abandoned_checkpoints(files, folder);
+  if (keep > 0) remove_old_checkpoints(files, folder, keep, path);
   return path;
 }
 
 std::string newest_checkpoint(const std::string& folder) {
-  const auto all = list_checkpoints(folder);
+  if (!fs::is_directory(folder)) throw CheckpointError(format_message("[{}] is no folder; check the path", folder));
+  const auto all = complete_checkpoints(folder);
   if (all.empty())
-    throw CheckpointError(format_message("[{}] holds no complete checkpoint ({}…/{})", folder, kStepPrefix, kManifest));
+    throw CheckpointError(format_message("[{}] holds no complete checkpoint (step-…/{}); name the folder of a run",
+                                         folder, kManifestFile));
   return all.back();
 }
 
 Checkpoint read_checkpoint(const std::string& path) {
-  const std::string manifest_path = path + "/" + kManifest;
+  const std::string manifest_path = path + "/" + kManifestFile;
   if (!fs::is_regular_file(manifest_path))
     throw CheckpointError(format_message("[{}] is missing; {} is no checkpoint", manifest_path, path));
   const Json manifest = parse_manifest(manifest_path);
@@ -293,18 +281,18 @@ Checkpoint read_checkpoint(const std::string& path) {
 
 Checkpoint load_checkpoint(const std::string& path, const Parameters& parameters) {
   const Checkpoint checkpoint = read_checkpoint(path);
-  const std::string manifest_path = path + "/" + kManifest;
+  const std::string manifest_path = path + "/" + kManifestFile;
   const Json json = parse_manifest(manifest_path);
   const ManifestReader manifest{json, manifest_path};
-  const SafetensorsFile weights = read_listed(manifest, path, kWeights),
-                        optimizer = read_listed(manifest, path, kOptimizer);
+  const SafetensorsFile weights = read_listed(manifest, path, kWeightsFile),
+                        optimizer = read_listed(manifest, path, kOptimizerFile);
 
   TensorTargets weight_targets, optimizer_targets;
   for (const auto& slot : parameters.slots()) weight_targets.add(slot.name, slot.value);
   for_optimizer_state(parameters, checkpoint.state.accumulated > 0,
                       [&](const auto& name, const Tensor& tensor) { optimizer_targets.add(name, tensor); });
-  weight_targets.check(weights, path + "/" + kWeights, false);
-  optimizer_targets.check(optimizer, path + "/" + kOptimizer, false);
+  weight_targets.check(weights, path + "/" + kWeightsFile, false);
+  optimizer_targets.check(optimizer, path + "/" + kOptimizerFile, false);
   weight_targets.copy(weights);
   optimizer_targets.copy(optimizer);
   return checkpoint;

@@ -1,14 +1,16 @@
 /// Saving and resuming a training run: one folder per checkpoint, complete or absent.
 ///
-///   <folder>/step-00001200/manifest.json          version, sizes and hashes of the files, TrainState, RNG, the program's own part
+///   <folder>/step-00001200/manifest.json          version, sizes and hashes of the files, TrainState, the program's own part
 ///   <folder>/step-00001200/weights.safetensors    every parameter under its name
-///   <folder>/step-00001200/optimizer.safetensors  Adam's moments, and the gradients when the state lies within an accumulation
+///   <folder>/step-00001200/optimizer.safetensors  Adam's moments, step and random state, and the gradients when the state lies
+///                                                 within an accumulation
 ///
 /// A checkpoint is written under a temporary name, every file and folder is flushed to the disk, and only then renamed: after a crash at
 /// any moment the newest complete one loads. Everything that is read is checked against the manifest.
 #pragma once
 #include <string>
 
+#include "libtrain/io/file.h"
 #include "libtrain/parameters.h"
 #include "libtrain/train_loop.h"
 
@@ -22,13 +24,17 @@ struct Checkpoint {
 };
 
 /// Writes `<folder>/step-<state.steps, 8 digits>` (the folder is made if needed) and returns its path. Afterwards removes the oldest
-/// checkpoints of the folder until `keep` are left (0: keeps all). A checkpoint of that step which is there already is left alone: the same
-/// run wrote it. `program` must be a JSON object.
-/// Throws IoError, naming path and reason, when anything cannot be written; what was there before stays.
+/// checkpoints of the folder until `keep` are left (0: keeps all), but never the one just written, and what saves of processes that are no
+/// more have left unfinished. A checkpoint of that step with the same contents, which is there already, is left alone. `program` must be a
+/// JSON object; `files` is what the checkpoint is written through.
+/// Throws InvalidArgument for `program` or `keep` that cannot be; CheckpointError when another checkpoint of that step is there; IoError,
+/// naming path and reason, when anything cannot be written or an old one not removed. What was there before stays, and nothing half-written
+/// does: training may go on and save again.
 std::string save_checkpoint(const std::string& folder, const Parameters& parameters, const TrainState& state,
-                            const std::string& program = "{}", int64_t keep = 0);
+                            const std::string& program = "{}", int64_t keep = 0,
+                            FileSystem& files = real_file_system());
 
-/// Path of the newest complete checkpoint in `folder`. Throws CheckpointError when there is none.
+/// Path of the newest complete checkpoint in `folder`. Throws CheckpointError when there is none or no folder.
 std::string newest_checkpoint(const std::string& folder);
 
 /// Reads and checks the manifest at `path` (a checkpoint's folder). Throws CheckpointError naming file and field.

@@ -15,6 +15,7 @@ using libtrain::format_message;
 
 constexpr size_t kPredictBatch = 256;
 constexpr size_t kSampleWords = 12;
+constexpr int64_t kMaxLineBytes = 1 << 20;
 
 /// Characters that a terminal shows: continuation bytes of UTF-8 take no column.
 size_t columns_of(const std::string& text) {
@@ -38,8 +39,8 @@ std::string number_or_null(double value, const char* format) {
 void check_length(const Example& example, const TrainedModel& model, const std::string& where) {
   const auto length = int64_t(example.source_tokens.size());
   if (length > model.options.max_length)
-    throw DataError(format_message("[{}] a source of {} tokens is longer than the model's --max-length {}", where,
-                                   length, model.options.max_length));
+    throw DataError(format_message("[{}] a source of {} tokens is longer than the model's --max-length {}; shorten it",
+                                   where, length, model.options.max_length));
 }
 
 void report_unknown(int64_t symbols) {
@@ -47,13 +48,8 @@ void report_unknown(int64_t symbols) {
 }
 
 /// A line of stdin as an example. Throws DataError naming its number.
-Example source_of_line(std::string line, int64_t number, const TrainedModel& model) {
-  if (line.ends_with('\r')) line.pop_back();
-  if (line.find('\0') != std::string::npos)
-    throw DataError(format_message("[stdin:{}] a NUL byte; expected text", number));
-  if (const auto bad = libtrain::find_invalid_utf8(line))
-    throw DataError(format_message("[stdin:{}] byte {} is not UTF-8; convert the input", number, *bad));
-  Example example = source_example(line, model.codec);
+Example source_of_line(std::string_view line, int64_t number, const TrainedModel& model) {
+  Example example = source_example(std::string(line), model.codec);
   check_length(example, model, format_message("stdin:{}", number));
   return example;
 }
@@ -136,9 +132,9 @@ int run_evaluate(const Options& options) {
   return 0;
 }
 
-int run_predict(const Options& options, std::istream& in, std::ostream& out) {
+int run_predict(const Options& options, std::FILE* in, std::ostream& out) {
   const auto model = TrainedModel::load(options.model, options);
-  int64_t unknown = 0, number = 0;
+  int64_t unknown = 0;
   std::vector<Example> waiting;
   const auto answer = [&] {
     const auto predictions = predict(*model, waiting);
@@ -150,11 +146,11 @@ int run_predict(const Options& options, std::istream& in, std::ostream& out) {
     waiting.clear();
   };
   try {
-    for (std::string line; std::getline(in, line);) {
-      waiting.push_back(source_of_line(std::move(line), ++number, *model));
+    libtrain::for_each_text_line(in, "stdin", kMaxLineBytes, [&](std::string_view line, int64_t number) {
+      waiting.push_back(source_of_line(line, number, *model));
       unknown += count_unknown({&waiting.back(), 1}, model->codec, false);
       if (int64_t(waiting.size()) == options.batch_lines) answer();
-    }
+    });
   } catch (const DataError&) {
     answer();  // of the lines before the bad one
     throw;

@@ -1,5 +1,6 @@
 /// Predicting and scoring with a trained model.
 #pragma once
+#include <cstdio>
 #include <iosfwd>
 #include <span>
 
@@ -33,6 +34,6 @@ void check_stdout(const std::ostream& out);
 
 /// The subcommands. Return the exit status.
 int run_evaluate(const Options& options);
-int run_predict(const Options& options, std::istream& in, std::ostream& out);
+int run_predict(const Options& options, std::FILE* in, std::ostream& out);
 
 }  // namespace seq2seq

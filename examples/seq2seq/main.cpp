@@ -21,6 +21,8 @@ int run(int argc, char** argv) {
   seq2seq::Options options;
   switch (seq2seq::parse_command_line(argc, argv, options)) {
     case seq2seq::Command::kHelp:
+      std::cout.flush();
+      seq2seq::check_stdout(std::cout);
       return 0;
     case seq2seq::Command::kTrain:
       return seq2seq::run_train(options);
@@ -28,7 +30,7 @@ int run(int argc, char** argv) {
       return seq2seq::run_evaluate(options);
     case seq2seq::Command::kPredict:
       if (isatty(STDIN_FILENO)) options.batch_lines = 1;  // someone waits for each answer
-      return seq2seq::run_predict(options, std::cin, std::cout);
+      return seq2seq::run_predict(options, stdin, std::cout);
   }
   return 0;
 }
@@ -44,8 +46,9 @@ int main(int argc, char** argv) {
     return report(error, kMemory);
   } catch (const libtrain::DeviceError& error) {
     return report(error, kDevice);
-  } catch (const std::bad_alloc& error) {
-    return report(error, kMemory);
+  } catch (const std::bad_alloc&) {
+    std::fprintf(stderr, "error: out of memory; use a smaller model, a smaller --max-length or smaller batches\n");
+    return kMemory;
   } catch (const std::exception& error) {
     return report(error, kUsageOrData);
   }

@@ -12,6 +12,9 @@ using libtrain::format_message;
 using libtrain::InvalidArgument;
 using Json = nlohmann::ordered_json;
 
+/// No count means more than this, and the products of two still fit.
+constexpr int64_t kMost = 1'000'000'000, kMostLayers = 1000;
+
 /// Options that may differ when a run goes on. Files may have moved; that the training pairs are the same is checked.
 const std::set<std::string> kMayChange{"train", "valid", "test", "cmudict", "epochs", "updates"};
 
@@ -57,8 +60,10 @@ Options options_to_resume(const Options& given, const std::string& saved_json) {
 
 void check_values(const Options& o) {
   const auto at_least = [](int64_t least, std::initializer_list<std::pair<const char*, int64_t>> flags) {
-    for (const auto& [flag, value] : flags)
+    for (const auto& [flag, value] : flags) {
       LIBTRAIN_CHECK(value >= least, "--{} must be >= {}, got {}", flag, least, value);
+      LIBTRAIN_CHECK(value <= kMost, "--{} must be <= {}, got {}", flag, kMost, value);
+    }
   };
   at_least(1, {{"max-length", o.max_length},
                {"size", o.size},
@@ -74,17 +79,20 @@ void check_values(const Options& o) {
                {"batch-pairs", o.batch_pairs},
                {"batch-tokens", o.batch_tokens},
                {"warmup", o.warmup},
-               {"seed", o.seed},
                {"checkpoint-every", o.checkpoint_every},
                {"keep", o.keep},
                {"valid-every", o.valid_every}});
+  LIBTRAIN_CHECK(o.seed >= 0, "--seed must be >= 0, got {}", o.seed);
+  LIBTRAIN_CHECK(std::max(o.encoder_layers, o.decoder_layers) <= kMostLayers,
+                 "--encoder-layers and --decoder-layers must be <= {}, got {} and {}", kMostLayers, o.encoder_layers,
+                 o.decoder_layers);
   LIBTRAIN_CHECK(o.size % o.heads == 0, "--heads {} must divide --size {}", o.heads, o.size);
   LIBTRAIN_CHECK(o.batch_pairs + o.batch_tokens > 0,
                  "--batch-pairs and --batch-tokens are both 0; one must limit a batch");
   for (const auto& [flag, value] : {std::pair{"dropout", o.dropout}, std::pair{"label-smoothing", o.label_smoothing},
                                     std::pair{"beta1", o.beta1}, std::pair{"beta2", o.beta2}})
     LIBTRAIN_CHECK(value >= 0 && value < 1, "--{} must be in [0, 1), got {}", flag, value);
-  LIBTRAIN_CHECK(o.learning_rate > 0 && std::isfinite(o.learning_rate), "--learning-rate must be > 0, got {}",
+  LIBTRAIN_CHECK(o.learning_rate > 0 && o.learning_rate < 1e30, "--learning-rate must be > 0 and < 1e30, got {}",
                  o.learning_rate);
   LIBTRAIN_CHECK(o.clip_norm >= 0, "--clip-norm must be >= 0 (0: no clipping), got {}", o.clip_norm);
   LIBTRAIN_CHECK(o.weight_decay >= 0, "--weight-decay must be >= 0, got {}", o.weight_decay);

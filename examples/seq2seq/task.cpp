@@ -26,14 +26,25 @@ std::string cmudict_path(const Options& options) {
   return path;
 }
 
+/// As read_pairs() does for files.
+void check_length(const Example& example, const std::string& path, const Options& options) {
+  size_t longest = example.source_tokens.size();
+  for (const auto& target : example.targets) longest = std::max(longest, target.size());
+  if (longest > size_t(options.max_length))
+    throw DataError(format_message("[{}] '{}' has {} tokens on a side, expected at most {}; raise --max-length", path,
+                                   example.source, longest, options.max_length));
+}
+
 /// The words of one split of CMUdict.
-Examples cmudict_examples(const std::vector<Entry>& entries, Split split) {
+Examples cmudict_examples(const std::vector<Entry>& entries, Split split, const std::string& path,
+                          const Options& options) {
   Examples examples;
   for (const Entry& entry : entries) {
     if (split_of(entry.word) != split) continue;
     Example example{entry.word, libtrain::tokenize(entry.word, TokenKind::kChars), {}};
     for (const std::string& phones : entry.pronunciations)
       example.targets.push_back(libtrain::tokenize(phones, TokenKind::kWords));
+    check_length(example, path, options);
     examples.push_back(std::move(example));
   }
   return examples;
@@ -95,9 +106,10 @@ struct TextTask {
 
 TextTask load_texts(const Options& options, TokenKind source, TokenKind target, int64_t& blank) {
   if (options.builtin_task()) {
-    const auto entries = read_cmudict(cmudict_path(options));
-    return {cmudict_examples(entries, Split::kTrain), cmudict_examples(entries, Split::kValid),
-            cmudict_examples(entries, Split::kTest)};
+    const std::string path = cmudict_path(options);
+    const auto entries = read_cmudict(path);
+    const auto part = [&](Split split) { return cmudict_examples(entries, split, path, options); };
+    return {part(Split::kTrain), part(Split::kValid), part(Split::kTest)};
   }
   const auto read = [&](const std::string& path) {
     return path.empty() ? Examples() : file_examples(path, options, source, target, blank);
@@ -155,7 +167,8 @@ Examples load_test(const Options& options, const Codec& codec) {
   if (!options.test.empty()) return file_examples(options.test, options, codec.source_kind, codec.target_kind, blank);
   if (!options.builtin_task())
     throw DataError("[evaluate] this model was trained on files: name the pairs to score with --test FILE");
-  return cmudict_examples(read_cmudict(cmudict_path(options)), Split::kTest);
+  const std::string path = cmudict_path(options);
+  return cmudict_examples(read_cmudict(path), Split::kTest, path, options);
 }
 
 Example source_example(const std::string& text, const Codec& codec) {

@@ -10,7 +10,7 @@
 
 #include "examples/seq2seq/evaluate.h"
 #include "examples/seq2seq/progress.h"
-#include "libtrain/io/file.h"
+#include "libtrain/io/checkpoint_folder.h"
 
 namespace seq2seq {
 namespace {
@@ -53,12 +53,11 @@ void check_output_folder(const Options& options) {
   libtrain::FileSystem& files = libtrain::real_file_system();
   const std::string probe = options.out + "/.writable";
   try {
-    files.make_directories(options.out);
+    libtrain::make_directories(files, options.out);
     libtrain::write_file_atomically(files, probe, {});
     files.remove_file(probe);
   } catch (const libtrain::IoError& error) {
-    throw libtrain::IoError(
-        format_message("--out {}: {}; choose a folder that can be written", options.out, error.what()));
+    throw libtrain::IoError(format_message("--out {}: {}", options.out, error.what()));
   }
   for (const auto& entry : std::filesystem::directory_iterator(options.out))
     if (!options.resume && std::filesystem::exists(entry.path() / "manifest.json"))
@@ -125,6 +124,22 @@ int64_t planned_updates(const Options& options, int64_t batches) {
   return options.updates > 0 ? std::min(options.updates, by_epochs) : by_epochs;
 }
 
+/// The command that goes on with a run, which can be pasted.
+std::string resume_command(const Options& options) { return options.command + (options.resume ? "" : " --resume"); }
+
+/// Returns the path. A failure says what is left, and how to go on from it.
+std::string save(const Options& options, const TrainedModel& model, const libtrain::TrainState& state,
+                 const std::string& program) {
+  try {
+    return libtrain::save_checkpoint(options.out, model.parameters, state, program, options.keep);
+  } catch (const libtrain::IoError& error) {
+    const auto saved = libtrain::complete_checkpoints(options.out);
+    if (saved.empty()) throw;
+    throw libtrain::IoError(format_message("{}\n{} is complete. When the fault is mended, go on from it with:\n  {}",
+                                           error.what(), saved.back(), resume_command(options)));
+  }
+}
+
 /// Everything that hangs on the loop: display, validation, checkpoints.
 void subscribe(TrainLoop& loop, const TrainedModel& model, const Task& task, const Options& options, int64_t planned,
                Meter& meter, ProgressDisplay& display) {
@@ -147,16 +162,14 @@ void subscribe(TrainLoop& loop, const TrainedModel& model, const Task& task, con
   });
   const std::string program = program_json(options, model.codec, data_id(task.train));
   loop.on_checkpoint([&, program](const libtrain::TrainState& state) {
-    display.line("saved " + libtrain::save_checkpoint(options.out, model.parameters, state, program, options.keep));
+    display.line("saved " + save(options, model, state, program));
   });
 }
 
 // ---- After training -------------------------------------------------------------------------------------------------------
 
-/// How to go on, as a command that can be pasted.
 int report_stop(const Options& options) {
-  std::fprintf(stderr, "stopped and saved. Go on with:\n  %s%s\n", options.command.c_str(),
-               options.resume ? "" : " --resume");
+  std::fprintf(stderr, "stopped and saved. Go on with:\n  %s\n", resume_command(options).c_str());
   return 128 + stop_signal;
 }
 

@@ -1,5 +1,7 @@
 #include "libtrain/data/batch.h"
 
+#include <limits>
+
 namespace libtrain {
 namespace {
 
@@ -25,7 +27,15 @@ struct Side {
   }
 };
 
-int64_t round_up(int64_t size, int64_t multiple) { return (size + multiple - 1) / multiple * multiple; }
+/// Tokens with tail. Packed rows are counted in 32 bits.
+int64_t capacity_of(const Side& side, int64_t multiple) {
+  constexpr int64_t kMost = std::numeric_limits<int32_t>::max();
+  const int64_t blocks = (int64_t(side.ids.size()) - 1) / multiple + 1;
+  LIBTRAIN_CHECK(blocks <= kMost / multiple,
+                 "[batch] {} {} tokens, rounded up to a multiple of {}, are more than {}; use smaller batches",
+                 side.ids.size(), side.name, multiple, kMost);
+  return side.ids.empty() ? 0 : blocks * multiple;
+}
 
 Tensor to_tensor(Ids ids, int64_t capacity, Device device) {
   ids.resize(size_t(capacity), kPad);
@@ -46,8 +56,8 @@ Batch assemble(const Side& source, const Side& target, const BatchOptions& optio
   batch.pairs = int64_t(source.lengths.size());
   batch.source_tokens = int64_t(source.ids.size());
   batch.target_tokens = int64_t(target.ids.size());
-  const int64_t source_capacity = round_up(batch.source_tokens, options.capacity_multiple);
-  const int64_t target_capacity = round_up(batch.target_tokens, options.capacity_multiple);
+  const int64_t source_capacity = capacity_of(source, options.capacity_multiple);
+  const int64_t target_capacity = capacity_of(target, options.capacity_multiple);
   batch.source = make_packing(source.lengths, options.device, source_capacity);
   batch.target = make_packing(target.lengths, options.device, target_capacity);
   batch.source_ids = to_tensor(source.ids, source_capacity, options.device);
@@ -118,6 +128,8 @@ Batch pack_padded(const Tensor& input_ids, const Tensor& target_ids, int32_t pad
 }
 
 Tensor unpack_index(const Packing& packing, int64_t longest) {
+  LIBTRAIN_CHECK(longest >= packing.max_length, "[unpack_index] longest {} is below the {} of the longest sequence",
+                 longest, packing.max_length);
   const auto ends = packing.cu_seqlens.to_vector<int32_t>();
   Ids index(size_t(packing.count() * longest), -1);
   for (size_t s = 0; s + 1 < ends.size(); ++s)

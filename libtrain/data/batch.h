@@ -34,7 +34,7 @@ struct BatchOptions {
 };
 
 /// Packs `pairs` in this order. Throws InvalidArgument naming side, id, row, position and vocabulary size for an id outside [0, vocab) and
-/// for one that is kPad or kBos (which no text contains).
+/// for one that is kPad or kBos (which no text contains), and for a batch of 2^31 tokens or more.
 Batch make_batch(std::span<const Pair* const> pairs, const BatchOptions& options = {});
 Batch make_batch(std::span<const Pair> pairs, const BatchOptions& options = {});
 
@@ -42,7 +42,8 @@ Batch make_batch(std::span<const Pair> pairs, const BatchOptions& options = {});
 /// Sources and labels are taken as they are; target_in is the labels shifted by one behind kBos.
 Batch pack_padded(const Tensor& input_ids, const Tensor& target_ids, int32_t pad = kPad, Device device = Device::kCpu);
 
-/// i32[sequences, longest] → for each of its elements the packed row, or -1 where it is padding: what unpack_rows() takes.
+/// i32[sequences, longest] → for each of its elements the packed row, or -1 where it is padding: what unpack_rows() takes. Throws
+/// InvalidArgument when `longest` is below packing.max_length.
 Tensor unpack_index(const Packing& packing, int64_t longest);
 
 }  // namespace libtrain

@@ -21,7 +21,7 @@ template <class T> void shuffle(std::vector<T>& items, uint64_t seed, uint64_t e
 
 BucketedBatches::BucketedBatches(std::span<const Pair> pairs, Options options) : pairs_(pairs), options_(options) {
   LIBTRAIN_CHECK(!pairs.empty(), "[batches] expected at least one pair, got none");
-  LIBTRAIN_CHECK(options.tokens >= 0 && options.pairs >= 0 && options.tokens + options.pairs > 0,
+  LIBTRAIN_CHECK(options.tokens >= 0 && options.pairs >= 0 && (options.tokens > 0 || options.pairs > 0),
                  "[batches] a batch needs a limit: tokens ({}) or pairs ({}) must be > 0", options.tokens,
                  options.pairs);
   LIBTRAIN_CHECK(options.batches_per_bucket >= 1 && options.prefetch >= 0,
@@ -37,17 +37,20 @@ BucketedBatches::BucketedBatches(std::span<const Pair> pairs, Options options) :
   }
 }
 
+/// Limits beyond the data are cut to it first, so that no product overflows.
 size_t BucketedBatches::average_pairs() const {
-  if (options_.tokens == 0) return size_t(options_.pairs);
+  size_t average = pairs_.size();
+  if (options_.pairs > 0) average = std::min(average, size_t(options_.pairs));
+  if (options_.tokens == 0) return average;
   size_t total = 0;
   for (const Pair& pair : pairs_) total += std::max(pair.source.size(), pair.target.size()) + 1;
-  const size_t fitting = std::max<size_t>(1, size_t(options_.tokens) * pairs_.size() / total);
-  return options_.pairs ? std::min(fitting, size_t(options_.pairs)) : fitting;
+  const size_t fitting = std::min(size_t(options_.tokens), total) * pairs_.size() / total;
+  return std::clamp<size_t>(fitting, 1, average);
 }
 
 void BucketedBatches::sort_buckets() {
   const auto length = [this](size_t i) { return std::pair(pairs_[i].target.size(), pairs_[i].source.size()); };
-  const size_t bucket = average_pairs() * size_t(options_.batches_per_bucket);
+  const size_t bucket = average_pairs() * std::min(size_t(options_.batches_per_bucket), order_.size());
   for (size_t begin = 0; begin < order_.size(); begin += bucket)
     std::stable_sort(order_.begin() + int64_t(begin), order_.begin() + int64_t(std::min(begin + bucket, order_.size())),
                      [&](size_t a, size_t b) { return length(a) < length(b); });

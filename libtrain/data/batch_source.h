@@ -42,6 +42,8 @@ class BucketedBatches : public BatchSource<Batch> {
 
   /// Throws InvalidArgument when there are no pairs, no limit is given, or a pair exceeds the token limit alone.
   BucketedBatches(std::span<const Pair> pairs, Options options);
+  BucketedBatches(const BucketedBatches&) = delete;  // background threads hold its address
+  BucketedBatches& operator=(const BucketedBatches&) = delete;
 
   int64_t begin_epoch(int64_t epoch) override;
   Batch get(int64_t index) override;

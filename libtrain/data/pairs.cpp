@@ -22,21 +22,19 @@ constexpr std::string_view kPairRemedy = "write one source<TAB>target pair a lin
 // A file read byte by byte from stdio's buffer, so that a line's length is bounded before it is held.
 class LineReader {
  public:
-  LineReader(const std::string& path, int64_t max_line_bytes)
-      : path_(path), max_line_bytes_(max_line_bytes), file_(std::fopen(path.c_str(), "rb"), &std::fclose) {
-    if (!file_) throw_unreadable(path_, errno);
-  }
+  LineReader(std::FILE* file, const std::string& path, int64_t max_line_bytes)
+      : path_(path), max_line_bytes_(max_line_bytes), file_(file) {}
 
   // Puts the next line into `line`; false at the end of the file.
   bool next(std::string& line) {
     line.clear();
     ++number_;
     int byte;
-    while ((byte = getc_unlocked(file_.get())) != EOF && byte != '\n') {
+    while ((byte = getc_unlocked(file_)) != EOF && byte != '\n') {
       if (int64_t(line.size()) == max_line_bytes_) throw_too_long();
       line.push_back(char(byte));
     }
-    if (byte == EOF && std::ferror(file_.get())) throw_unreadable(path_, errno);
+    if (byte == EOF && std::ferror(file_)) throw_unreadable(path_, errno);
     return byte != EOF || !line.empty();
   }
 
@@ -50,7 +48,7 @@ class LineReader {
 
   const std::string& path_;
   int64_t max_line_bytes_, number_ = 0;
-  std::unique_ptr<std::FILE, int (*)(std::FILE*)> file_;
+  std::FILE* file_;
 };
 
 // Offsets in messages count every byte of the line in the file, a byte order mark included.
@@ -106,9 +104,16 @@ void check_length(const TextPair& pair, const std::string& where, const PairOpti
 
 void for_each_text_line(const std::string& path, int64_t max_line_bytes,
                         const std::function<void(std::string_view line, int64_t number)>& use) {
-  LineReader reader(path, max_line_bytes);
+  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(path.c_str(), "rb"), &std::fclose);
+  if (!file) throw_unreadable(path, errno);
+  for_each_text_line(file.get(), path, max_line_bytes, use);
+}
+
+void for_each_text_line(std::FILE* file, const std::string& name, int64_t max_line_bytes,
+                        const std::function<void(std::string_view line, int64_t number)>& use) {
+  LineReader reader(file, name, max_line_bytes);
   for (std::string line; reader.next(line);) {
-    check_bytes(line, path, reader.number());
+    check_bytes(line, name, reader.number());
     use(without_marks(line, reader.number()), reader.number());
   }
 }

@@ -5,6 +5,7 @@
 /// Every failure is a DataError that begins with "[path:line]" (or "[path]") and ends with a remedy.
 #pragma once
 #include <cstdint>
+#include <cstdio>
 #include <functional>
 #include <string>
 #include <string_view>
@@ -55,6 +56,10 @@ std::vector<TextPair> read_pairs(const std::string& path, const PairOptions& opt
 /// DataError: the file cannot be opened or read, or is a directory; a line of more than max_line_bytes bytes, with a
 /// NUL byte, or with bytes that are not UTF-8 (the message gives the offset of the first in its line).
 void for_each_text_line(const std::string& path, int64_t max_line_bytes,
+                        const std::function<void(std::string_view line, int64_t number)>& use);
+
+/// The same for a file that is open already, such as stdin, up to its end; messages call it `name`.
+void for_each_text_line(std::FILE* file, const std::string& name, int64_t max_line_bytes,
                         const std::function<void(std::string_view line, int64_t number)>& use);
 
 }  // namespace libtrain

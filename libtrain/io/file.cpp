@@ -20,13 +20,40 @@ std::string parent_of(const std::string& path) {
 
 std::string temporary_name(const std::string& path) { return path + ".tmp-" + std::to_string(getpid()); }
 
-[[noreturn]] void fail(const char* operation, const std::string& path, int error, int64_t bytes = 0) {
-  std::string remedy;
+/// The free space where `path` is or would be.
+std::string disk_remedy(const std::string& path, int64_t bytes) {
   struct statvfs disk;
-  if ((error == ENOSPC || error == EDQUOT) && statvfs(parent_of(path).c_str(), &disk) == 0)
-    remedy = format_message("; {} bytes to write, {} free: make room or choose another folder", bytes,
-                            uint64_t(disk.f_bavail) * disk.f_frsize);
-  throw IoError(format_message("[{}] cannot {}: {}{}", path, operation, std::strerror(error), remedy));
+  std::string place = path;
+  while (statvfs(place.c_str(), &disk) != 0) {
+    const std::string above = parent_of(place);
+    if (above == place) return "; make room or choose another folder";
+    place = above;
+  }
+  return format_message("; {} bytes to write, {} free: make room or choose another folder", bytes,
+                        uint64_t(disk.f_bavail) * disk.f_frsize);
+}
+
+std::string remedy(const std::string& path, int error, int64_t bytes) {
+  switch (error) {
+    case ENOSPC:
+    case EDQUOT:
+      return disk_remedy(path, bytes);
+    case EACCES:
+    case EPERM:
+    case EROFS:
+      return "; check its permissions and those of the folder above, or choose another place";
+    case ENOENT:
+      return "; check the path";
+    case ENOTDIR:
+      return "; a part of the path is a file: choose another place";
+    case EEXIST:
+    case ENOTEMPTY:
+      return "; something else has that name: move it away or choose another place";
+    case EIO:
+      return "; the disk or the connection to it fails: choose another place";
+    default:
+      return "";
+  }
 }
 
 /// Repeats a system call that a signal interrupted.
@@ -37,37 +64,36 @@ template <class Call> auto uninterrupted(const Call& call) {
 }
 
 /// An open file, closed with the object.
-class OpenFile {
+class OpenFile : public OutputFile {
  public:
   OpenFile(const std::string& path, const char* purpose, int flags) : path_(path) {
     number_ = uninterrupted([&] { return open(path.c_str(), flags | O_CLOEXEC, 0666); });
-    if (number_ < 0) fail(purpose, path, errno);
+    if (number_ < 0) throw_io_error(purpose, path, errno);
   }
-  ~OpenFile() {
-    if (number_ >= 0) close(number_);
+  ~OpenFile() override {
+    if (number_ >= 0) ::close(number_);
   }
   OpenFile(const OpenFile&) = delete;
   OpenFile& operator=(const OpenFile&) = delete;
 
-  void write_all(std::span<const std::byte> bytes) {
+  void write(std::span<const std::byte> bytes) override {
     for (size_t done = 0; done < bytes.size();) {
-      const ssize_t written = uninterrupted([&] { return write(number_, bytes.data() + done, bytes.size() - done); });
-      if (written < 0) fail("write", path_, errno, int64_t(bytes.size()));
+      const ssize_t written = uninterrupted([&] { return ::write(number_, bytes.data() + done, bytes.size() - done); });
+      if (written < 0) throw_io_error("write", path_, errno, int64_t(bytes.size()));
       done += size_t(written);
     }
   }
   size_t read_some(std::span<std::byte> bytes) {
     const ssize_t got = uninterrupted([&] { return read(number_, bytes.data(), bytes.size()); });
-    if (got < 0) fail("read", path_, errno);
+    if (got < 0) throw_io_error("read", path_, errno);
     return size_t(got);
   }
-  void sync() {
-    if (uninterrupted([&] { return fsync(number_); }) < 0) fail("flush", path_, errno);
+  void sync() override {
+    if (uninterrupted([&] { return fsync(number_); }) < 0) throw_io_error("flush", path_, errno);
   }
-  /// Closing can report an error of an earlier write.
-  void finish() {
+  void close() override {
     const int number = std::exchange(number_, -1);
-    if (close(number) < 0 && errno != EINTR) fail("close", path_, errno);
+    if (::close(number) < 0 && errno != EINTR) throw_io_error("close", path_, errno);
   }
   int number() const { return number_; }
 
@@ -78,30 +104,44 @@ class OpenFile {
 
 class RealFileSystem : public FileSystem {
  public:
-  void make_directories(const std::string& path) override {
-    std::error_code error;
-    std::filesystem::create_directories(path, error);
-    if (error) fail("make the folder", path, error.value());
+  bool make_directory(const std::string& path) override {
+    if (mkdir(path.c_str(), 0777) == 0) return true;
+    const int error = errno;
+    if (error != EEXIST || !std::filesystem::is_directory(path)) throw_io_error("make the folder", path, error);
+    return false;
   }
-  void write_file(const std::string& path, std::span<const std::byte> bytes) override {
-    OpenFile file(path, "create", O_WRONLY | O_CREAT | O_TRUNC);
-    file.write_all(bytes);
-    file.sync();
-    file.finish();
+  std::unique_ptr<OutputFile> create_file(const std::string& path) override {
+    return std::make_unique<OpenFile>(path, "create", O_WRONLY | O_CREAT | O_TRUNC);
   }
   void sync_directory(const std::string& path) override {
     OpenFile(path, "open the folder", O_RDONLY | O_DIRECTORY).sync();
   }
   void rename(const std::string& from, const std::string& to) override {
-    if (::rename(from.c_str(), to.c_str()) < 0) fail("give the name to what was written", to, errno);
+    if (::rename(from.c_str(), to.c_str()) < 0) throw_io_error("give the name to what was written", to, errno);
   }
   void remove_file(const std::string& path) override {
-    if (unlink(path.c_str()) < 0) fail("remove", path, errno);
+    if (unlink(path.c_str()) < 0) throw_io_error("remove", path, errno);
   }
   void remove_directory(const std::string& path) override {
-    if (rmdir(path.c_str()) < 0) fail("remove the folder", path, errno);
+    if (rmdir(path.c_str()) < 0) throw_io_error("remove the folder", path, errno);
   }
 };
+
+/// For cleaning up after a failure: that failure is the one to report.
+template <class Remove> void try_to(const Remove& remove) {
+  try {
+    remove();
+  } catch (const IoError&) {
+  }
+}
+
+std::vector<std::byte> room_for(int64_t bytes, const std::string& path) {
+  try {
+    return std::vector<std::byte>(static_cast<size_t>(bytes));
+  } catch (const std::exception&) {
+    throw IoError(format_message("[{}] has {} bytes, more than there is memory for", path, bytes));
+  }
+}
 
 }  // namespace
 
@@ -110,14 +150,35 @@ FileSystem& real_file_system() {
   return files;
 }
 
+void throw_io_error(const std::string& operation, const std::string& path, int error, int64_t bytes) {
+  throw IoError(
+      format_message("[{}] cannot {}: {}{}", path, operation, std::strerror(error), remedy(path, error, bytes)));
+}
+
+void make_directories(FileSystem& files, const std::string& path) {
+  std::error_code ignored;  // what cannot be examined cannot be made either, and that is reported
+  if (std::filesystem::is_directory(path, ignored)) return;
+  const std::string parent = parent_of(path);
+  if (parent != path) make_directories(files, parent);
+  if (files.make_directory(path)) files.sync_directory(parent);
+}
+
+void write_file(FileSystem& files, const std::string& path, std::span<const std::byte> bytes) {
+  const auto file = files.create_file(path);
+  file->write(bytes);
+  file->sync();
+  file->close();
+}
+
 std::vector<std::byte> read_file(const std::string& path, int64_t max_bytes) {
-  OpenFile file(path, "open", O_RDONLY);
+  OpenFile file(path, "open", O_RDONLY | O_NONBLOCK);  // a pipe without a writer would wait for ever
   struct stat status;
-  if (fstat(file.number(), &status) < 0) fail("examine", path, errno);
-  if (S_ISDIR(status.st_mode)) fail("read", path, EISDIR);
+  if (fstat(file.number(), &status) < 0) throw_io_error("examine", path, errno);
+  if (S_ISDIR(status.st_mode)) throw_io_error("read", path, EISDIR);
+  if (!S_ISREG(status.st_mode)) throw IoError(format_message("[{}] is no regular file", path));
   if (status.st_size > max_bytes)
     throw IoError(format_message("[{}] has {} bytes, expected at most {}", path, int64_t(status.st_size), max_bytes));
-  std::vector<std::byte> bytes(static_cast<size_t>(status.st_size));
+  std::vector<std::byte> bytes = room_for(status.st_size, path);
   size_t done = 0;
   while (done < bytes.size()) {
     const size_t got = file.read_some(std::span(bytes).subspan(done));
@@ -131,10 +192,10 @@ std::vector<std::byte> read_file(const std::string& path, int64_t max_bytes) {
 void write_file_atomically(FileSystem& files, const std::string& path, std::span<const std::byte> bytes) {
   const std::string staging = temporary_name(path);
   try {
-    files.write_file(staging, bytes);
+    write_file(files, staging, bytes);
     files.rename(staging, path);
   } catch (...) {
-    unlink(staging.c_str());
+    try_to([&] { files.remove_file(staging); });
     throw;
   }
   files.sync_directory(parent_of(path));
@@ -142,24 +203,19 @@ void write_file_atomically(FileSystem& files, const std::string& path, std::span
 
 StagedDirectory::StagedDirectory(FileSystem& files, std::string path)
     : files_(files), path_(std::move(path)), staging_(temporary_name(path_)) {
-  files_.make_directories(staging_);
+  make_directories(files_, parent_of(path_));
+  files_.make_directory(staging_);  // one of that name was abandoned by an earlier process: its files are overwritten
 }
 
 StagedDirectory::~StagedDirectory() {
   if (committed_) return;
-  const auto try_to = [](const auto& remove) {
-    try {
-      remove();
-    } catch (const IoError&) {  // the failure that brought us here is the one to report
-    }
-  };
   for (const std::string& name : written_) try_to([&] { files_.remove_file(staging_ + "/" + name); });
   try_to([&] { files_.remove_directory(staging_); });
 }
 
 void StagedDirectory::write(const std::string& name, std::span<const std::byte> bytes) {
   written_.push_back(name);
-  files_.write_file(staging_ + "/" + name, bytes);
+  write_file(files_, staging_ + "/" + name, bytes);
 }
 
 void StagedDirectory::commit() {

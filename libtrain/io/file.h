@@ -2,6 +2,7 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -11,28 +12,49 @@
 
 namespace libtrain {
 
+/// A file that is being written; the destructor closes it and ignores what goes wrong then.
+class OutputFile {
+ public:
+  virtual ~OutputFile() = default;
+  virtual void write(std::span<const std::byte> bytes) = 0;
+  /// Flushes what was written to the disk.
+  virtual void sync() = 0;
+  /// Can report the failure of an earlier write.
+  virtual void close() = 0;
+};
+
 /// The file operations that saving rests on, as an interface, so that a test can record them or make any of them fail. Every function
-/// throws IoError naming operation, path and reason; a full disk with the bytes needed and free.
+/// throws IoError through throw_io_error().
 class FileSystem {
  public:
   virtual ~FileSystem() = default;
-  /// Makes the folder and those above it, if they are not there.
-  virtual void make_directories(const std::string& path) = 0;
-  /// Creates the file anew, writes all bytes, and flushes them to the disk.
-  virtual void write_file(const std::string& path, std::span<const std::byte> bytes) = 0;
+  /// Makes one folder. False when there is a folder of that name already.
+  virtual bool make_directory(const std::string& path) = 0;
+  /// A new file, or an old one emptied.
+  virtual std::unique_ptr<OutputFile> create_file(const std::string& path) = 0;
   /// Flushes the folder's list of names to the disk.
   virtual void sync_directory(const std::string& path) = 0;
-  /// Moves a file over another, or a folder to a name that is free.
+  /// Moves a file over another, or a folder to a name that is free or has an empty folder.
   virtual void rename(const std::string& from, const std::string& to) = 0;
   virtual void remove_file(const std::string& path) = 0;
   /// Removes an empty folder.
   virtual void remove_directory(const std::string& path) = 0;
 };
 
+/// Throws IoError "[path] cannot <operation>: <reason>" with a remedy where there is one; for a full disk with the bytes to write and the
+/// bytes free. `error` is an errno.
+[[noreturn]] void throw_io_error(const std::string& operation, const std::string& path, int error, int64_t bytes = 0);
+
 /// The operating system's.
 FileSystem& real_file_system();
 
-/// The whole file. Throws IoError when it cannot be read or is larger than `max_bytes`.
+/// Makes the folder and those above it that are missing. Their names are flushed to the disk.
+void make_directories(FileSystem& files, const std::string& path);
+
+/// Creates the file, writes all bytes and flushes them to the disk. The folder is not flushed.
+void write_file(FileSystem& files, const std::string& path, std::span<const std::byte> bytes);
+
+/// The whole file. Throws IoError when it cannot be read, is no regular file, or is larger than `max_bytes` or than memory.
 std::vector<std::byte> read_file(const std::string& path, int64_t max_bytes);
 
 /// Replaces the file at `path`: written beside it under a temporary name, flushed, renamed, and the folder flushed.
@@ -42,14 +64,14 @@ void write_file_atomically(FileSystem& files, const std::string& path, std::span
 /// it and flushes the folder above. Without commit() the destructor removes what was written, and nothing else.
 class StagedDirectory {
  public:
-  /// Throws IoError when the temporary folder cannot be made.
+  /// Makes the temporary folder, and those above it that are missing. Throws IoError when it cannot.
   StagedDirectory(FileSystem& files, std::string path);
   ~StagedDirectory();
   StagedDirectory(const StagedDirectory&) = delete;
   StagedDirectory& operator=(const StagedDirectory&) = delete;
 
   void write(const std::string& name, std::span<const std::byte> bytes);
-  /// Throws IoError, also when something has the name already.
+  /// Throws IoError, also when something that is no empty folder has the name already.
   void commit();
 
  private:

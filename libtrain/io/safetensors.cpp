@@ -5,9 +5,9 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <optional>
-#include <set>
 
 #include "libtrain/io/file.h"
+#include "libtrain/io/json_check.h"
 
 namespace libtrain {
 namespace {
@@ -44,29 +44,14 @@ class HeaderReader {
     throw CheckpointError(format_message("[{}] {}: {}", label_, field, complaint));
   }
 
-  /// The header's text as an object. nlohmann-json keeps the last of two equal keys without a word, hence the callback.
+  /// The header's text as an object.
   Json parse(std::string_view text) const {
     if (text.empty() || text.front() != '{') refuse("header", "expected it to begin with '{' at byte 8");
-    std::vector<std::set<std::string>> keys;
-    const auto check = [&](int depth, Json::parse_event_t event, Json& value) {
-      if (event == Json::parse_event_t::object_start || event == Json::parse_event_t::array_start) {
-        if (depth >= kMaxDepth) refuse("header", format_message("nested deeper than {} levels", kMaxDepth));
-        if (event == Json::parse_event_t::object_start) keys.emplace_back();
-      } else if (event == Json::parse_event_t::object_end) {
-        keys.pop_back();
-      } else if (event == Json::parse_event_t::key) {
-        const std::string key = value.get<std::string>();
-        if (!keys.back().insert(key).second) refuse("header", "key '" + key.substr(0, 100) + "' occurs twice");
-        if (depth == 1 && keys.back().size() > kMaxEntries)
-          refuse("header", format_message("more than {} tensors", kMaxEntries));
-      }
-      return true;
-    };
-    try {
-      return Json::parse(text, check);
-    } catch (const nlohmann::json::parse_error& error) {
-      refuse("header", format_message("no JSON at byte {} of the file", kLengthBytes + error.byte));
-    }
+    check_json(text, kMaxDepth, {label_, "header", kLengthBytes});
+    Json header = Json::parse(text);
+    if (header.size() > kMaxEntries)
+      refuse("header", format_message("{} tensors, the limit is {}", header.size(), kMaxEntries));
+    return header;
   }
 
   std::map<std::string, std::string> metadata(const Json& json) const {
@@ -156,14 +141,19 @@ void check_cover(std::vector<std::pair<std::pair<int64_t, int64_t>, std::string>
 std::string header_text(const std::vector<const TensorEntry*>& entries,
                         const std::map<std::string, std::string>& metadata) {
   nlohmann::ordered_json header = nlohmann::ordered_json::object();
-  if (!metadata.empty()) header[kMetadata] = metadata;
+  for (const auto& [key, text] : metadata) header[kMetadata][key] = text;
   int64_t at = 0;
   for (const TensorEntry* entry : entries) {
     const int64_t end = at + int64_t(entry->bytes.size());
     header[entry->name] = {{"dtype", entry->dtype}, {"shape", entry->shape}, {"data_offsets", {at, end}}};
     at = end;
   }
-  std::string text = header.dump();
+  std::string text;
+  try {
+    text = header.dump();
+  } catch (const nlohmann::json::type_error&) {
+    throw InvalidArgument("[write_safetensors] names and metadata must be UTF-8");
+  }
   text.append((8 - text.size() % 8) % 8, ' ');
   return text;
 }
@@ -193,6 +183,9 @@ std::vector<std::byte> write_safetensors(std::span<const TensorEntry> entries,
 
   const std::string header = header_text(sorted, metadata);
   std::vector<std::byte> file;
+  size_t total = kLengthBytes + header.size();
+  for (const TensorEntry* entry : sorted) total += entry->bytes.size();
+  file.reserve(total);
   for (uint64_t i = 0; i < kLengthBytes; ++i) file.push_back(std::byte(header.size() >> (8 * i)));
   const auto text = std::as_bytes(std::span(header));
   file.insert(file.end(), text.begin(), text.end());

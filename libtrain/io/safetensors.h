@@ -20,7 +20,7 @@ struct TensorEntry {
 };
 
 /// The file that holds these tensors, sorted by name: the same tensors give the same bytes. Throws InvalidArgument for an unknown dtype, a
-/// name that occurs twice, or bytes that do not fit dtype and shape.
+/// name that occurs twice, bytes that do not fit dtype and shape, or names and metadata that are not UTF-8.
 std::vector<std::byte> write_safetensors(std::span<const TensorEntry> entries,
                                          const std::map<std::string, std::string>& metadata = {});
 

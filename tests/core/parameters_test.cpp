@@ -22,6 +22,11 @@ TEST_CASE("parameters: named slices of flat buffers that move when the store gro
   CHECK(parameters.slice(parameters.values(), parameters.slots()[0]).to_vector<float>()[2] == 5);
   CHECK(message_of<InvalidArgument>([&] { parameters.add("a", {1}, init::constant(0)); }) ==
         "[parameters] expected a new name, got 'a'");
+  CHECK(message_of<InvalidArgument>([&] {
+          Parameters().add("cube", {2, 2, 2}, init::xavier_uniform());
+        }) == "[xavier_uniform] expected a weight [fan_out, fan_in], got [2, 2, 2]");
+  CHECK(message_of<InvalidArgument>([&] { Parameters({.dtype = DType::bf16}); }) ==
+        "[parameters] expected dtype f32 or f64, got bf16");
   CHECK(message_of<InvalidArgument>([&] { parameters.get("b"); }).find("none of the 51 parameters is named 'b'") !=
         std::string::npos);
   CHECK(message_of<InvalidArgument>([&] { parameters.get("p77"); }).find("(did you mean 'p7'?)") != std::string::npos);

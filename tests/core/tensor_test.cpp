@@ -22,6 +22,8 @@ TEST_CASE("shape: counts, indexes from both ends, prints and refuses", "[tensor]
           Shape({2, -1});
         }) == "[shape] expected sizes >= 0 whose product fits 63 bits, got [2, -1]");
   CHECK(message_of<InvalidArgument>([] { Shape({1LL << 40, 1LL << 40}); }).find("63 bits") != std::string::npos);
+  CHECK(message_of<InvalidArgument>([] { Shape().with_last(2); }) ==
+        "[shape] a scalar has no last dimension to replace by 2");
   CHECK(message_of<InvalidArgument>([&] { shape[3]; }) == "[shape] dimension 3 of [2, 3, 5], which has 3");
 }
 
@@ -54,6 +56,12 @@ TEST_CASE("tensor: misuse is answered with the values that clash", "[tensor]") {
         }) == "[reshape] 6 elements of [2, 3] do not divide by 4");
   CHECK(message_of<InvalidArgument>([&] { a.reshape(Shape{7}); }) ==
         "[reshape] f32[2, 3] has 6 elements, shape [7] needs 7");
+  CHECK(message_of<InvalidArgument>([&] {
+          a.reshape({-1, -1});
+        }) == "[reshape] expected at most one size of -1, got 2");
+  CHECK(message_of<InvalidArgument>([&] {
+          Tensor::zeros({1, 1, 1, 1, 2}).view<float>();
+        }) == "[tensor] f32[1, 1, 1, 1, 2] has more dimensions than a kernel view");
   CHECK(message_of<InvalidArgument>([&] { a.rows(1, 4); }) == "[rows] rows 1 to 4 of f32[2, 3]");
   CHECK(message_of<InvalidArgument>([&] { a.item(); }) == "[item] expected one element, got f32[2, 3]");
   CHECK(message_of<InvalidArgument>([&] { a.grad(); }) == "[grad] no gradient has been written for f32[2, 3]");

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <limits>
 #include <set>
 
 #include "catch.h"
@@ -52,6 +53,8 @@ TEST_CASE("batch: the padded view and back", "[batch]") {
   const Batch again = pack_padded(batch.input_ids(), batch.target_ids());
   CHECK(again.target_in.to_vector<int32_t>() == batch.target_in.to_vector<int32_t>());
   CHECK(again.source_ids.to_vector<int32_t>() == batch.source_ids.to_vector<int32_t>());
+  CHECK(message_of<InvalidArgument>([&] { unpack_index(batch.target, 3); }) ==
+        "[unpack_index] longest 3 is below the 4 of the longest sequence");
   CHECK(unpack_index(batch.target, 5).to_vector<int32_t>() == Ids{0, 1, -1, -1, -1, 2, 3, 4, 5, -1});
 }
 
@@ -72,6 +75,9 @@ TEST_CASE("batch: a bad id is named with row, position and vocabulary", "[batch]
   CHECK(message_of<InvalidArgument>([] {
           pack_padded(Tensor::zeros({2, 3}), Tensor::zeros({2, 3}, DType::i32));
         }) == "[pack_padded] input_ids must be i32[batch, length], got f32[2, 3]");
+  CHECK(message_of<InvalidArgument>([] {
+          pack_padded(Tensor::zeros({2, 3}, DType::i32), Tensor::zeros({3, 3}, DType::i32));
+        }) == "[pack_padded] 2 sources but 3 targets");
 }
 
 TEST_CASE("batches: every pair once an epoch, within the limits, in an order that (seed, epoch) fixes", "[batch]") {
@@ -139,6 +145,21 @@ TEST_CASE("batches: limits that cannot work are refused", "[batch]") {
   CHECK(message_of<InvalidArgument>([&] {
           BucketedBatches(pairs, {.tokens = 13});
         }).find("more than the 13 that a batch may have") != std::string::npos);
+  constexpr int64_t kHuge = std::numeric_limits<int64_t>::max();  // no product may overflow
+  for (const int64_t tokens : {kHuge, kHuge / 2 + 1, int64_t(0)})
+    for (const int64_t most : {kHuge, kHuge / 2 + 1, int64_t(0)})
+      for (const int64_t per_bucket : {kHuge, kHuge / 2 + 1, int64_t(32)})
+        if (tokens + (most > 0) > 0)
+          CHECK(BucketedBatches(pairs, {.tokens = tokens, .pairs = most, .batches_per_bucket = per_bucket})
+                    .begin_epoch(0) == 1);
+  CHECK(message_of<InvalidArgument>([&] {
+          make_batch(std::span<const Pair>(pairs), {.capacity_multiple = kHuge});
+        }).find("are more than 2147483647; use smaller batches") != std::string::npos);
+  CHECK(message_of<InvalidArgument>([&] { BucketedBatches(pairs, {.pairs = 3, .batches_per_bucket = 0}); }) ==
+        "[batches] batches_per_bucket must be >= 1 and prefetch >= 0, got 0 and 2");
+  CHECK_THROWS_AS(BucketedBatches(pairs, {.pairs = 3, .prefetch = -1}), InvalidArgument);
+  CHECK(message_of<InvalidArgument>([&] { make_batch(std::span<const Pair>(pairs), {.capacity_multiple = 0}); }) ==
+        "[batch] capacity_multiple must be >= 1, got 0");
   BucketedBatches failing(pairs, {.pairs = 3, .batch = {.source_vocab = 10}});
   failing.begin_epoch(0);
   CHECK_THROWS_AS(

@@ -131,6 +131,11 @@ TEST_CASE("a column sum adds to what is there when asked to") {
   }
 }
 
+TEST_CASE("a product beyond what BLAS can count is refused") {
+  const Tensor tall = Tensor::zeros({int64_t(1) << 31, 0}), empty = Tensor::zeros({0, 0});
+  CHECK_THROWS_WITH(matmul(tall, empty), "[gemm] expected sizes below 2^31, got m 2147483648, n 0, k 0");
+}
+
 TEST_CASE("a product with bias adds to what is there when asked to") {
   for (const int64_t k : {0, 5}) {
     const Tensor a = random({4, k}, DType::f64), b = random({k, 3}, DType::f64, 8), bias = random({3}, DType::f64, 9);

@@ -138,6 +138,13 @@ TEST_CASE("slice: a slice of a slice") {
   CHECK(values_of(x.grad()) == Values{0, 0, 0, 0, 1, 0});
 }
 
+TEST_CASE("layer_norm: rows without columns are refused") {
+  CHECK_THROWS_WITH(layer_norm(Tensor::zeros({3, 0}), Tensor::zeros({0}), Tensor::zeros({0})),
+                    "[layer_norm] x must be [..., columns], got f32[3, 0]");
+  CHECK_THROWS_WITH(layer_norm(Tensor::full({}, 1), Tensor::zeros({1}), Tensor::zeros({1})),
+                    "[layer_norm] x must be [..., columns], got f32[]");
+}
+
 TEST_CASE("slice and unpack_rows: arguments are checked") {
   const Tensor x = Tensor::zeros({4, 2});
   CHECK_THROWS_WITH(slice(x, 2, 5),

@@ -69,9 +69,9 @@ grep -q '"per":0.00,"wer":0.00,"words":1,' out || fail "several references: $(ca
 
 # ---- Stopped and resumed, a run ends with the weights of one that was not --------------------------------------------
 # Dropout and accumulation over mini-batches, so that random state and open gradients count.
-long=(train --train train.tsv "${tiny[@]}" --size 64 --dropout 0.1 --accumulate 3 --epochs 60 --checkpoint-every 50
+long=(train --train train.tsv "${tiny[@]}" --size 64 --dropout 0.1 --accumulate 3 --epochs 200 --checkpoint-every 50
   --log-every 1)
-last=step-00000480
+last=step-00001600
 weights=$last/weights.safetensors
 
 # start_and_wait FOLDER UPDATE: trains in the background, as $child, until stderr shows that update.
@@ -108,9 +108,11 @@ wait $child 2>/dev/null
 expect 0 "resuming from killed/step-" "$program" "${long[@]}" --out killed --resume
 same "undisturbed/$weights" "killed/$weights"
 
+cp "undisturbed/$weights" undisturbed_weights
+
 # A run that is over only scores; more epochs go on from there.
 expect 0 "resuming from undisturbed/$last" "$program" train --out undisturbed --resume --train train.tsv
-expect 0 "saved undisturbed/step-00000488" "$program" train --out undisturbed --resume --train train.tsv --epochs 61
+expect 0 "saved undisturbed/step-00001608" "$program" train --out undisturbed --resume --train train.tsv --epochs 201
 [ "$(find undisturbed -maxdepth 1 -name 'step-*' | wc -l)" -eq 3 ] || fail "--keep 3 kept: $(ls undisturbed)"
 
 # ---- Bad input: one message, its status, and nothing that was written is lost ----------------------------------------
@@ -163,28 +165,70 @@ printf '가나가\n\nxy가\r\n' >unknown
 expect 0 "were read as <unk>: 2" "$program" predict --model learnt <unknown
 [ "$(wc -l <out)" -eq 3 ] && [ "$(sed -n 1p out)" = 가나가 ] && [ -z "$(sed -n 2p out)" ] || fail "predict: $(cat out)"
 printf '가나가\na\xff\n' >latin
-expect 2 "error: [stdin:2] byte 1 is not UTF-8" "$program" predict --model learnt <latin
+expect 2 "error: [stdin:2] expected UTF-8, got byte 0xFF at byte offset 1 of the line" "$program" predict --model learnt <latin
 [ "$(cat out)" = 가나가 ] || fail "predict: the lines before a bad one were not answered: $(cat out)"
 printf '가\0\n' >nul
-refuse 2 "[stdin:1] a NUL byte" "$program" predict --model learnt <nul
+refuse 2 "[stdin:1] expected text, got a NUL byte" "$program" predict --model learnt <nul
 head -c 200 /dev/zero | tr '\0' a >long
 refuse 2 "[stdin:1] a source of 200 tokens is longer" "$program" predict --model learnt <long
+expect 2 "error: [stdin:2] expected lines of at most 1048576 bytes" "$program" predict --model learnt < <(
+  echo 가나가
+  cat /dev/zero
+)
+[ "$(cat out)" = 가나가 ] || fail "predict: an endless line took the answers before it: $(cat out)"
+refuse 2 "[stdin] expected a readable text file" "$program" predict --model learnt <&-
+printf '\xef\xbb\xbf가나가\n' >marked
+expect 0 "" "$program" predict --model learnt <marked
+[ "$(cat out)" = 가나가 ] || fail "predict: a byte order mark was read as text: $(cat out)"
 if [ -e /dev/full ]; then
   timeout 60 "$program" predict --model learnt <sources >/dev/full 2>err
   [ $? -eq 2 ] && grep -q "^error: \[stdout\]" err || fail "a full disk went unnoticed: $(cat err)"
 fi
 
+refuse 2 "tokens on a side, expected at most 19; raise --max-length" "$program" train "${new[@]}" --max-length 19
+rm -rf new
+
+# Numbers without sense end neither in a hang nor in a crash.
+expect 0 "" "$program" train --train train.tsv "${new[@]}" --batch-pairs 1000000000 --batch-tokens 1000000000
+rm -rf new
+refuse 5 "error: out of memory; use a smaller model" bash -c 'ulimit -v 4000000 && "$@"' sh "$program" train \
+  --train train.tsv "${new[@]}" --max-length 1000000000
+rm -rf new
+
 # Output folders.
 refuse 2 "holds a run already" "$program" train --train train.tsv "${tiny[@]}" --out learnt
 : >file
 refuse 2 "--out file/run: " "$program" train --train train.tsv "${tiny[@]}" --out file/run
-refuse 4 "[nowhere] holds no complete checkpoint" "$program" train --train train.tsv --out nowhere --resume
+refuse 4 "[nowhere] is no folder" "$program" train --train train.tsv --out nowhere --resume
 [ ! -e nowhere ] || fail "--resume made a folder"
+
+# A disk that fills up in mid-training, in a name space of its own: what is complete stays, nothing half-written does, and
+# with room again the run goes on to the same bits.
+cat >small_disk <<'EOF'
+mount -t tmpfs -o size=1m none small || exit 1
+"$@"
+status=$?
+cp -r small/. filled  # the disk goes with its name space
+exit $status
+EOF
+mkdir small filled
+small_disk=(unshare --user --map-root-user --mount bash small_disk)
+if "${small_disk[@]}" true 2>err; then
+  refuse 2 "No space left on device" "${small_disk[@]}" "$program" "${long[@]}" --out small/run --keep 0
+  grep -qE '; [0-9]+ bytes to write, [0-9]+ free: make room' err && grep -q -- "--out small/run --keep 0 --resume" err ||
+    fail "a full disk: $(cat err)"
+  [ -n "$(ls filled/run)" ] && [ -z "$(find filled -name '*tmp*')" ] || fail "a full disk left: $(ls filled/run)"
+  cp -r filled/run small
+  expect 0 "resuming from small/run/step-" "$program" "${long[@]}" --out small/run --keep 0 --resume
+  same "undisturbed_weights" "small/run/$weights"
+else
+  echo "not tested: a full disk; no name space for a small one ($(head -1 err))"
+fi
 
 # Checkpoints: contradictions, other data, damage, foreign files.
 refuse 2 "--size 64 contradicts the run, which was started with 32" "$program" "${learn[@]}" --resume --size 64
 refuse 2 "the training pairs are not those of the run" "$program" "${learn[@]}" --resume --train all.tsv
-refuse 4 "[nowhere] holds no complete checkpoint" "$program" predict --model nowhere
+refuse 4 "[nowhere] is no folder" "$program" predict --model nowhere
 refuse 4 "holds no complete checkpoint" "$program" evaluate --model .
 
 # damage NAME TEXT COMMAND…: after COMMAND on a copy, in its folder, the checkpoint is refused with TEXT.
@@ -202,7 +246,7 @@ damage truncated "the manifest says" truncate -s 100 weights.safetensors
 damage flipped "is damaged" bash -c 'printf "\x55" | dd of=weights.safetensors bs=1 seek=4000 conv=notrunc status=none'
 damage no_optimizer "is missing" rm optimizer.safetensors
 damage foreign "field 'format'" bash -c "echo '{\"a\": 1}' >manifest.json"
-damage no_json "is no JSON" bash -c 'echo weights >manifest.json'
+damage no_json "manifest: no JSON at byte 0 of the file" bash -c 'echo weights >manifest.json'
 cp -r learnt/step-* vocabulary
 sed -i 's/^\( *\)"<unk>",/\1"<unk>", "more",/' vocabulary/manifest.json
 refuse 4 "does not fit this model" "$program" predict --model vocabulary <sources

@@ -182,13 +182,21 @@ TEST_CASE("checkpoint: whatever is damaged or does not fit is refused by name, a
       spill(path + "/manifest.json", changed.replace(changed.find(from), from.size(), to));
       return refusal(parameters);
     };
-    CHECK(with("{", "[").find("is no JSON") != std::string::npos);
+    CHECK(with("{", "[").find("manifest: no JSON at byte ") != std::string::npos);
+    CHECK(with("{", "{\"version\": 1, ").find("manifest: key 'version' occurs twice") != std::string::npos);
+    CHECK(with("\"program\": {}", "\"program\": {\"a\": " + std::string(100000, '[') + std::string(100000, ']') + "}")
+              .find("manifest: nested deeper than 32 levels") != std::string::npos);
     CHECK(with("libtrain checkpoint", "something else").find("field 'format'") != std::string::npos);
     CHECK(with("\"version\": 2", "\"version\": 3").find("written by another version") != std::string::npos);
-    CHECK(with("\"steps\": 7", "\"steps\": -7").find("field 'state/steps': expected a whole number >= 0, got -7") !=
-          std::string::npos);
+    CHECK(with("\"steps\": 7", "\"steps\": -7")
+              .find("field 'state/steps': expected a whole number from 0 to 2^53, got -7") != std::string::npos);
     CHECK(with("\"steps\": 7", "\"stops\": 7").find("field 'state/steps': expected it to be there") !=
           std::string::npos);
+    CHECK(with("\"steps\": 7", "\"steps\": 18446744073709551615").find("got 18446744073709551615") !=
+          std::string::npos);
+    CHECK(with("\"accumulated\": 0", "\"accumulated\": 8")
+              .find("expected accumulated <= batch <= steps, got 8, 0 and 7") != std::string::npos);
+    CHECK(with("\"bytes\": ", "\"bytes\": 1").find("the manifest says 1") != std::string::npos);
     CHECK(with("0x0p+0", "soon").find("field 'state/epoch_loss_sum'") != std::string::npos);
     fs::remove(path + "/manifest.json");
     CHECK(refusal(parameters).find("is no checkpoint") != std::string::npos);
@@ -202,7 +210,8 @@ TEST_CASE("checkpoint: a folder that cannot be made is an IoError with path and 
   parameters.add("w", {3}, init::constant(1));
   const std::string message = message_of<IoError>([&] { save_checkpoint(file.path() + "/run", parameters, {}); });
   CHECK(message.find(file.path()) != std::string::npos);
-  CHECK(message.find("Not a directory") != std::string::npos);
+  CHECK(message.find("File exists; something else has that name: move it away or choose another place") !=
+        std::string::npos);
 }
 
 TEST_CASE("weights: alone, in a file that another dtype can read", "[checkpoint]") {

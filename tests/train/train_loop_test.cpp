@@ -236,10 +236,24 @@ TEST_CASE("train loop: options out of range are named", "[train]") {
     return message_of<InvalidArgument>([&] { ToyRun(pairs, options); });
   };
   CHECK(refused({.epochs = -1}) == "[train_loop] epochs must be >= 0, got -1");
+  CHECK(refused({.max_updates = -1}) == "[train_loop] max_updates must be >= 0 (0: no limit), got -1");
+  CHECK(refused({.checkpoint_every = -1}) == "[train_loop] checkpoint_every must be >= 0, got -1");
   CHECK(refused({.accumulate = 0}) == "[train_loop] accumulate must be >= 1, got 0");
   CHECK(refused({.clip_norm = -2}) == "[train_loop] clip_norm must be >= 0 (0: no clipping), got -2");
   CHECK(refused({.adam = {.learning_rate = -1}}) == "[adam] learning_rate must be > 0, got -1");
   CHECK(refused({.schedule = nullptr}).find("schedule is empty") != std::string::npos);
+}
+
+TEST_CASE("train loop: a state that no run can be in is refused, at once or when its epoch begins", "[train]") {
+  const auto pairs = reversal_pairs(16);
+  ToyRun run(pairs, {.epochs = 9, .accumulate = 2});
+  CHECK(message_of<InvalidArgument>([&] { run.loop.restore({.batch = 2, .steps = 2, .accumulated = 2}); }) ==
+        "[train_loop] cannot restore epoch 0, batch 2, step 2, update 0 with 2 accumulated mini-batches of 2");
+  CHECK_THROWS_AS(run.loop.restore({.epoch = -1}), InvalidArgument);
+  CHECK(run.loop.step());  // as if nothing had been asked
+  run.loop.restore({.epoch = 3, .batch = 2, .steps = 8});
+  CHECK(message_of<InvalidArgument>([&] { run.loop.run(); }) ==
+        "[train_loop] epoch 3 has 2 batches, cannot start at batch 2");
 }
 
 }  // namespace libtrain::testing
