@@ -2,6 +2,7 @@
 #pragma once
 #include "libtrain/ops/add.h"
 #include "libtrain/ops/attention.h"
+#include "libtrain/ops/bias_activation.h"
 #include "libtrain/ops/cross_entropy.h"
 #include "libtrain/ops/dropout.h"
 #include "libtrain/ops/embedding.h"

@@ -3,6 +3,7 @@
 #include <numeric>
 #include <optional>
 
+#include "op_cases_fused.h"
 #include "op_cases_norm.h"
 #include "op_cases_rowwise.h"
 #include "references.h"
@@ -188,6 +189,7 @@ std::vector<OpCase> make_rows() {
   rows.push_back(linear_cross_entropy_row(1200, 128, 42, false, 0.1, 1 << 22, true));
   rows.push_back(linear_cross_entropy_row(256, 64, 2003, true, 0, 1 << 16, true));
   add_norm_cases(rows);
+  add_fused_cases(rows);
   add_rowwise_cases(rows);
   add_attention_rows(rows);
   return rows;

@@ -12,16 +12,10 @@
 namespace libtrain::kernels {
 namespace {
 
-template <class T, int width> __device__ Elements<T, width> sum(Elements<T, width> a, const Elements<T, width>& b) {
-#pragma unroll
-  for (int j = 0; j < width; ++j) a.at[j] += b.at[j];
-  return a;
-}
-
 /// y = a + b for arrays of equal size, a pack or an element at a time.
 template <class T> __global__ void __launch_bounds__(kBlockThreads) add_arrays(Add<T> k, Flat f) {
   for_elements<T>(f, [&]<int width>(int64_t at) {
-    store_elements(k.y.data + at, sum(load_elements<width>(k.a.data + at), load_elements<width>(k.b.data + at)));
+    store_elements(k.y.data + at, plus(load_elements<width>(k.a.data + at), load_elements<width>(k.b.data + at)));
   });
 }
 
@@ -33,7 +27,7 @@ template <int width, class T> __global__ void __launch_bounds__(kBlockThreads) a
   const auto b = load_elements<width>(k.b.data + column);
   for (int64_t row = first_row; row < rows; row += row_stride) {
     const int64_t at = row * columns + column;
-    store_elements(k.y.data + at, sum(load_elements<width>(k.a.data + at), b));
+    store_elements(k.y.data + at, plus(load_elements<width>(k.a.data + at), b));
   }
 }
 

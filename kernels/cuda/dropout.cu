@@ -25,11 +25,7 @@ template <int width, class T> __global__ void __launch_bounds__(kBlockThreads) f
     const int64_t at = row * columns + column;
     auto y = load_elements<width>(k.x.data + at);
     dropper.drop(y.at, dropper.place_of(k.mask, row), column);
-    if (k.residual.data) {
-      const auto residual = load_elements<width>(k.residual.data + at);
-#pragma unroll
-      for (int j = 0; j < width; ++j) y.at[j] += residual.at[j];
-    }
+    if (k.residual.data) y = plus(y, load_elements<width>(k.residual.data + at));
     store_elements(k.y.data + at, y);
   }
 }

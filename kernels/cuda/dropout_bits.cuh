@@ -5,14 +5,16 @@
 
 namespace libtrain::kernels {
 
-/// What the rows of a matrix share, in arithmetic of type A.
+/// What the rows of a matrix share, in arithmetic of type A. Without a state it must not be asked to drop.
 template <class A> struct Dropper {
   uint64_t key;
   uint32_t threshold;
   A scale;
 
   __device__ explicit Dropper(const DropoutMask& mask)
-      : key(random_key(*mask.state)), threshold(dropout_threshold(mask.p)), scale(A(dropout_scale(mask.p))) {}
+      : key(mask.state ? random_key(*mask.state) : 0),
+        threshold(dropout_threshold(mask.p)),
+        scale(A(dropout_scale(mask.p))) {}
 
   /// The (sequence, position) that row `row` stands for.
   __device__ static DropoutRow place_of(const DropoutMask& mask, int64_t row) {
@@ -27,8 +29,10 @@ template <class A> struct Dropper {
     for (int j = 0; j < width; ++j) {
       uint32_t mine = bits[j];
 #pragma unroll
-      for (int first = width; first < 8; first += width)  // an index would put the bits into memory
-        mine = int(column % 8) == first ? bits[first + j] : mine;
+      for (int first = width; first < 8; first += width) {  // by masks: a choice might become an index, and that memory
+        const uint32_t chosen = int(column % 8) == first ? 0xFFFFu : 0u;
+        mine = (mine & ~chosen) | (bits[first + j] & chosen);
+      }
       values[j] = mine >= threshold ? values[j] * scale : A(0);
     }
   }

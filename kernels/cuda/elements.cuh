@@ -43,14 +43,25 @@ template <class T, int width> __device__ inline void store_elements(T* to, const
   }
 }
 
+template <class T, int width>
+__device__ inline Elements<T, width> plus(Elements<T, width> a, const Elements<T, width>& b) {
+#pragma unroll
+  for (int j = 0; j < width; ++j) a.at[j] += b.at[j];
+  return a;
+}
+
 /// Elements into a gradient: overwritten or added to.
 template <class T, int width> __device__ inline void put_elements(T* to, Elements<T, width> elements, bool accumulate) {
-  if (accumulate) {
-    const Elements<T, width> before = load_elements<width>(to);
-#pragma unroll
-    for (int j = 0; j < width; ++j) elements.at[j] += before.at[j];
-  }
+  if (accumulate) elements = plus(elements, load_elements<width>(to));
   store_elements(to, elements);
+}
+
+/// The elements of one pack as they are stored.
+template <class T> __device__ inline uint4 pack_bits(const Elements<T, Pack<T>::kSize>& elements) {
+  Pack<T> pack;
+#pragma unroll
+  for (int j = 0; j < Pack<T>::kSize; ++j) pack.at[j] = elements.at[j];
+  return detail::pack(pack);
 }
 
 /// The same for the elements that a pack holds.

@@ -63,7 +63,8 @@ template <class T> struct RowsFrom {
 };
 
 /// y, mean and rstd of rows that a group holds in registers.
-template <bool centered, int group, class T, class Source> __global__ void __launch_bounds__(kBlockThreads)
+template <bool centered, int group, class T, class Source>
+__global__ void __launch_bounds__(kBlockThreads, group == kWarp ? 1 : 2)
     norm_forward_kernel(LayerNorm<T> k, Source source) {
   using A = accum_t<T>;
   const int64_t rows = k.x.dims[0];

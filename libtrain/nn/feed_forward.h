@@ -2,13 +2,9 @@
 #include <string>
 
 #include "libtrain/nn/linear.h"
-#include "libtrain/ops/dropout.h"
-#include "libtrain/ops/gelu.h"
-#include "libtrain/ops/relu.h"
+#include "libtrain/ops/bias_activation.h"
 
 namespace libtrain {
-
-enum class Activation { kRelu, kGelu };
 
 /// linear2(dropout(activation(linear1(x)))) (Vaswani et al. 2017, section 3.3). Parameters: "<name>linear1.*" and "<name>linear2.*", where
 /// `name` ends with a dot, as in torch.nn.TransformerEncoderLayer.
@@ -24,8 +20,8 @@ class FeedForward {
 
   /// x [tokens, size] → [tokens, size]
   Tensor operator()(const Tensor& x, const Packing& packing) const {
-    const Tensor inner = first_(x);
-    return second_(dropout(activation_ == Activation::kRelu ? relu(inner) : gelu(inner), packing, dropout_));
+    const Tensor inner = linear(x, first_.weight());
+    return second_(bias_activation(inner, first_.bias(), activation_, packing, dropout_));
   }
 
   void train(bool on) { dropout_.p = on ? rate_ : 0; }

@@ -1,0 +1,43 @@
+/// A bias, a function of one argument and dropout in one pass: what stands between the two products of a feed-forward layer.
+///   y = dropout(f(x + bias)),  the bias [columns] added to every row, f a formula of kernels/pointwise.h, dropout as in kernels/dropout.h
+/// Backward, with dz = dropout's gradient of dy:
+///   dx = dz * f'(x + bias),  dbias = sum over rows of dx, before dx is rounded
+#pragma once
+#include "kernels/dropout.h"
+#include "kernels/pointwise.h"
+
+namespace libtrain::kernels {
+
+template <class T> struct BiasActivation {
+  View<const T> x;     // [rows, columns]
+  View<const T> bias;  // [columns]
+  View<T> y;           // [rows, columns]
+  DropoutMask mask;    // without a state nothing is dropped
+};
+
+/// Row blocks whose partial column sums are added up in order: fixed by the shape, so that the result does not depend on threads.
+template <Isa isa> constexpr int64_t bias_activation_blocks(Cpu<isa>, int64_t rows, int64_t /*columns*/) {
+  return rows < 1024 ? (rows + 63) / 64 : 16;
+}
+/// Enough to fill a device where columns are few, and never more than 1024 for all columns together.
+constexpr int64_t bias_activation_blocks(Cuda, int64_t rows, int64_t columns) {
+  const int64_t wanted = (rows + 31) / 32, across = (columns + 127) / 128;
+  const int64_t most = across == 0 || across >= 1024 ? 1 : 1024 / across;
+  return wanted < most ? wanted : most;
+}
+
+template <class T> struct BiasActivationGradients {
+  Sink<T> dx;                  // [rows, columns]; may alias x
+  Sink<accum_t<T>> dbias;      // [columns]
+  View<accum_t<T>> workspace;  // [bias_activation_blocks(device, rows, columns), columns]
+};
+
+template <class F, Isa isa, class T> void bias_activation_forward(Cpu<isa>, const BiasActivation<T>&);
+template <class F, class T> void bias_activation_forward(Cuda, const BiasActivation<T>&);
+
+template <class F, Isa isa, class T>
+void bias_activation_backward(Cpu<isa>, const BiasActivation<T>&, View<const T> dy, const BiasActivationGradients<T>&);
+template <class F, class T>
+void bias_activation_backward(Cuda, const BiasActivation<T>&, View<const T> dy, const BiasActivationGradients<T>&);
+
+}  // namespace libtrain::kernels

@@ -1,0 +1,92 @@
+#include "kernels/bias_activation.h"
+
+#include "kernels/cpu/dropout_bits.h"
+#include "kernels/cpu/math.h"
+
+namespace libtrain::kernels {
+namespace {
+
+template <class F, class T>
+void row_forward(const BiasActivation<T>& k, const Dropper<accum_t<T>>& dropper, int64_t row) {
+  using A = accum_t<T>;
+  const int64_t columns = k.x.dims[1];
+  const T *x = k.x.data + row * columns, *bias = k.bias.data;
+  T* y = k.y.data + row * columns;
+  dropper.for_chunks_of(row, columns, [&](int64_t first, int64_t count, const uint16_t* bits) {
+#pragma omp simd
+    for (int64_t i = 0; i < count; ++i)
+      put(y[first + i], dropper.drop(F::template forward<CpuMath>(A(x[first + i]) + A(bias[first + i])), bits[i]),
+          false);
+  });
+}
+
+/// dx of one row, added to the partial sums of dbias too. A loop for each value of `accumulate`: with the choice inside, the compiler
+/// leaves long formulas scalar.
+template <bool accumulate, class F, class T> void row_backward(const BiasActivation<T>& k,
+                                                               const Dropper<accum_t<T>>& dropper, const T* all_dy,
+                                                               int64_t row, T* all_dx, accum_t<T>* dbias) {
+  using A = accum_t<T>;
+  const int64_t columns = k.x.dims[1], at = row * columns;
+  const T *x = k.x.data + at, *bias = k.bias.data, *dy = all_dy + at;
+  dropper.for_chunks_of(row, columns, [&](int64_t first, int64_t count, const uint16_t* bits) {
+    A d[kDropoutChunk];
+#pragma omp simd
+    for (int64_t i = 0; i < count; ++i) {
+      const A dz = dropper.drop(A(dy[first + i]), bits[i]);
+      d[i] = F::template backward<CpuMath>(A(x[first + i]) + A(bias[first + i]), dz);
+      dbias[first + i] += d[i];
+    }
+    if (!all_dx) return;
+    T* dx = all_dx + at + first;
+#pragma omp simd
+    for (int64_t i = 0; i < count; ++i) put(dx[i], d[i], accumulate);
+  });
+}
+
+/// Rows of one block: dx, and their sum in `dbias`.
+template <bool accumulate, class F, class T> void block_backward(const BiasActivation<T>& k,
+                                                                 const Dropper<accum_t<T>>& dropper, const T* dy,
+                                                                 int64_t begin, int64_t end, T* dx, accum_t<T>* dbias) {
+  for (int64_t c = 0; c < k.x.dims[1]; ++c) dbias[c] = 0;
+  for (int64_t row = begin; row < end; ++row) row_backward<accumulate, F>(k, dropper, dy, row, dx, dbias);
+}
+
+}  // namespace
+
+template <class F, Isa isa, class T> void bias_activation_forward(Cpu<isa>, const BiasActivation<T>& k) {
+  const auto [rows, columns, d2, d3] = k.x.dims;
+  const Dropper<accum_t<T>> dropper{k.mask};
+#pragma omp parallel for schedule(static) if (rows * columns > kTeamElements)
+  for (int64_t row = 0; row < rows; ++row) row_forward<F>(k, dropper, row);
+}
+
+template <class F, Isa isa, class T> void bias_activation_backward(Cpu<isa> device, const BiasActivation<T>& k,
+                                                                   View<const T> dy,
+                                                                   const BiasActivationGradients<T>& g) {
+  using A = accum_t<T>;
+  const auto [rows, columns, d2, d3] = k.x.dims;
+  const Dropper<A> dropper{k.mask};
+  const int64_t blocks = bias_activation_blocks(device, rows, columns);
+#pragma omp parallel for schedule(static) if (rows * columns > kTeamElements)
+  for (int64_t block = 0; block < blocks; ++block) {
+    const int64_t begin = rows * block / blocks, end = rows * (block + 1) / blocks;
+    A* dbias = g.workspace.data + block * columns;
+    g.dx.accumulate ? block_backward<true, F>(k, dropper, dy.data, begin, end, g.dx.data, dbias)
+                    : block_backward<false, F>(k, dropper, dy.data, begin, end, g.dx.data, dbias);
+  }
+  if (!g.dbias) return;
+  for (int64_t c = 0; c < columns; ++c) {
+    A sum = 0;
+    for (int64_t block = 0; block < blocks; ++block) sum += g.workspace.data[block * columns + c];
+    put(g.dbias.data[c], sum, g.dbias.accumulate);
+  }
+}
+
+#define INSTANTIATE_FOR(F, T)                                                                   \
+  template void bias_activation_forward<F>(Cpu<kIsa>, const BiasActivation<T>&);                \
+  template void bias_activation_backward<F>(Cpu<kIsa>, const BiasActivation<T>&, View<const T>, \
+                                            const BiasActivationGradients<T>&);
+#define INSTANTIATE(F) INSTANTIATE_FOR(F, float) INSTANTIATE_FOR(F, bf16) INSTANTIATE_FOR(F, double)
+LIBTRAIN_POINTWISE(INSTANTIATE)
+
+}  // namespace libtrain::kernels

@@ -1,0 +1,94 @@
+// Shapes    x, y, dy, dx [rows, columns]; bias, dbias [columns].
+// Mapping   A thread owns the columns of a pack of 16 bytes (where rows do not divide into packs, one column), keeps their bias in registers
+//           and strides over the rows. Backward: a warp walks every so many rows of a block's, with the sums of its columns in registers;
+//           warps are added up in order through shared memory, blocks by the second stage (partials.cuh).
+// Traffic   Forward reads x and writes y: 2 x size. Backward reads x and dy and writes dx: 3 x size (4 x size where it adds); partial
+//           sums are at most bias_activation_blocks() rows. Bound by memory.
+// Numerics  f32 (f64 for f64) throughout, rounded once; dbias sums what dx is before it is rounded, in an order that follows from the shape.
+// Source    kernels/pointwise.h, kernels/dropout.h.
+// Measured  Not yet on a device.
+#include "kernels/bias_activation.h"
+
+#include "kernels/cuda/dropout_bits.cuh"
+#include "kernels/cuda/elements.cuh"
+#include "kernels/cuda/math.cuh"
+#include "kernels/cuda/partials.cuh"
+
+namespace libtrain::kernels {
+namespace {
+
+/// Columns of a thread where rows divide into packs. One in f64, whose erfc needs the registers.
+template <class T> constexpr int kWide = sizeof(T) < 8 ? Pack<T>::kSize : 1;
+
+/// y = dropout(f(x + bias)), `width` columns a thread.
+template <class F, int width, class T> __global__ void __launch_bounds__(kBlockThreads, 5)
+    forward_kernel(BiasActivation<T> k) {
+  const int64_t rows = k.x.dims[0], columns = k.x.dims[1];
+  const auto [column, first_row, row_stride] = matrix_thread<width>();
+  if (column >= columns) return;
+  const Dropper<accum_t<T>> dropper(k.mask);
+  const auto bias = load_elements<width>(k.bias.data + column);
+  for (int64_t row = first_row; row < rows; row += row_stride) {
+    const int64_t at = row * columns + column;
+    auto y = load_elements<width>(k.x.data + at);
+#pragma unroll
+    for (int j = 0; j < width; ++j) y.at[j] = F::template forward<CudaMath>(y.at[j] + bias.at[j]);
+    if (k.mask.state) dropper.drop(y.at, dropper.place_of(k.mask, row), column);
+    store_elements(k.y.data + at, y);
+  }
+}
+
+/// dx, and partial[blockIdx.y] = the sum of its rows in the block, `width` columns a lane.
+template <class F, int width, class T> __global__ void __launch_bounds__(kBlockThreads, sizeof(T) < 8 ? 4 : 2)
+    backward_kernel(BiasActivation<T> k, const T* dy, Sink<T> dx, accum_t<T>* partial) {
+  const int64_t rows = k.x.dims[0], columns = k.x.dims[1];
+  const auto [column, first_row, row_stride] = column_walk<width>();
+  Elements<T, width> sum{};
+  if (column < columns) {
+    const Dropper<accum_t<T>> dropper(k.mask);
+    const auto bias = load_elements<width>(k.bias.data + column);
+    for (int64_t row = first_row; row < rows; row += row_stride) {
+      const int64_t at = row * columns + column;
+      const auto x = load_elements<width>(k.x.data + at);
+      auto d = load_elements<width>(dy + at);
+      if (k.mask.state) dropper.drop(d.at, dropper.place_of(k.mask, row), column);
+#pragma unroll
+      for (int j = 0; j < width; ++j) {
+        d.at[j] = F::template backward<CudaMath>(x.at[j] + bias.at[j], d.at[j]);
+        sum.at[j] += d.at[j];
+      }
+      if (dx.data) put_elements(dx.data + at, d, dx.accumulate);
+    }
+  }
+  write_column_sums(sum, columns, partial);
+}
+
+}  // namespace
+
+template <class F, class T> void bias_activation_forward(Cuda where, const BiasActivation<T>& k) {
+  constexpr int kSize = kWide<T>;
+  const int64_t rows = k.x.dims[0], columns = k.x.dims[1];
+  const bool packs = columns % kSize == 0 && aligned_16(k.x.data, k.bias.data, k.y.data);
+  launch(where, "bias_activation_forward", matrix_shape(rows, columns, packs ? kSize : 1),
+         packs ? forward_kernel<F, kSize, T> : forward_kernel<F, 1, T>, k);
+}
+
+template <class F, class T> void bias_activation_backward(Cuda where, const BiasActivation<T>& k, View<const T> dy,
+                                                          const BiasActivationGradients<T>& g) {
+  constexpr int kSize = kWide<T>;
+  const int64_t rows = k.x.dims[0], columns = k.x.dims[1], blocks = bias_activation_blocks(where, rows, columns);
+  const bool packs = columns % kSize == 0 && aligned_16(k.x.data, k.bias.data, dy.data, g.dx.data);
+  launch(where, "bias_activation_backward", column_walk_shape(columns, packs ? kSize : 1, blocks),
+         packs ? backward_kernel<F, kSize, T> : backward_kernel<F, 1, T>, k, dy.data, g.dx, g.workspace.data);
+  sum_partials(where, "bias_activation_partials",
+               Partials<accum_t<T>, 1>{g.workspace.data, blocks, columns, {g.dbias}});
+}
+
+#define INSTANTIATE_FOR(F, T)                                                              \
+  template void bias_activation_forward<F>(Cuda, const BiasActivation<T>&);                \
+  template void bias_activation_backward<F>(Cuda, const BiasActivation<T>&, View<const T>, \
+                                            const BiasActivationGradients<T>&);
+#define INSTANTIATE(F) INSTANTIATE_FOR(F, float) INSTANTIATE_FOR(F, bf16) INSTANTIATE_FOR(F, double)
+LIBTRAIN_POINTWISE(INSTANTIATE)
+
+}  // namespace libtrain::kernels

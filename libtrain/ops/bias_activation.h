@@ -1,0 +1,77 @@
+#pragma once
+#include "kernels/bias_activation.h"
+#include "libtrain/ops/dropout.h"
+
+namespace libtrain {
+
+enum class Activation {
+  kRelu,     ///< max(x, 0)
+  kGelu,     ///< x * Phi(x)
+  kGeluTanh  ///< its approximation through tanh
+};
+
+/// dropout(activation(x + bias)) in one pass, the gradient of bias from the pass that makes that of x.
+///   x [tokens, columns] f32, bf16 or f64, packed as `packing` says;  bias [columns] of the same dtype  →  the shape and dtype of x
+/// The same as add(), relu() or gelu(), and dropout() one after the other, but rounded once. What linear(x, weight) without its bias
+/// calls for. Backward overwrites x with its gradient when x was made by a recorded operation and nobody else holds or reads it.
+/// Throws InvalidArgument when shapes, dtypes or devices differ from this, and for p outside [0, 1).
+Tensor bias_activation(const Tensor& x, const Tensor& bias, Activation activation, const Packing& packing,
+                       const DropoutSpec& spec);
+/// Without dropout, for x [..., columns].
+Tensor bias_activation(const Tensor& x, const Tensor& bias, Activation activation);
+
+// ---------------------------------------------------------------------------------------------------------------------
+
+namespace detail {
+
+/// The activation is the formula F.
+template <class F>
+Tensor bias_activation_by(const Tensor& x, const Tensor& bias, const Packing& packing, const DropoutSpec& spec) {
+  const Tensor y(x.shape(), x.dtype(), x.device());
+  const bool drops = spec.active();
+  visit_float("bias_activation", x.dtype(), [&]<class T> {
+    using A = accum_t<T>;
+    const kernels::BiasActivation<T> args{x.matrix<const T>(), bias.view<const T>(), y.matrix<T>(),
+                                          drops ? dropout_mask(packing, spec) : kernels::DropoutMask{}};
+    on(x.device(), [&](auto device) { kernels::bias_activation_forward<F>(device, args); });
+    const auto saved = [&](const Tensor& tensor) { return drops ? tensor : Tensor(); };
+    record("bias_activation", y, {x, bias},
+           {saved(packing.sequences), saved(packing.positions), saved(spec.random_state)},
+           [args](const BackwardStep& step) {
+             const Device where = step.output.device();
+             on(where, [&](auto device) {
+               const int64_t columns = args.x.dims[1];
+               const int64_t blocks = kernels::bias_activation_blocks(device, args.x.dims[0], columns);
+               const Tensor workspace({blocks, columns}, dtype_of<A>, where);
+               const kernels::BiasActivationGradients<T> gradients{step.sink_in_place<T>(0), step.sink<A>(1),
+                                                                   workspace.view<A>()};
+               kernels::bias_activation_backward<F>(device, args, step.doutput<T>(), gradients);
+             });
+           });
+  });
+  return y;
+}
+
+}  // namespace detail
+
+inline Tensor bias_activation(const Tensor& x, const Tensor& bias, Activation activation, const Packing& packing,
+                              const DropoutSpec& spec) {
+  LIBTRAIN_CHECK(x.defined() && x.rank() >= 1, "[bias_activation] x must be [..., columns], got {}", x.spec());
+  check_like("bias_activation", "bias", bias, x, {x.dim(-1)});
+  detail::check_dropout(x, packing, spec);
+  switch (activation) {
+    case Activation::kRelu:
+      return detail::bias_activation_by<kernels::Relu>(x, bias, packing, spec);
+    case Activation::kGelu:
+      return detail::bias_activation_by<kernels::GeluErf>(x, bias, packing, spec);
+    case Activation::kGeluTanh:
+      break;
+  }
+  return detail::bias_activation_by<kernels::GeluTanh>(x, bias, packing, spec);
+}
+
+inline Tensor bias_activation(const Tensor& x, const Tensor& bias, Activation activation) {
+  return bias_activation(x, bias, activation, Packing{}, DropoutSpec{});
+}
+
+}  // namespace libtrain
