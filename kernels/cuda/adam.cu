@@ -8,12 +8,10 @@
 // Measured  Not yet on a device.
 #include "kernels/adam.h"
 
-#include "values.cuh"
+#include "kernels/cuda/elements.cuh"
 
 namespace libtrain::kernels {
 namespace {
-
-constexpr int kThreads = 256;
 
 __device__ inline float root(float x) { return sqrtf(x); }
 __device__ inline double root(double x) { return sqrt(x); }
@@ -35,8 +33,8 @@ template <class T> __device__ inline Factors<T> factors_of(const Adam<T>& k, con
           T(1 - rate * k.weight_decay), must_skip(state, note)};
 }
 
-/// The update of `n` neighbouring weights a thread.
-template <int n, class T> __global__ void __launch_bounds__(kThreads)
+/// The update of `width` neighbouring weights a thread.
+template <int width, class T> __global__ void __launch_bounds__(kBlockThreads)
     update_weights(Adam<T> k, int64_t parts, const BadIndex* note) {
   __shared__ Factors<T> shared;
   if (threadIdx.x == 0) shared = factors_of(k, note);
@@ -44,27 +42,24 @@ template <int n, class T> __global__ void __launch_bounds__(kThreads)
   const Factors<T> f = shared;
   if (f.skip) return;
   const T beta1 = T(k.beta1), beta2 = T(k.beta2), epsilon = T(k.epsilon);
-  for (int64_t i = blockIdx.x * int64_t(kThreads) + threadIdx.x; i < parts; i += int64_t(gridDim.x) * kThreads) {
-    T g[n], m[n], v[n], w[n];
-    load_values_streaming<n>(k.gradients.data + i * n, g);
-    load_values_streaming<n>(k.first_moment.data + i * n, m);
-    load_values_streaming<n>(k.second_moment.data + i * n, v);
-    load_values<n>(k.weights.data + i * n, w);
+  const int64_t stride = int64_t(gridDim.x) * kBlockThreads;
+#pragma unroll 1
+  for (int64_t i = blockIdx.x * int64_t(kBlockThreads) + threadIdx.x; i < parts; i += stride) {
+    const auto gradients = load_elements_streaming<width>(k.gradients.data + i * width);
+    auto m = load_elements_streaming<width>(k.first_moment.data + i * width);
+    auto v = load_elements_streaming<width>(k.second_moment.data + i * width);
+    auto w = load_elements<width>(k.weights.data + i * width);
 #pragma unroll
-    for (int j = 0; j < n; ++j) {
-      g[j] *= f.scale;
-      m[j] = beta1 * m[j] + (1 - beta1) * g[j];
-      v[j] = beta2 * v[j] + (1 - beta2) * g[j] * g[j];
-      w[j] = f.keep * w[j] - f.rate * m[j] / (root(v[j]) * f.second + epsilon);
+    for (int j = 0; j < width; ++j) {
+      const T g = gradients.at[j] * f.scale;
+      m.at[j] = beta1 * m.at[j] + (1 - beta1) * g;
+      v.at[j] = beta2 * v.at[j] + (1 - beta2) * g * g;
+      w.at[j] = f.keep * w.at[j] - f.rate * m.at[j] / (root(v.at[j]) * f.second + epsilon);
     }
-    store_values_streaming<n>(k.first_moment.data + i * n, m);
-    store_values_streaming<n>(k.second_moment.data + i * n, v);
-    store_values<n>(k.weights.data + i * n, w);
-    if (!k.rounded.data) continue;
-    float rounded[n];
-#pragma unroll
-    for (int j = 0; j < n; ++j) rounded[j] = float(w[j]);
-    store_values<n>(k.rounded.data + i * n, rounded);
+    store_elements_streaming(k.first_moment.data + i * width, m);
+    store_elements_streaming(k.second_moment.data + i * width, v);
+    store_elements(k.weights.data + i * width, w);
+    if (k.rounded.data) store_elements(k.rounded.data + i * width, elements_as<bf16>(w));
   }
 }
 
@@ -88,9 +83,9 @@ template <class T> void adam_update(Cuda where, const Adam<T>& k) {
   const bool wide = packs_fit(k.weights.data, size) && packs_fit(k.first_moment.data, size) &&
                     packs_fit(k.second_moment.data, size) && packs_fit(k.gradients.data, size) &&
                     reinterpret_cast<uintptr_t>(k.rounded.data) % 8 == 0;
-  const int64_t parts = wide ? size / kWide<T> : size;
-  const LaunchShape shape{persistent_blocks(parts, kThreads, 8), kThreads};
-  launch(where, "adam_update", shape, wide ? update_weights<kWide<T>, T> : update_weights<1, T>, k, parts,
+  const int64_t parts = wide ? size / Pack<T>::kSize : size;
+  const LaunchShape shape{persistent_blocks(parts, kBlockThreads, 8), kBlockThreads};
+  launch(where, "adam_update", shape, wide ? update_weights<Pack<T>::kSize, T> : update_weights<1, T>, k, parts,
          where.bad_index);
   launch(where, "adam_update", {1, kWarp}, finish_update, k.state.data, where.bad_index);
 }

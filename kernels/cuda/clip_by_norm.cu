@@ -7,44 +7,42 @@
 // Measured  Not yet on a device.
 #include "kernels/clip_by_norm.h"
 
-#include "values.cuh"
+#include "kernels/cuda/elements.cuh"
 
 namespace libtrain::kernels {
 namespace {
 
-constexpr int kThreads = 256;
-
-/// The sum of the squares of one block of 4,096 elements that this thread sees: `n` neighbours at a time.
-template <int n, class T> __device__ inline double squares_in(const T* g, int64_t count) {
+/// The sum of the squares of one block of 4,096 elements that this thread sees: `width` neighbours at a time.
+template <int width, class T> __device__ inline double squares_in(const T* g, int64_t count) {
   double sum = 0;
 #pragma unroll 4
-  for (int i = 0; i < int(kClipBlock) / (n * kThreads); ++i) {
-    const int64_t at = (int64_t(i) * kThreads + threadIdx.x) * n;
-    T x[n] = {};
-    if (at < count) load_values<n>(g + at, x);
+  for (int i = 0; i < int(kClipBlock) / (width * kBlockThreads); ++i) {
+    const int64_t at = (int64_t(i) * kBlockThreads + threadIdx.x) * width;
+    Elements<T, width> x = {};
+    if (at < count) x = load_elements<width>(g + at);
 #pragma unroll
-    for (int j = 0; j < n; ++j) sum += double(x[j]) * double(x[j]);
+    for (int j = 0; j < width; ++j) sum += double(x.at[j]) * double(x.at[j]);
   }
   return sum;
 }
 
 /// sums[i] = sum of squares over the blocks of gradients that are i-th of gridDim.x.
-template <int n, class T> __global__ void __launch_bounds__(kThreads)
+template <int width, class T> __global__ void __launch_bounds__(kBlockThreads)
     sum_squares(View<const T> gradients, double* sums) {
   const int64_t size = gradients.dims[0];
   double sum = 0;
   for (int64_t first = blockIdx.x * kClipBlock; first < size; first += gridDim.x * kClipBlock)
-    sum += squares_in<n>(gradients.data + first, size - first);
-  sum = block_reduce<Sum, kThreads>(sum);
+    sum += squares_in<width>(gradients.data + first, size - first);
+  sum = block_reduce<Sum, kBlockThreads>(sum);
   if (threadIdx.x == 0) sums[blockIdx.x] = sum;
 }
 
 /// Norm, scale and skip from the partial sums. One block.
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kBlockThreads)
     decide_scale(const double* sums, int count, StepState* state, double max_norm, const BadIndex* note) {
   double squares = 0;
-  for (int i = threadIdx.x; i < count; i += kThreads) squares += sums[i];
-  squares = block_reduce<Sum, kThreads>(squares);
+  for (int i = threadIdx.x; i < count; i += kBlockThreads) squares += sums[i];
+  squares = block_reduce<Sum, kBlockThreads>(squares);
   if (threadIdx.x != 0) return;
   const double targets = state->loss_count > 0 ? double(state->loss_count) : 1;
   const double norm = sqrt(squares) / targets;
@@ -59,9 +57,9 @@ __global__ void __launch_bounds__(kThreads)
 template <class T> void clip_by_norm(Cuda where, const ClipByNorm<T>& k) {
   const int64_t size = k.gradients.dims[0], sums = clip_workspace(where, size);
   const bool wide = packs_fit(k.gradients.data, size);
-  launch(where, "clip_by_norm", {unsigned(sums), kThreads}, wide ? sum_squares<kWide<T>, T> : sum_squares<1, T>,
-         k.gradients, k.workspace.data);
-  launch(where, "clip_by_norm", {1, kThreads}, decide_scale, k.workspace.data, int(sums), k.state.data, k.max_norm,
+  launch(where, "clip_by_norm", {unsigned(sums), kBlockThreads},
+         wide ? sum_squares<Pack<T>::kSize, T> : sum_squares<1, T>, k.gradients, k.workspace.data);
+  launch(where, "clip_by_norm", {1, kBlockThreads}, decide_scale, k.workspace.data, int(sums), k.state.data, k.max_norm,
          where.bad_index);
 }
 

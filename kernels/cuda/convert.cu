@@ -5,35 +5,30 @@
 // Measured  Not yet on a device.
 #include "kernels/convert.h"
 
-#include "values.cuh"
+#include <algorithm>
+
+#include "kernels/cuda/elements.cuh"
 
 namespace libtrain::kernels {
 namespace {
 
-constexpr int kThreads = 256;
-
-/// y, `n` neighbouring elements a thread.
-template <int n, class From, class To> __global__ void __launch_bounds__(kThreads)
+/// y, `width` neighbours a thread.
+template <int width, class From, class To> __global__ void __launch_bounds__(kBlockThreads)
     convert_parts(Convert<From, To> k, int64_t parts) {
-  for (int64_t i = blockIdx.x * int64_t(kThreads) + threadIdx.x; i < parts; i += int64_t(gridDim.x) * kThreads) {
-    accum_t<From> x[n];
-    load_values<n>(k.x.data + i * n, x);
-    accum_t<To> y[n];
-#pragma unroll
-    for (int j = 0; j < n; ++j) y[j] = accum_t<To>(x[j]);
-    store_values<n>(k.y.data + i * n, y);
-  }
+  const int64_t stride = int64_t(gridDim.x) * kBlockThreads;
+  for (int64_t i = blockIdx.x * int64_t(kBlockThreads) + threadIdx.x; i < parts; i += stride)
+    store_elements(k.y.data + i * width, elements_as<To>(load_elements<width>(k.x.data + i * width)));
 }
 
 }  // namespace
 
 template <class From, class To> void convert(Cuda where, const Convert<From, To>& k) {
-  constexpr int kMost = kWide<From> < kWide<To> ? kWide<From> : kWide<To>;
+  constexpr int kMost = std::min(Pack<From>::kSize, Pack<To>::kSize);
   const int64_t size = k.x.size();
   const bool wide = size % kMost == 0 && reinterpret_cast<uintptr_t>(k.x.data) % (kMost * sizeof(From)) == 0 &&
                     reinterpret_cast<uintptr_t>(k.y.data) % (kMost * sizeof(To)) == 0;
   const int64_t parts = wide ? size / kMost : size;
-  const LaunchShape shape{persistent_blocks(parts, kThreads, 8), kThreads};
+  const LaunchShape shape{persistent_blocks(parts, kBlockThreads, 8), kBlockThreads};
   launch(where, "convert", shape, wide ? convert_parts<kMost, From, To> : convert_parts<1, From, To>, k, parts);
 }
 

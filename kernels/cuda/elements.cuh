@@ -8,12 +8,22 @@ constexpr int kBlockThreads = 256;  // of kernels that give no reason for anothe
 
 // ---- Neighbouring elements ----------------------------------------------------------------------------------------------
 
-/// `width` neighbours in registers: one element, or a multiple of a Pack (then their address is a multiple of 16).
+/// `width` neighbours in registers: one element, a multiple of a Pack (then their address is a multiple of 16), or less than a Pack
+/// (then it is a multiple of their size).
 template <class T, int width> struct Elements { accum_t<T> at[width]; };
 
 template <int width, class T> __device__ inline Elements<T, width> load_elements(const T* from) {
   if constexpr (width == 1) {
     return {{accum_t<T>(*from)}};
+  } else if constexpr (width * sizeof(T) == 8) {
+    const uint2 bits = load_8(from);
+    if constexpr (width == 2)
+      return {{__uint_as_float(bits.x), __uint_as_float(bits.y)}};
+    else
+      return {
+          {detail::low_half(bits.x), detail::high_half(bits.x), detail::low_half(bits.y), detail::high_half(bits.y)}};
+  } else if constexpr (width * sizeof(T) == 4) {
+    return {{accum_t<T>(from[0]), accum_t<T>(from[1])}};
   } else {
     constexpr int kSize = Pack<T>::kSize;
     static_assert(width % kSize == 0);
@@ -31,6 +41,15 @@ template <int width, class T> __device__ inline Elements<T, width> load_elements
 template <class T, int width> __device__ inline void store_elements(T* to, const Elements<T, width>& elements) {
   if constexpr (width == 1) {
     *to = T(elements.at[0]);
+  } else if constexpr (width * sizeof(T) == 8) {
+    if constexpr (width == 2)
+      store_8(to, make_uint2(__float_as_uint(elements.at[0]), __float_as_uint(elements.at[1])));
+    else
+      store_8(to, make_uint2(ptx::pack_bf16(elements.at[0], elements.at[1]),
+                             ptx::pack_bf16(elements.at[2], elements.at[3])));
+  } else if constexpr (width * sizeof(T) == 4) {
+    to[0] = T(elements.at[0]);
+    to[1] = T(elements.at[1]);
   } else {
     constexpr int kSize = Pack<T>::kSize;
 #pragma unroll
@@ -48,6 +67,40 @@ __device__ inline Elements<T, width> plus(Elements<T, width> a, const Elements<T
 #pragma unroll
   for (int j = 0; j < width; ++j) a.at[j] += b.at[j];
   return a;
+}
+
+/// Likewise, for data that is not read again before it has left the cache; one element, or a Pack.
+template <int width, class T> __device__ inline Elements<T, width> load_elements_streaming(const T* from) {
+  if constexpr (width == 1) {
+    return load_elements<1>(from);
+  } else {
+    const Pack<T> pack = load_pack_streaming(from);
+    Elements<T, width> elements;
+#pragma unroll
+    for (int i = 0; i < width; ++i) elements.at[i] = pack.at[i];
+    return elements;
+  }
+}
+
+template <class T, int width>
+__device__ inline void store_elements_streaming(T* to, const Elements<T, width>& elements) {
+  if constexpr (width == 1) {
+    store_elements(to, elements);
+  } else {
+    Pack<T> pack;
+#pragma unroll
+    for (int i = 0; i < width; ++i) pack.at[i] = elements.at[i];
+    store_pack_streaming(to, pack);
+  }
+}
+
+/// The same values as elements of another type.
+template <class To, class From, int width>
+__device__ inline Elements<To, width> elements_as(const Elements<From, width>& elements) {
+  Elements<To, width> converted;
+#pragma unroll
+  for (int i = 0; i < width; ++i) converted.at[i] = accum_t<To>(elements.at[i]);
+  return converted;
 }
 
 /// Elements into a gradient: overwritten or added to.

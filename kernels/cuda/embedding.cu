@@ -12,13 +12,13 @@
 // Measured  Not yet on a device.
 #include "kernels/embedding.h"
 
-#include "group_rows.cuh"
-#include "values.cuh"
+#include "kernels/cuda/elements.cuh"
+#include "kernels/cuda/group_rows.cuh"
 
 namespace libtrain::kernels {
 namespace {
 
-constexpr int kThreads = 256, kWarps = kThreads / kWarp;
+constexpr int kWarps = kBlockThreads / kWarp;
 static_assert(kSumWindow == kWarp);
 
 /// The row of `table` and of the position table for row r of y, negative: none. Whoever has `notes` set reports bad ones.
@@ -37,23 +37,20 @@ template <class T> __device__ inline Picked pick(const Embedding<T>& k, int64_t 
   return {-1, -1};
 }
 
-/// y, `n` elements of a row a thread; a row has `parts` of them.
-template <int n, class T> __global__ void __launch_bounds__(kThreads)
+/// y, `width` neighbours of a row a thread; a row has `parts` of them.
+template <int width, class T> __global__ void __launch_bounds__(kBlockThreads)
     pick_rows(Embedding<T> k, int64_t parts, BadIndex* note) {
-  using A = accum_t<T>;
-  const int64_t columns = parts * n, count = k.ids.dims[0] * parts;
-  for (int64_t i = blockIdx.x * int64_t(kThreads) + threadIdx.x; i < count; i += int64_t(gridDim.x) * kThreads) {
-    const int64_t row = i / parts, column = (i - row * parts) * n;
+  const int64_t columns = parts * width, count = k.ids.dims[0] * parts;
+  for (int64_t i = blockIdx.x * int64_t(kBlockThreads) + threadIdx.x; i < count;
+       i += int64_t(gridDim.x) * kBlockThreads) {
+    const int64_t row = i / parts, column = (i - row * parts) * width;
     const Picked at = pick(k, row, column == 0, note);
-    A y[n] = {};
-    if (at.entry >= 0) {
-      load_values<n>(k.table.data + at.entry * columns + column, y);
-      A position[n] = {};
-      if (at.position >= 0) load_values<n>(k.position_table.data + at.position * columns + column, position);
+    Elements<T, width> y = {}, position = {};
+    if (at.entry >= 0) y = load_elements<width>(k.table.data + at.entry * columns + column);
+    if (at.position >= 0) position = load_elements<width>(k.position_table.data + at.position * columns + column);
 #pragma unroll
-      for (int j = 0; j < n; ++j) y[j] = y[j] * A(k.scale) + position[j];
-    }
-    store_values<n>(k.y.data + row * columns + column, y);
+    for (int j = 0; j < width; ++j) y.at[j] = y.at[j] * accum_t<T>(k.scale) + position.at[j];
+    store_elements(k.y.data + row * columns + column, y);
   }
 }
 
@@ -76,23 +73,27 @@ template <class T, class Out> struct WindowSums {
   }
 };
 
-/// The sum of an id's rows in one window: complete, or a part.
-template <int n, class T, class Out> __device__ inline void put_sum(const WindowSums<T, Out>& k, int64_t window,
-                                                                    int32_t id, int64_t column, bool from_before,
-                                                                    bool goes_beyond, accum_t<T> (&sum)[n]) {
-  if (from_before || goes_beyond) {
-    store_values<n>(k.partial(window, !from_before, column), sum);
-  } else {
+/// scale * sum into dtable.
+template <class T, class Out, int width>
+__device__ inline void put_scaled(const WindowSums<T, Out>& k, int32_t id, int64_t column, Elements<T, width> sum) {
 #pragma unroll
-    for (int j = 0; j < n; ++j) sum[j] *= k.scale;
-    put_values<n>(k.dtable.data + id * k.columns + column, sum, k.dtable.accumulate);
-  }
+  for (int j = 0; j < width; ++j) sum.at[j] *= k.scale;
+  put_elements(k.dtable.data + id * k.columns + column, elements_as<Out>(sum), k.dtable.accumulate);
 }
 
-/// Warp: what one window brings to `n` columns a lane from `column` on.
-template <int n, class T, class Out>
+/// The sum of an id's rows in one window: complete, or a part.
+template <int width, class T, class Out>
+__device__ inline void put_sum(const WindowSums<T, Out>& k, int64_t window, int32_t id, int64_t column,
+                               bool from_before, bool goes_beyond, const Elements<T, width>& sum) {
+  if (from_before || goes_beyond)
+    store_elements(k.partial(window, !from_before, column), elements_as<accum_t<T>>(sum));
+  else
+    put_scaled(k, id, column, sum);
+}
+
+/// Warp: what one window brings to `width` columns a lane from `column` on.
+template <int width, class T, class Out>
 __device__ inline void sum_window(const WindowSums<T, Out>& k, int64_t window, int64_t column) {
-  using A = accum_t<T>;
   constexpr int kAtOnce = 4;
   const int lane = threadIdx.x % kWarp;
   const int64_t first = window * kWarp, place = first + lane;
@@ -102,25 +103,24 @@ __device__ inline void sum_window(const WindowSums<T, Out>& k, int64_t window, i
   const unsigned ends = __ballot_sync(kAllLanes, id < k.vocab && (lane == kWarp - 1 || id != next));
   const int count = __popc(__ballot_sync(kAllLanes, id < k.vocab));
   const bool mine = column < k.columns;
-  A sum[n] = {};
+  Elements<T, width> sum = {};
   bool from_before = __shfl_sync(kAllLanes, id, 0) == before;  // the id being summed
   for (int begin = 0; begin < count; begin += kAtOnce) {
-    A x[kAtOnce][n] = {};
+    Elements<T, width> x[kAtOnce] = {};
 #pragma unroll
     for (int i = 0; i < kAtOnce; ++i) {
       const int64_t from = __shfl_sync(kAllLanes, row, begin + i);
-      if (mine && begin + i < count) load_values<n>(k.dy + from * k.columns + column, x[i]);
+      if (mine && begin + i < count) x[i] = load_elements<width>(k.dy + from * k.columns + column);
     }
 #pragma unroll
     for (int i = 0; i < kAtOnce; ++i) {
 #pragma unroll
-      for (int j = 0; j < n; ++j) sum[j] += x[i][j];
+      for (int j = 0; j < width; ++j) sum.at[j] += x[i].at[j];
       const int32_t of = __shfl_sync(kAllLanes, id, begin + i);
       if (ends >> (begin + i) & 1) {
         const bool goes_beyond = begin + i == kWarp - 1 && of == after;
-        if (mine) put_sum<n>(k, window, of, column, from_before, goes_beyond, sum);
-#pragma unroll
-        for (int j = 0; j < n; ++j) sum[j] = 0;
+        if (mine) put_sum(k, window, of, column, from_before, goes_beyond, sum);
+        sum = {};
         from_before = false;
       }
     }
@@ -128,12 +128,13 @@ __device__ inline void sum_window(const WindowSums<T, Out>& k, int64_t window, i
 }
 
 /// Sums each window's rows by id, a window and a slice of the columns a warp.
-template <int n, class T, class Out> __global__ void __launch_bounds__(kThreads) sum_windows(WindowSums<T, Out> k) {
+template <int width, class T, class Out> __global__ void __launch_bounds__(kBlockThreads)
+    sum_windows(WindowSums<T, Out> k) {
   const int64_t items = k.windows() * k.slices;
   const int lane = threadIdx.x % kWarp;
   for (int64_t item = blockIdx.x * int64_t(kWarps) + threadIdx.x / kWarp; item < items;
        item += int64_t(gridDim.x) * kWarps)
-    sum_window<n>(k, item / k.slices, (item % k.slices * kWarp + lane) * n);
+    sum_window<width>(k, item / k.slices, (item % k.slices * kWarp + lane) * width);
 }
 
 /// Warp: the first window after `window` that does not begin with `id`.
@@ -147,39 +148,35 @@ __device__ inline int64_t window_beyond(const WindowSums<T, Out>& k, int32_t id,
 }
 
 /// Adds up the partial sums of each id that reaches over windows: the warp of the window where it begins does, in order.
-template <int n, class T, class Out> __global__ void __launch_bounds__(kThreads) sum_partials(WindowSums<T, Out> k) {
-  using A = accum_t<T>;
+template <int width, class T, class Out> __global__ void __launch_bounds__(kBlockThreads)
+    sum_partials(WindowSums<T, Out> k) {
   const int64_t items = k.windows() * k.slices;
   const int lane = threadIdx.x % kWarp;
   for (int64_t item = blockIdx.x * int64_t(kWarps) + threadIdx.x / kWarp; item < items;
        item += int64_t(gridDim.x) * kWarps) {
-    const int64_t window = item / k.slices, column = (item % k.slices * kWarp + lane) * n, first = window * kWarp;
+    const int64_t window = item / k.slices, column = (item % k.slices * kWarp + lane) * width, first = window * kWarp;
     const int32_t id = k.id_at(first + kWarp - 1);
     const bool goes_beyond = id < k.vocab && k.id_at(first + kWarp) == id;
     const bool came_from_before = window > 0 && k.groups.ids[first - 1] == id;
     if (!goes_beyond || came_from_before) continue;
     const int64_t end = window_beyond(k, id, window);
     if (column >= k.columns) continue;
-    A sum[n];
-    load_values<n>(k.partial(window, true, column), sum);
+    auto sum = load_elements<width>(k.partial(window, true, column));
 #pragma unroll 4
     for (int64_t w = window + 1; w < end; ++w) {
-      A more[n];
-      load_values<n>(k.partial(w, false, column), more);
+      const auto more = load_elements<width>(k.partial(w, false, column));
 #pragma unroll
-      for (int j = 0; j < n; ++j) sum[j] += more[j];
+      for (int j = 0; j < width; ++j) sum.at[j] += more.at[j];
     }
-#pragma unroll
-    for (int j = 0; j < n; ++j) sum[j] *= k.scale;
-    put_values<n>(k.dtable.data + id * k.columns + column, sum, k.dtable.accumulate);
+    put_scaled(k, id, column, elements_as<T>(sum));
   }
 }
 
-template <int n, class T, class Out> void launch_sums(Cuda where, WindowSums<T, Out> k) {
-  k.slices = (k.columns + n * kWarp - 1) / (n * kWarp);
+template <int width, class T, class Out> void launch_sums(Cuda where, WindowSums<T, Out> k) {
+  k.slices = (k.columns + width * kWarp - 1) / (width * kWarp);
   const unsigned blocks = persistent_blocks(k.windows() * k.slices, kWarps, 8);
-  launch(where, "embedding_backward", {blocks, kThreads}, sum_windows<n, T, Out>, k);
-  launch(where, "embedding_backward", {blocks, kThreads}, sum_partials<n, T, Out>, k);
+  launch(where, "embedding_backward", {blocks, kBlockThreads}, sum_windows<width, T, Out>, k);
+  launch(where, "embedding_backward", {blocks, kBlockThreads}, sum_partials<width, T, Out>, k);
 }
 
 }  // namespace
@@ -188,9 +185,10 @@ template <class T> void embedding_forward(Cuda where, const Embedding<T>& k) {
   const int64_t tokens = k.ids.size(), columns = k.table.dims[1];
   const bool wide =
       packs_fit(k.table.data, columns) && packs_fit(k.y.data, columns) && packs_fit(k.position_table.data, columns);
-  const int64_t parts = wide ? columns / kWide<T> : columns;
-  const LaunchShape shape{persistent_blocks(tokens * parts, kThreads, 8), kThreads};
-  launch(where, "embedding_forward", shape, wide ? pick_rows<kWide<T>, T> : pick_rows<1, T>, k, parts, where.bad_index);
+  const int64_t parts = wide ? columns / Pack<T>::kSize : columns;
+  const LaunchShape shape{persistent_blocks(tokens * parts, kBlockThreads, 8), kBlockThreads};
+  launch(where, "embedding_forward", shape, wide ? pick_rows<Pack<T>::kSize, T> : pick_rows<1, T>, k, parts,
+         where.bad_index);
 }
 
 template <class T, class Out>
@@ -211,7 +209,7 @@ void embedding_backward(Cuda where, const Embedding<T>& k, View<const T> dy, con
                                 .vocab = int32_t(vocab)};
   const bool wide =
       packs_fit(dy.data, columns) && packs_fit(g.dtable.data, columns) && packs_fit(g.partials.data, columns);
-  wide ? launch_sums<kWide<T>>(where, sums) : launch_sums<1>(where, sums);
+  wide ? launch_sums<Pack<T>::kSize>(where, sums) : launch_sums<1>(where, sums);
 }
 
 #define INSTANTIATE(T)                                        \

@@ -10,19 +10,17 @@
 #include <array>
 #include <bit>
 
-#include "common.cuh"
+#include "kernels/cuda/elements.cuh"
 
 namespace libtrain::kernels {
 namespace {
 
-constexpr int kThreads = 256;
-
 /// y: `head` elements, `packs` times 16 bytes, `tail` elements.
-template <class T> __global__ void __launch_bounds__(kThreads)
+template <class T> __global__ void __launch_bounds__(kBlockThreads)
     fill_elements(T* y, T value, uint4 pack, int64_t head, int64_t packs, int64_t tail) {
   constexpr int kSize = 16 / sizeof(T);
-  const int64_t first = blockIdx.x * int64_t(kThreads) + threadIdx.x;
-  for (int64_t i = first; i < packs; i += int64_t(gridDim.x) * kThreads) store_16(y + head + i * kSize, pack);
+  const int64_t first = blockIdx.x * int64_t(kBlockThreads) + threadIdx.x;
+  for (int64_t i = first; i < packs; i += int64_t(gridDim.x) * kBlockThreads) store_16(y + head + i * kSize, pack);
   if (first < head) y[first] = value;
   if (first < tail) y[head + packs * kSize + first] = value;
 }
@@ -41,7 +39,7 @@ template <class T> void fill(Cuda where, const Fill<T>& k) {
   const int64_t size = k.y.size(), misplaced = reinterpret_cast<uintptr_t>(k.y.data) % 16 / sizeof(T);
   if (size == 0) return;
   const int64_t head = std::min(size, (kSize - misplaced) % kSize), packs = (size - head) / kSize;
-  const LaunchShape shape{persistent_blocks(std::max<int64_t>(packs, 1), kThreads, 8), kThreads};
+  const LaunchShape shape{persistent_blocks(std::max<int64_t>(packs, 1), kBlockThreads, 8), kBlockThreads};
   launch(where, "fill", shape, fill_elements<T>, k.y.data, k.value, pack_of(k.value), head, packs,
          size - head - packs * kSize);
 }

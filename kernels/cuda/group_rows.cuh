@@ -5,7 +5,7 @@
 #pragma once
 #include <utility>
 
-#include "common.cuh"
+#include "kernels/cuda/common.cuh"
 #include "kernels/embedding.h"
 
 namespace libtrain::kernels {
