@@ -213,7 +213,7 @@ bool is_saved_already(const std::string& path, const Json& manifest) {
 
 TensorFile weights_of(const Parameters& parameters) {
   TensorFile file;
-  for (const auto& slot : parameters.slots()) file.add(slot.name, slot.value);
+  for (const auto& slot : parameters.slots()) file.add(slot.name, slot.master);
   return file;
 }
 
@@ -288,13 +288,14 @@ Checkpoint load_checkpoint(const std::string& path, const Parameters& parameters
                         optimizer = read_listed(manifest, path, kOptimizerFile);
 
   TensorTargets weight_targets, optimizer_targets;
-  for (const auto& slot : parameters.slots()) weight_targets.add(slot.name, slot.value);
+  for (const auto& slot : parameters.slots()) weight_targets.add(slot.name, slot.master);
   for_optimizer_state(parameters, checkpoint.state.accumulated > 0,
                       [&](const auto& name, const Tensor& tensor) { optimizer_targets.add(name, tensor); });
   weight_targets.check(weights, path + "/" + kWeightsFile, false);
   optimizer_targets.check(optimizer, path + "/" + kOptimizerFile, false);
   weight_targets.copy(weights);
   optimizer_targets.copy(optimizer);
+  parameters.round_values();
   return checkpoint;
 }
 
@@ -306,9 +307,10 @@ void load_weights(const std::string& file, const Parameters& parameters) {
   if (!fs::is_regular_file(file)) throw CheckpointError(format_message("[{}] is missing or no file", file));
   const SafetensorsFile weights = SafetensorsFile::read(file);
   TensorTargets targets;
-  for (const auto& slot : parameters.slots()) targets.add(slot.name, slot.value);
+  for (const auto& slot : parameters.slots()) targets.add(slot.name, slot.master);
   targets.check(weights, file, true);
   targets.copy(weights);
+  parameters.round_values();
 }
 
 }  // namespace libtrain

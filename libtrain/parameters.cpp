@@ -5,6 +5,8 @@
 #include <cstring>
 #include <numbers>
 
+#include "kernels/convert.h"
+
 namespace libtrain {
 namespace {
 
@@ -73,6 +75,8 @@ Initializer xavier_uniform(double gain) {
 Parameters::Parameters(Options options) : options_(options) {
   LIBTRAIN_CHECK(options.dtype == DType::f32 || options.dtype == DType::f64,
                  "[parameters] expected dtype f32 or f64, got {}", name(options.dtype));
+  LIBTRAIN_CHECK(!options.mixed_precision || options.dtype == DType::f32,
+                 "[parameters] mixed precision keeps f32 values, got dtype {}", name(options.dtype));
   random_state_ = Tensor::zeros({int64_t(sizeof(RandomState) / 8)}, DType::i64, options.device);
   step_state_ = Tensor::zeros({int64_t(sizeof(StepState) / 8)}, DType::f64, options.device);
   set_random({options.seed, 0});
@@ -81,39 +85,54 @@ Parameters::Parameters(Options options) : options_(options) {
 
 Tensor Parameters::add(const std::string& name, const Shape& shape, const Initializer& initializer) {
   LIBTRAIN_CHECK(!name.empty() && !contains(name), "[parameters] expected a new name, got '{}'", name);
-  const int64_t unit = kSlotBytes / size_of(options_.dtype);
+  std::vector<double> start(size_t(shape.numel()));
+  initializer(start, shape, generator_for(options_.seed, name));
+  const int64_t unit = kSlotBytes / size_of(compute_dtype());
   const int64_t size = (shape.numel() + unit - 1) / unit * unit;
   if (used_ + size > capacity_) grow(used_ + size);
 
-  slots_.push_back({name, values_.rows(used_, used_ + shape.numel()).reshape(shape), used_});
+  const auto slice_of = [&](const Tensor& flat) { return flat.rows(used_, used_ + shape.numel()).reshape(shape); };
+  const Tensor master = slice_of(values_), value = options_.mixed_precision ? slice_of(rounded_) : master;
+  slots_.push_back({name, value, master, used_});
   used_ += size;
-  const Tensor& value = slots_.back().value;
   value.set_requires_grad();
   bind(slots_.back());
-
-  std::vector<double> start(size_t(shape.numel()));
-  initializer(start, shape, generator_for(options_.seed, name));
-  value.copy_from(Tensor::from(std::span<const double>(start), shape).cast(options_.dtype).to(options_.device));
+  const Tensor exact = Tensor::from(std::span<const double>(start), shape).cast(options_.dtype);
+  master.copy_from(exact.to(options_.device));
+  if (options_.mixed_precision) value.copy_from(exact.cast(DType::bf16).to(options_.device));
   return value;
 }
 
+/// Makes the tensors of a slot point into the flat buffers, wherever these are now.
 void Parameters::bind(const Slot& slot) const {
-  const int64_t at = slot.offset * size_of(options_.dtype);
+  const auto place = [&](const Tensor& tensor, const Tensor& flat) {
+    auto& node = *tensor.node_handle();
+    node.storage = flat.node_handle()->storage;
+    node.data = flat.node_handle()->data + slot.offset * size_of(flat.dtype());
+  };
+  place(slot.master, values_);
+  if (options_.mixed_precision) place(slot.value, rounded_);
   auto& node = *slot.value.node_handle();
-  node.storage = values_.node_handle()->storage;
-  node.data = values_.node_handle()->data + at;
   node.grad_storage = gradients_.node_handle()->storage;
-  node.grad_data = gradients_.node_handle()->data + at;
+  node.grad_data = gradients_.node_handle()->data + slot.offset * size_of(options_.dtype);
   node.grad_dtype = options_.dtype;
+}
+
+void Parameters::round_values() const {
+  if (!options_.mixed_precision) return;
+  const kernels::Convert<float, bf16> args{values().view<const float>(), rounded_values().view<bf16>()};
+  on(device(), [&](auto device) { kernels::convert(device, args); });
 }
 
 void Parameters::grow(int64_t needed) {
   capacity_ = std::max(needed, 2 * capacity_);
-  for (Tensor* buffer : {&values_, &gradients_, &first_moment_, &second_moment_}) {
-    const Tensor bigger = Tensor::zeros({capacity_}, options_.dtype, options_.device);
-    if (used_) bigger.rows(0, used_).copy_from(buffer->rows(0, used_));
-    *buffer = bigger;
-  }
+  const auto grow_buffer = [&](Tensor& buffer, DType dtype) {
+    const Tensor bigger = Tensor::zeros({capacity_}, dtype, options_.device);
+    if (used_) bigger.rows(0, used_).copy_from(buffer.rows(0, used_));
+    buffer = bigger;
+  };
+  for (Tensor* buffer : {&values_, &gradients_, &first_moment_, &second_moment_}) grow_buffer(*buffer, options_.dtype);
+  if (options_.mixed_precision) grow_buffer(rounded_, DType::bf16);
   for (const Slot& slot : slots_) bind(slot);
 }
 

@@ -24,7 +24,9 @@ Initializer xavier_uniform(double gain = 1);
 }  // namespace init
 
 struct ParametersOptions {
-  DType dtype = DType::f32;  // f32, or f64 for tests
+  DType dtype = DType::f32;  // of values, gradients and moments: f32, or f64 for tests
+  /// Mixed precision: operations get the values rounded to bf16 (and so compute in bf16), while values, gradients and moments stay f32.
+  bool mixed_precision = false;
   Device device = Device::kCpu;
   uint64_t seed = 1;  // of the initial values and of dropout
 };
@@ -39,7 +41,7 @@ class Parameters {
   Parameters(const Parameters&) = delete;
   Parameters& operator=(const Parameters&) = delete;
 
-  /// Registers a parameter and returns its tensor, which wants a gradient. Names are unique, e.g. "encoder.layers.0.linear1.weight".
+  /// Registers a parameter and returns its tensor, which wants a gradient (with mixed precision: bf16, with a gradient in f32). Names are unique, e.g. "encoder.layers.0.linear1.weight".
   /// Registering moves the buffers, so do it before any forward pass whose gradients are still to come.
   Tensor add(const std::string& name, const Shape& shape, const Initializer& initializer);
   /// The parameter of that name; throws InvalidArgument suggesting the closest name.
@@ -48,7 +50,8 @@ class Parameters {
 
   struct Slot {
     std::string name;
-    Tensor value;    // its gradient is the slice of gradients()
+    Tensor value;    // what operations use; its gradient is the slice of gradients()
+    Tensor master;   // the slice of values(): `value` itself, unless that is its rounding to bf16
     int64_t offset;  // in elements, from the start of each flat buffer
   };
   /// In order of registration.
@@ -62,6 +65,10 @@ class Parameters {
   Tensor first_moment() const { return first_moment_.rows(0, used_); }
   Tensor second_moment() const { return second_moment_.rows(0, used_); }
   int64_t flat_size() const { return used_; }
+  /// The values rounded to bf16, [flat_size()]; undefined without mixed precision. The optimizer keeps them up to date.
+  Tensor rounded_values() const { return options_.mixed_precision ? rounded_.rows(0, used_) : Tensor(); }
+  /// Rounds all values once more, after they have been changed by something else. Without mixed precision nothing is to be done.
+  void round_values() const;
 
   /// The slice of `flat` (one of the buffers above) that belongs to a slot, in the slot's shape.
   Tensor slice(const Tensor& flat, const Slot& slot) const;
@@ -95,10 +102,11 @@ class Parameters {
  private:
   void grow(int64_t needed);
   void bind(const Slot& slot) const;
+  DType compute_dtype() const { return options_.mixed_precision ? DType::bf16 : options_.dtype; }
 
   Options options_;
   std::vector<Slot> slots_;
-  Tensor values_, gradients_, first_moment_, second_moment_, random_state_, step_state_;
+  Tensor values_, rounded_, gradients_, first_moment_, second_moment_, random_state_, step_state_;
   int64_t used_ = 0, capacity_ = 0;
   uint32_t random_streams_ = 0;
 };

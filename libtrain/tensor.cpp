@@ -1,7 +1,7 @@
 #include "libtrain/tensor.h"
 
-#include <cmath>
-#include <cstring>
+#include "kernels/convert.h"
+#include "kernels/fill.h"
 
 namespace libtrain {
 namespace {
@@ -23,24 +23,23 @@ double read_element(const std::byte* data, DType dtype, int64_t i) {
   return 0;
 }
 
-void write_element(std::byte* data, DType dtype, int64_t i, double value) {
-  switch (dtype) {
-    case DType::f32:
-      reinterpret_cast<float*>(data)[i] = float(value);
-      break;
-    case DType::bf16:
-      reinterpret_cast<bf16*>(data)[i] = bf16(float(value));
-      break;
-    case DType::f64:
-      reinterpret_cast<double*>(data)[i] = value;
-      break;
-    case DType::i32:
-      reinterpret_cast<int32_t*>(data)[i] = int32_t(value);
-      break;
-    case DType::i64:
-      reinterpret_cast<int64_t*>(data)[i] = int64_t(value);
-      break;
-  }
+/// Calls f.operator()<T>() for the type behind `dtype`.
+template <class F> void visit_any(DType dtype, F&& f) {
+  if (is_float(dtype)) return visit_float("tensor", dtype, f);
+  if (dtype == DType::i32) return f.template operator()<int32_t>();
+  f.template operator()<int64_t>();
+}
+
+/// All elements in one dimension, whatever the rank.
+template <class T> View<T> flat_view(const Tensor& tensor) {
+  return tensor.reshape({tensor.numel()}).template view<T>();
+}
+
+/// a * b for sizes, or an exception.
+int64_t checked_product(int64_t a, int64_t b) {
+  int64_t product = 0;
+  LIBTRAIN_CHECK(!__builtin_mul_overflow(a, b, &product), "[reshape] {} times {} is more than any tensor has", a, b);
+  return product;
 }
 
 constexpr int64_t kPrintedEnds = 3;  // elements shown at each end of a long dimension
@@ -67,7 +66,7 @@ void print_dimension(std::string& text, const Tensor& host, const std::byte* dat
 Shape resolve(const Shape& from, std::initializer_list<int64_t> sizes) {
   std::vector<int64_t> dims(sizes);
   int64_t known = 1, unknown = 0;
-  for (const int64_t size : dims) size == -1 ? ++unknown : known *= size;
+  for (const int64_t size : dims) size == -1 ? ++unknown : known = checked_product(known, size);
   LIBTRAIN_CHECK(unknown <= 1, "[reshape] expected at most one size of -1, got {}", unknown);
   for (int64_t& size : dims)
     if (size == -1) {
@@ -143,10 +142,14 @@ Tensor Tensor::to(Device device) const {
 
 Tensor Tensor::cast(DType to_dtype) const {
   if (to_dtype == dtype()) return to(device());
-  const Tensor from = to(Device::kCpu), copy(shape_, to_dtype);
-  for (int64_t i = 0; i < numel(); ++i)
-    write_element(copy.node_->data, to_dtype, i, read_element(from.node_->data, dtype(), i));
-  return device() == Device::kCpu ? copy : copy.to(device());
+  const Tensor copy(shape_, to_dtype, device());
+  visit_float("cast", dtype(), [&]<class From> {
+    visit_float("cast", to_dtype, [&]<class To> {
+      const kernels::Convert<From, To> args{flat_view<const From>(*this), flat_view<To>(copy)};
+      on(device(), [&](auto where) { kernels::convert(where, args); });
+    });
+  });
+  return copy;
 }
 
 Tensor Tensor::detach() const {
@@ -176,10 +179,11 @@ void Tensor::copy_from(const Tensor& other) const {
 void Tensor::fill(double value) const {
   if (value == 0)  // all dtypes: zero bits are zero
     clear_bytes(node_->data, device(), size_t(numel() * size_of(dtype())));
-  else if (device() != Device::kCpu)
-    copy_from(full(shape_, value, dtype()));
   else
-    for (int64_t i = 0; i < numel(); ++i) write_element(node_->data, dtype(), i, value);
+    visit_any(dtype(), [&]<class T> {
+      const kernels::Fill<T> args{flat_view<T>(*this), T(value)};
+      on(device(), [&](auto where) { kernels::fill(where, args); });
+    });
 }
 
 const Tensor& Tensor::set_requires_grad(bool wanted) const {
@@ -212,7 +216,6 @@ void Tensor::clear_grad() const { node().grad_written = false; }
 
 void* Tensor::open_grad(DType dtype, bool& accumulate) const {
   auto& self = node();
-  accumulate = std::exchange(self.grad_written, true);
   if (!self.grad_data) {
     self.grad_storage = allocate(self.device, self.numel * size_of(dtype));
     self.grad_data = self.grad_storage.get();
@@ -220,6 +223,7 @@ void* Tensor::open_grad(DType dtype, bool& accumulate) const {
   }
   LIBTRAIN_CHECK(self.grad_dtype == dtype, "[grad] gradient of {} is kept as {}, an operation wants to write {}",
                  spec(), name(self.grad_dtype), name(dtype));
+  accumulate = std::exchange(self.grad_written, true);
   return self.grad_data;
 }
 

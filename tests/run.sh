@@ -1,14 +1,37 @@
 #!/usr/bin/env bash
 # Proves the library right: installs what is missing, builds, runs every test. The exit status is CTest's.
+#   build-tests/cpu       as users get it without CUDA: everything that is no CUDA kernel
+#   build-tests/executed  the CUDA kernels, compiled by the C++ compiler and executed on the CPU: no GPU and no CUDA toolkit needed
+#   build-tests/nvcc      the same kernels by nvcc, where there is one: that they compile, link and keep everything in registers
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+export PATH=$PATH:/usr/local/cuda/bin
+build=build-tests
 
 bash examples/seq2seq/install.sh catch2 libbenchmark-dev ccache python3
 # Without these, CTest lists the tests that need them as skipped.
 bash examples/seq2seq/install.sh clang clang-format || echo "tests/run.sh: going on without clang"
 
-launcher=()
-if command -v ccache >/dev/null; then launcher=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache); fi
-cmake -S . -B build-tests -G Ninja -DCMAKE_BUILD_TYPE=Release -DLIBTRAIN_WERROR=ON "${launcher[@]}"
-cmake --build build-tests --parallel "$(nproc)"
-exec ctest --test-dir build-tests --output-on-failure -j2
+# configure_and_build FOLDER OPTION…
+configure_and_build() {
+  local folder=$build/$1 launcher=()
+  shift
+  if command -v ccache >/dev/null; then launcher=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache); fi
+  cmake -S . -B "$folder" -G Ninja -DCMAKE_BUILD_TYPE=Release -DLIBTRAIN_WERROR=ON "${launcher[@]}" "$@"
+  cmake --build "$folder" --parallel "$(nproc)"
+}
+
+configure_and_build cpu -DLIBTRAIN_CUDA=OFF
+configure_and_build executed -DLIBTRAIN_CUDA=EXECUTED -DLIBTRAIN_BENCH=OFF
+folders=(cpu executed)
+if command -v nvcc >/dev/null; then
+  configure_and_build nvcc -DLIBTRAIN_CUDA=ON -DLIBTRAIN_BENCH=OFF -DLIBTRAIN_EXAMPLES=OFF \
+    "-DCMAKE_CUDA_ARCHITECTURES=80-real;90" -DCMAKE_CUDA_FLAGS=-Xptxas=-v \
+    -DCMAKE_CUDA_COMPILER_LAUNCHER="$PWD/tests/device/keep_ptxas_report.sh"
+  folders+=(nvcc)
+else
+  echo "tests/run.sh: no nvcc here, so that the CUDA kernels are executed but not built for a device"
+fi
+
+printf 'subdirs("%s")\n' "${folders[@]}" >$build/CTestTestfile.cmake
+exec ctest --test-dir $build --output-on-failure -j2

@@ -96,6 +96,8 @@ void check_values(const Options& o) {
                  o.learning_rate);
   LIBTRAIN_CHECK(o.clip_norm >= 0, "--clip-norm must be >= 0 (0: no clipping), got {}", o.clip_norm);
   LIBTRAIN_CHECK(o.weight_decay >= 0, "--weight-decay must be >= 0, got {}", o.weight_decay);
+  LIBTRAIN_CHECK(o.precision == "f32" || o.precision == "bf16", "--precision must be f32 or bf16, got '{}'",
+                 o.precision);
   LIBTRAIN_CHECK(!o.out.empty(), "--out must name a folder");
   token_kind("source-tokens", o.source_tokens);
   if (!o.target_tokens.empty()) token_kind("target-tokens", o.target_tokens);
@@ -112,7 +114,10 @@ libtrain::TokenKind token_kind(const std::string& flag, const std::string& name)
 
 libtrain::Device device_of(const Options& options) {
   if (options.device == "cpu") return libtrain::Device::kCpu;
-  if (options.device == "auto") return libtrain::cuda_available() ? libtrain::Device::kCuda : libtrain::Device::kCpu;
+  if (options.device == "auto") {
+    const bool gpu = libtrain::cuda_available() && !libtrain::cuda::executed_on_cpu();
+    return gpu ? libtrain::Device::kCuda : libtrain::Device::kCpu;
+  }
   if (options.device != "cuda")
     throw InvalidArgument(format_message("--device must be cpu, cuda or auto, got '{}'", options.device));
   if (!libtrain::cuda_available())

@@ -3,12 +3,32 @@
 # Arguments go to `seq2seq train`; `run.sh --help` lists them. Results are on stdout, all else on stderr.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
-build=$here/build/release
+small=()  # arguments that come before those of the user
+
+# On a GPU where this machine has one, and CUDA's compiler; else on the CPU.
+export PATH=$PATH:/usr/local/cuda/bin
+gpu=no
+if nvidia-smi -L >/dev/null 2>&1; then gpu=yes; fi
+if [ $gpu = yes ] && command -v nvcc >/dev/null; then
+  build=$here/build/cuda
+  cuda=(-DLIBTRAIN_CUDA=ON -DCMAKE_CUDA_ARCHITECTURES=native)
+elif [ $gpu = no ] && [[ " $* " == *" --device cuda "* || " $* " == *" --device=cuda "* ]]; then
+  build=$here/build/executed
+  cuda=(-DLIBTRAIN_CUDA=EXECUTED)
+  small=(--size 32 --feed-forward 64 --heads 2 --encoder-layers 1 --decoder-layers 1 --updates 40 --batch-pairs 16)
+  {
+    echo "run.sh: there is no GPU here. The CUDA kernels are executed on the CPU instead, thread by thread: that shows that they work,"
+    echo "and is thousands of times slower. Unless you say otherwise, a small model trains for 40 updates, which teaches it little."
+  } >&2
+else
+  build=$here/build/release
+  cuda=(-DLIBTRAIN_CUDA=OFF)
+fi
 program=$build/examples/seq2seq/seq2seq
 
 bash "$here/examples/seq2seq/install.sh"
 if [ ! -f "$build/build.ninja" ]; then
-  cmake -S "$here" -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DLIBTRAIN_TESTS=OFF -DLIBTRAIN_BENCH=OFF >&2
+  cmake -S "$here" -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release "${cuda[@]}" -DLIBTRAIN_TESTS=OFF -DLIBTRAIN_BENCH=OFF >&2
 fi
 cmake --build "$build" --target seq2seq >&2
 
@@ -37,7 +57,7 @@ fi
 
 # Without --out, each run starts anew; the one before it is kept.
 out=$build/quick_run
-arguments=("$@")
+arguments=("${small[@]}" "$@")
 case " $* " in
   *" --out "* | *" --out="* | *" --help "* | *" -h "*) ;;
   *" --resume "*) arguments+=(--out "$out") ;;

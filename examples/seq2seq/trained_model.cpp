@@ -44,7 +44,7 @@ Side side(const Json& program, const char* name) {
 }
 
 libtrain::ParametersOptions store_options(const Options& options) {
-  return {.device = device_of(options), .seed = uint64_t(options.seed)};
+  return {.mixed_precision = options.precision == "bf16", .device = device_of(options), .seed = uint64_t(options.seed)};
 }
 
 }  // namespace

@@ -17,8 +17,8 @@ struct AdamOptions {
 
 /// Throws InvalidArgument naming the first option that is out of range.
 inline void check_options(const AdamOptions& options) {
-  LIBTRAIN_CHECK(options.learning_rate > 0 && options.learning_rate < 1e30, "[adam] learning_rate must be > 0, got {}",
-                 options.learning_rate);
+  LIBTRAIN_CHECK(options.learning_rate > 0 && options.learning_rate < 1e30,
+                 "[adam] learning_rate must be > 0 and < 1e30, got {}", options.learning_rate);
   LIBTRAIN_CHECK(options.beta1 >= 0 && options.beta1 < 1, "[adam] beta1 must be in [0, 1), got {}", options.beta1);
   LIBTRAIN_CHECK(options.beta2 >= 0 && options.beta2 < 1, "[adam] beta2 must be in [0, 1), got {}", options.beta2);
   LIBTRAIN_CHECK(options.epsilon > 0, "[adam] epsilon must be > 0, got {}", options.epsilon);
@@ -28,6 +28,7 @@ inline void check_options(const AdamOptions& options) {
 /// Updates all parameters in place, at the learning rate that stands in the store's StepState; see kernels/adam.h for the formulas.
 /// Expects complete gradients of the summed loss and a StepState prepared by clip_by_norm.
 inline void adam_update(const Parameters& parameters, const AdamOptions& options) {
+  const Tensor rounded = parameters.rounded_values();
   visit_float("adam", parameters.dtype(), [&]<class T> {
     if constexpr (!std::is_same_v<T, bf16>) {
       const kernels::Adam<T> args{parameters.values().view<T>(),
@@ -38,7 +39,8 @@ inline void adam_update(const Parameters& parameters, const AdamOptions& options
                                   options.beta1,
                                   options.beta2,
                                   options.epsilon,
-                                  options.weight_decay};
+                                  options.weight_decay,
+                                  rounded.defined() ? rounded.view<bf16>() : View<bf16>{}};
       on(parameters.device(), [&](auto device) { kernels::adam_update(device, args); });
     }
   });

@@ -155,7 +155,7 @@ TEST_CASE("clip_by_norm: gradients near the end of f32 have a finite norm", "[op
 
 TEST_CASE("adam: options out of range are named", "[optim]") {
   CHECK(message_of<InvalidArgument>([] { check_options({.learning_rate = 0}); }) ==
-        "[adam] learning_rate must be > 0, got 0");
+        "[adam] learning_rate must be > 0 and < 1e30, got 0");
   CHECK(message_of<InvalidArgument>([] { check_options({.beta1 = 1}); }) == "[adam] beta1 must be in [0, 1), got 1");
   CHECK(message_of<InvalidArgument>([] { check_options({.beta2 = -0.5}); }) ==
         "[adam] beta2 must be in [0, 1), got -0.5");
@@ -180,6 +180,38 @@ TEST_CASE("schedules: values at the edges", "[optim]") {
   CHECK(constant_schedule()(1) == 1.0);
   CHECK_THROWS_AS(inverse_sqrt_schedule(0), InvalidArgument);
   CHECK_THROWS_AS(linear_schedule(10, 10), InvalidArgument);
+}
+
+TEST_CASE("parameters: with mixed precision operations use the values rounded to bf16, the optimizer the exact ones") {
+  Parameters parameters({.mixed_precision = true});
+  const Tensor w = parameters.add("w", {300}, init::uniform(-1, 1));
+  parameters.add("b", {7}, init::constant(0.1));  // moves the buffers
+  CHECK(w.dtype() == DType::bf16);
+  const auto& slot = parameters.slots()[0];
+  CHECK(slot.master.dtype() == DType::f32);
+  const auto rounded = [&] { return slot.master.cast(DType::bf16).cast(DType::f32).to_vector<float>(); };
+  CHECK(w.cast(DType::f32).to_vector<float>() == rounded());
+  CHECK(parameters.get("b").cast(DType::f32).to_vector<float>() == std::vector<float>(7, float(bf16(0.1f))));
+
+  // Updates far below the resolution of bf16 add up: 100 of them of 1e-4 each.
+  slot.master.fill(1);
+  parameters.round_values();
+  for (int i = 0; i < 100; ++i) {
+    parameters.clear_gradients();
+    parameters.gradients().fill(1);
+    parameters.mark_gradients_written();
+    StepState state = parameters.step();
+    state.loss_count = 1;
+    state.learning_rate = 1e-4;
+    parameters.set_step(state);
+    clip_by_norm(parameters, 0);
+    adam_update(parameters, {});
+  }
+  CHECK(std::abs(slot.master.to_vector<float>()[5] - 0.99f) < 1e-5f);
+  CHECK(w.cast(DType::f32).to_vector<float>() == rounded());
+
+  CHECK(message_of<InvalidArgument>([] { Parameters({.dtype = DType::f64, .mixed_precision = true}); }) ==
+        "[parameters] mixed precision keeps f32 values, got dtype f64");
 }
 
 }  // namespace libtrain

@@ -240,7 +240,7 @@ TEST_CASE("train loop: options out of range are named", "[train]") {
   CHECK(refused({.checkpoint_every = -1}) == "[train_loop] checkpoint_every must be >= 0, got -1");
   CHECK(refused({.accumulate = 0}) == "[train_loop] accumulate must be >= 1, got 0");
   CHECK(refused({.clip_norm = -2}) == "[train_loop] clip_norm must be >= 0 (0: no clipping), got -2");
-  CHECK(refused({.adam = {.learning_rate = -1}}) == "[adam] learning_rate must be > 0, got -1");
+  CHECK(refused({.adam = {.learning_rate = -1}}) == "[adam] learning_rate must be > 0 and < 1e30, got -1");
   CHECK(refused({.schedule = nullptr}).find("schedule is empty") != std::string::npos);
 }
 
@@ -254,6 +254,22 @@ TEST_CASE("train loop: a state that no run can be in is refused, at once or when
   run.loop.restore({.epoch = 3, .batch = 2, .steps = 8});
   CHECK(message_of<InvalidArgument>([&] { run.loop.run(); }) ==
         "[train_loop] epoch 3 has 2 batches, cannot start at batch 2");
+}
+
+TEST_CASE("train loop: mixed precision learns", "[train]") {
+  const auto pairs = reversal_pairs(64);
+  const TrainOptions options{.epochs = 12, .clip_norm = 1, .adam = {.learning_rate = 1e-2}};
+  const auto losses = [&](bool mixed) {
+    ToyRun run(pairs, options, 0, ParametersOptions{.mixed_precision = mixed, .seed = 5});
+    std::vector<double> losses;
+    run.loop.on_epoch([&](const EpochReport& report) { losses.push_back(report.loss); });
+    run.loop.run();
+    return losses;
+  };
+  const auto exact = losses(false), mixed = losses(true);
+  CHECK(exact != mixed);
+  CHECK(std::abs(exact.front() - mixed.front()) < 0.02 * exact.front());  // bf16 keeps 8 bits
+  CHECK(mixed.back() < 0.5 * mixed.front());
 }
 
 }  // namespace libtrain::testing
