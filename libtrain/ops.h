@@ -1,6 +1,7 @@
 /// All differentiable operations. Each header is the manual of its operation.
 #pragma once
 #include "libtrain/ops/add.h"
+#include "libtrain/ops/add_dropout_layer_norm.h"
 #include "libtrain/ops/attention.h"
 #include "libtrain/ops/bias_activation.h"
 #include "libtrain/ops/cross_entropy.h"

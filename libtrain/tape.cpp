@@ -1,5 +1,7 @@
 #include "libtrain/tape.h"
 
+#include <algorithm>
+
 namespace libtrain {
 namespace {
 Tape*& active_tape() {
@@ -50,20 +52,28 @@ void Tape::backward(const Tensor& output, const Tensor& doutput) {
 void Tape::run_backward() {
   for (; !steps_.empty(); steps_.pop_back()) {
     const Step& step = steps_.back();
-    if (step.output.has_grad()) step.backward({step.output, step.inputs});
+    const bool reached = std::ranges::any_of(step.outputs, [](const Tensor& output) { return output.has_grad(); });
+    if (reached) step.backward({step.outputs, step.inputs});
   }
 }
 
 void record(const char* op, const Tensor& output, std::initializer_list<Tensor> inputs,
             std::initializer_list<Tensor> saved, Tape::Backward backward) {
+  record(op, std::initializer_list<Tensor>{output}, inputs, saved, std::move(backward));
+}
+
+void record(const char* op, std::initializer_list<Tensor> outputs, std::initializer_list<Tensor> inputs,
+            std::initializer_list<Tensor> saved, Tape::Backward backward) {
   bool needed = false;
   for (const Tensor& input : inputs) needed |= wants_gradient(input);
   if (!active_tape() || !needed) return;
-  output.set_requires_grad();
-  output.node_handle()->recorded = true;
+  for (const Tensor& output : outputs) {
+    output.set_requires_grad();
+    output.node_handle()->recorded = true;
+  }
   for (const Tensor& input : inputs)
     if (wants_gradient(input) && !input.node_handle()->recorded) active_tape()->leaves_.push_back(input);
-  active_tape()->steps_.push_back({op, output, inputs, saved, std::move(backward)});
+  active_tape()->steps_.push_back({op, outputs, inputs, saved, std::move(backward)});
 }
 
 }  // namespace libtrain

@@ -10,11 +10,14 @@ namespace libtrain {
 
 /// What a recorded operation is given when its turn in backward comes.
 struct BackwardStep {
-  const Tensor& output;
+  const std::vector<Tensor>& outputs;  // mostly one
   const std::vector<Tensor>& inputs;
+  const Tensor& output = outputs[0];
 
-  /// Gradient that arrived at the output.
-  template <class T> View<const T> doutput() const { return output.grad().matrix<const T>(); }
+  /// Gradient that arrived at output i. Where there are several, one of them may have got none: then no view.
+  template <class T> View<const T> doutput(size_t i = 0) const {
+    return outputs[i].has_grad() ? outputs[i].grad().template matrix<const T>() : View<const T>{};
+  }
   /// Where the gradient of input i goes; empty if it is not wanted.
   template <class T> Sink<T> sink(size_t i) const { return inputs[i].grad_sink<T>(); }
   /// As sink(i), but the gradient overwrites input i itself when nobody else can see that: the input was made by a recorded
@@ -54,12 +57,11 @@ class Tape {
  private:
   struct Step {
     const char* op;
-    Tensor output;
-    std::vector<Tensor> inputs, saved;
+    std::vector<Tensor> outputs, inputs, saved;
     Backward backward;
   };
-  friend void record(const char*, const Tensor&, std::initializer_list<Tensor>, std::initializer_list<Tensor>,
-                     Tape::Backward);
+  friend void record(const char*, std::initializer_list<Tensor>, std::initializer_list<Tensor>,
+                     std::initializer_list<Tensor>, Tape::Backward);
   void run_backward();
 
   std::vector<Step> steps_;
@@ -72,6 +74,9 @@ class Tape {
 ///   saved   everything else that `backward` reads through views: it lives until the step ran
 /// `backward` must not capture tensors (views and numbers only): ownership is what the two lists say, so memory can be reused.
 void record(const char* op, const Tensor& output, std::initializer_list<Tensor> inputs,
+            std::initializer_list<Tensor> saved, Tape::Backward backward);
+/// Likewise for several outputs: the step runs when a gradient arrived at any of them. Outputs that `backward` reads are saved too.
+void record(const char* op, std::initializer_list<Tensor> outputs, std::initializer_list<Tensor> inputs,
             std::initializer_list<Tensor> saved, Tape::Backward backward);
 
 /// While alive, this thread records nothing.

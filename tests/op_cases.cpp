@@ -73,6 +73,18 @@ OpCase cross_entropy_row(int64_t rows, int64_t vocab, int64_t ignore_index, doub
           .big = big};
 }
 
+/// Logits that lie otherwise than their gradient does, which begins at a multiple of 256 bytes.
+OpCase cross_entropy_of_slice_row(int64_t rows, int64_t vocab) {
+  OpCase row = cross_entropy_row(rows, vocab, -100, 0);
+  row.name += " of a slice";
+  row.inputs[0].shape = {rows + 1, vocab};
+  row.call = [=](const auto& in) { return cross_entropy(slice(in[0], 1, rows + 1), in[1]).sum; };
+  row.reference = [=](const Inputs& in) {
+    return cross_entropy_reference(Values(in[0].begin() + vocab, in[0].end()), in[1], vocab, -100, 0);
+  };
+  return row;
+}
+
 OpCase linear_cross_entropy_row(int64_t rows, int64_t size, int64_t vocab, bool bias, double smoothing,
                                 int64_t chunk_elements, bool big = false) {
   OpCase row{.name = format_message("linear_cross_entropy {}x{} to {}{} smoothing {} chunk {}", rows, size, vocab,
@@ -179,6 +191,11 @@ std::vector<OpCase> make_rows() {
     rows.push_back(cross_entropy_row(r, v, -100, 0, false, r * v > 4000));
     rows.push_back(cross_entropy_row(r, v, v > 1 ? 0 : -100, 0.1, true, r * v > 4000));
   }
+  // Rows that more and more threads hold, up to those that none can.
+  for (const auto& [r, v] : {std::pair<int64_t, int64_t>{2, 20000}, {2, 33001}, {1, 70001}})
+    rows.push_back(cross_entropy_row(r, v, -100, 0.1));
+  rows.push_back(cross_entropy_of_slice_row(3, 127));
+  rows.push_back(cross_entropy_row(1100, 5, -100, 0, true));  // more rows than the block that sums them has threads
   rows.push_back(cross_entropy_row(1200, 42, 0, 0.1, true, true));
   rows.push_back(cross_entropy_row(256, 8003, -100, 0, false, true));
   // linear_cross_entropy: one chunk, several, a row a chunk

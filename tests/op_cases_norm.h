@@ -38,8 +38,8 @@ inline void add_norm_cases(std::vector<OpCase>& rows) {
                              {20, 1032},
                              {3, 4104},
                              {4096, 512}}) {
-    rows.push_back(layer_norm_row(r, c, r * c > 8000));
-    rows.push_back(rms_norm_row(r, c, r * c > 8000));
+    rows.push_back(layer_norm_row(r, c, r * c > 25000));
+    rows.push_back(rms_norm_row(r, c, r * c > 25000));
   }
 }
 

@@ -128,10 +128,14 @@ inline OpCase unpack_rows_row(int64_t tokens, int64_t columns, const Values& ind
 inline void add_rowwise_cases(std::vector<OpCase>& rows) {
   for (const Shape& shape : {Shape{3, 33}, Shape{127}, Shape{2, 1, 31}, Shape{0, 4}, Shape{}})
     add_elementwise_rows(rows, shape);
+  add_elementwise_rows(rows, {50001});  // more packs than a small device's grid takes at once, and a rest
   for (const Shape& shape : {Shape{8003}, Shape{1024, 512}}) add_elementwise_rows(rows, shape, true);
   for (const auto& [r, c] :
        {std::pair<int64_t, int64_t>{3, 33}, {127, 31}, {1, 1}, {0, 8}, {2, 127}, {3, 8003}, {1024, 512}})
     for (const bool bias : {false, true}) rows.push_back(add_row({r, c}, bias ? Shape{c} : Shape{r, c}, r * c > 8000));
+  rows.push_back(add_row({30, 2048}, {2048}));  // whole packs, more rows than a small device's grid takes at once
+  rows.push_back(dropout_row(30, 2048, 0.3f, true, false));
+  rows.push_back(dropout_row(5, 64, 0.1f, true, true));
   for (const auto& [r, c] :
        {std::pair<int64_t, int64_t>{3, 33}, {31, 1}, {7, 127}, {0, 8}, {1, 129}, {9, 8003}, {1024, 512}})
     for (const bool packed : {false, true}) {

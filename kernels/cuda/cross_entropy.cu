@@ -72,7 +72,7 @@ template <class T, int group, int kept> struct RowShare {
   }
 };
 
-/// Loss and lse of one row by its group; the last two results are in every thread.
+/// Loss and lse of one row by its group, for the first of its threads.
 template <class T, int group, int kept> __device__ accum_t<T> row_loss(const RowShare<T, group, kept>& share,
                                                                        int64_t target, accum_t<T> smoothing,
                                                                        accum_t<T>& lse) {
@@ -86,7 +86,7 @@ template <class T, int group, int kept> __device__ accum_t<T> row_loss(const Row
     differences += x - most;
   });
   const A log_sum = CudaMath::log(group_reduce<Sum, group>(exponentials));
-  const A loss = log_sum - (A(share.row.data[target]) - most);
+  const A loss = log_sum - ((share.thread == 0 ? A(share.row.data[target]) : A(0)) - most);
   lse = most + log_sum;
   if (smoothing == 0) return loss;  // and not multiplied by zero, which would make a NaN of the -inf that masks a class
   differences = group_reduce<Sum, group>(differences);

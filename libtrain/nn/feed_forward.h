@@ -19,10 +19,13 @@ class FeedForward {
         dropout_{dropout, parameters.new_random_stream(), parameters.random_state()} {}
 
   /// x [tokens, size] → [tokens, size]
-  Tensor operator()(const Tensor& x, const Packing& packing) const {
-    const Tensor inner = linear(x, first_.weight());
-    return second_(bias_activation(inner, first_.bias(), activation_, packing, dropout_));
+  Tensor operator()(const Tensor& x, const Packing& packing) const { return second_(hidden(x, packing)); }
+
+  /// The same without the product that comes last, for those who combine it with what they do next. → [tokens, inner]
+  Tensor hidden(const Tensor& x, const Packing& packing) const {
+    return bias_activation(linear(x, first_.weight()), first_.bias(), activation_, packing, dropout_);
   }
+  const Linear& output() const { return second_; }
 
   void train(bool on) { dropout_.p = on ? rate_ : 0; }
 

@@ -25,15 +25,24 @@ class MultiHeadAttention {
 
   /// Every position attends to all of its sequence, or (causal) to itself and those before it. x [tokens, size] → [tokens, size]
   Tensor self(const Tensor& x, const Packing& packing, bool causal) const {
-    return out_(self_attention(linear(x, in_weight_, in_bias_), packing, {heads_, causal, dropout_}));
+    return out_(self_heads(x, packing, causal));
   }
-
   /// Every position of x attends to all of the memory sequence of the same number. → [tokens of x, size]
   Tensor cross(const Tensor& x, const Packing& packing, const Tensor& memory, const Packing& memory_packing) const {
+    return out_(cross_heads(x, packing, memory, memory_packing));
+  }
+
+  /// The same without the projection that comes last, for those who combine it with what they do next.
+  Tensor self_heads(const Tensor& x, const Packing& packing, bool causal) const {
+    return self_attention(linear(x, in_weight_, in_bias_), packing, {heads_, causal, dropout_});
+  }
+  Tensor cross_heads(const Tensor& x, const Packing& packing, const Tensor& memory,
+                     const Packing& memory_packing) const {
     const Tensor q = linear(x, slice(in_weight_, 0, size_), slice(in_bias_, 0, size_));
     const Tensor kv = linear(memory, slice(in_weight_, size_, 3 * size_), slice(in_bias_, size_, 3 * size_));
-    return out_(cross_attention(q, kv, packing, memory_packing, {heads_, false, dropout_}));
+    return cross_attention(q, kv, packing, memory_packing, {heads_, false, dropout_});
   }
+  const Linear& output() const { return out_; }
 
   void train(bool on) { dropout_.p = on ? rate_ : 0; }
 

@@ -17,7 +17,31 @@ struct TransformerLayerOptions {
   bool pre_norm = true;
 };
 
+/// A sum along the residual path, x + dropout(branch + branch_bias), whose last term is added only when it is asked for: the norm
+/// that mostly comes next then does it in its own pass.
+class ResidualSum {
+ public:
+  ResidualSum(const Tensor& x) : x_(x) {}
+  ResidualSum(const Tensor& x, const Tensor& branch, const Tensor& branch_bias, const DropoutSpec& dropout)
+      : x_(x), branch_(branch), branch_bias_(branch_bias), dropout_(dropout) {}
+
+  /// [tokens, size]
+  Tensor value(const Packing& packing) const {
+    return branch_.defined() ? dropout_add(x_, add(branch_, branch_bias_), packing, dropout_) : x_;
+  }
+  /// The sum and its norm.
+  NormalizedSum normalized(const LayerNorm& norm, const Packing& packing) const {
+    if (!branch_.defined()) return {x_, norm(x_)};
+    return norm.of_sum(x_, branch_, branch_bias_, packing, dropout_);
+  }
+
+ private:
+  Tensor x_, branch_, branch_bias_;
+  DropoutSpec dropout_;
+};
+
 /// x + dropout(sublayer(x)), with its norm: norm first (x + dropout(sublayer(norm(x)))) or last (norm(x + dropout(sublayer(x)))).
+/// The sublayer is given in two parts: inner(x), and the linear map `output` of that.
 class Residual {
  public:
   Residual(Parameters& parameters, const std::string& norm_name, const TransformerLayerOptions& options)
@@ -26,14 +50,18 @@ class Residual {
         rate_(options.dropout),
         dropout_{options.dropout, parameters.new_random_stream(), parameters.random_state()} {}
 
-  template <class Sublayer> Tensor operator()(const Tensor& x, const Packing& packing, Sublayer&& sublayer) const {
-    if (pre_norm_) return dropout_add(x, sublayer(norm_(x)), packing, dropout_);
-    return norm_(dropout_add(x, sublayer(x), packing, dropout_));
+  template <class Inner>
+  ResidualSum operator()(const ResidualSum& sum, const Packing& packing, const Linear& output, Inner&& inner) const {
+    const auto [x, h] = pre_norm_ ? sum.normalized(norm_, packing) : unnormalized(sum.value(packing));
+    const ResidualSum next(x, linear(inner(h), output.weight()), output.bias(), dropout_);
+    return pre_norm_ ? next : ResidualSum(next.normalized(norm_, packing).y);
   }
 
   void train(bool on) { dropout_.p = on ? rate_ : 0; }
 
  private:
+  static NormalizedSum unnormalized(const Tensor& x) { return {x, x}; }
+
   LayerNorm norm_;
   bool pre_norm_;
   float rate_;
@@ -51,10 +79,11 @@ class EncoderLayer {
         around_feed_forward_(parameters, name + ".norm2", options) {}
 
   /// x [tokens, size] → [tokens, size]
-  Tensor operator()(const Tensor& x, const Packing& packing) const {
-    const Tensor attended =
-        around_attention_(x, packing, [&](const Tensor& h) { return attention_.self(h, packing, false); });
-    return around_feed_forward_(attended, packing, [&](const Tensor& h) { return feed_forward_(h, packing); });
+  ResidualSum operator()(const ResidualSum& x, const Packing& packing) const {
+    const ResidualSum attended = around_attention_(
+        x, packing, attention_.output(), [&](const Tensor& h) { return attention_.self_heads(h, packing, false); });
+    return around_feed_forward_(attended, packing, feed_forward_.output(),
+                                [&](const Tensor& h) { return feed_forward_.hidden(h, packing); });
   }
 
   void train(bool on) {
@@ -83,11 +112,15 @@ class DecoderLayer {
         around_feed_forward_(parameters, name + ".norm3", options) {}
 
   /// x [target tokens, size], memory [source tokens, size] → [target tokens, size]
-  Tensor operator()(const Tensor& x, const Packing& target, const Tensor& memory, const Packing& source) const {
-    const Tensor a = around_self_(x, target, [&](const Tensor& h) { return self_attention_.self(h, target, true); });
-    const Tensor b =
-        around_memory_(a, target, [&](const Tensor& h) { return memory_attention_.cross(h, target, memory, source); });
-    return around_feed_forward_(b, target, [&](const Tensor& h) { return feed_forward_(h, target); });
+  ResidualSum operator()(const ResidualSum& x, const Packing& target, const Tensor& memory,
+                         const Packing& source) const {
+    const ResidualSum a = around_self_(x, target, self_attention_.output(),
+                                       [&](const Tensor& h) { return self_attention_.self_heads(h, target, true); });
+    const ResidualSum b = around_memory_(a, target, memory_attention_.output(), [&](const Tensor& h) {
+      return memory_attention_.cross_heads(h, target, memory, source);
+    });
+    return around_feed_forward_(b, target, feed_forward_.output(),
+                                [&](const Tensor& h) { return feed_forward_.hidden(h, target); });
   }
 
   void train(bool on) {

@@ -1,0 +1,28 @@
+/// cross_entropy on a CUDA device, where targets are not checked before kernels meet them.
+#include <cmath>
+
+#include "catch.h"
+#include "libtrain/libtrain.h"
+
+namespace libtrain::testing {
+
+TEST_CASE("device: a target outside the vocabulary counts as no loss, has no gradient, and is noted", "[device]") {
+  cuda::take_bad_index();
+  for (const int32_t bad : {9, -1}) {
+    const Tensor logits = Tensor::zeros({3, 5}, DType::f32, Device::kCuda).set_requires_grad();
+    Tape tape;
+    const TokenLoss loss = cross_entropy(logits, Tensor::from<int32_t>({1, bad, -100}, {3}, Device::kCuda));
+    tape.backward(loss.sum);
+    CHECK(loss.sum.item() == Approx(std::log(5)));
+    const auto gradient = logits.grad().to_vector<float>();
+    CHECK(gradient[1] == Approx(-0.8));
+    CHECK(std::vector<float>(gradient.begin() + 5, gradient.end()) == std::vector<float>(10, 0));
+    const BadIndex found = cuda::take_bad_index();
+    CHECK(found.op == BadIndex::kCrossEntropy);
+    CHECK(found.row == 1);
+    CHECK(found.value == bad);
+    CHECK(found.limit == 5);
+  }
+}
+
+}  // namespace libtrain::testing

@@ -1,0 +1,90 @@
+/// rms_norm, bias_activation and add_dropout_layer_norm: what the table cannot say.
+#include <algorithm>
+#include <cmath>
+
+#include "catch.h"
+#include "op_cases.h"
+
+namespace libtrain::testing {
+namespace {
+
+Tensor random(const Shape& shape, uint64_t seed) {
+  Values values(static_cast<size_t>(shape.numel()));
+  Generator generator(seed);
+  normal()(values, generator);
+  return Tensor::from(std::span<const double>(values), shape).set_requires_grad();
+}
+
+double largest_difference(const Tensor& a, const Tensor& b) {
+  const Values x = values_of(a), y = values_of(b);
+  REQUIRE(x.size() == y.size());
+  double most = 0;
+  for (size_t i = 0; i < x.size(); ++i) most = std::max(most, std::abs(x[i] - y[i]));
+  return most;
+}
+
+}  // namespace
+
+TEST_CASE("rms_norm: known values, and arguments are checked") {
+  const Tensor x = Tensor::from<double>({3, 4}, {1, 2}), weight = Tensor::from<double>({1, 10}, {2});
+  const double rms = std::sqrt(12.5);
+  CHECK(values_of(rms_norm(x, weight, 0)) == Values{3 * (1 / rms), 4 * (1 / rms) * 10});
+  CHECK(values_of(rms_norm(Tensor::zeros({1, 2}), Tensor::full({2}, 1))) == Values{0, 0});
+  CHECK_THROWS_WITH(rms_norm(Tensor::zeros({}), weight), "[rms_norm] x must be [..., columns], got f32[]");
+  CHECK_THROWS_WITH(rms_norm({}, weight), "[rms_norm] x must be [..., columns], got undefined");
+  CHECK_THROWS_WITH(rms_norm(x, Tensor::full({3}, 1, DType::f64)), "[rms_norm] weight must be f64[2], got f64[3]");
+}
+
+TEST_CASE("bias_activation: dropped elements are 0 even where x is NaN, and arguments are checked") {
+  const Tensor x = Tensor::full({1, 64}, NAN), bias = Tensor::zeros({64});
+  const DropoutSpec spec{0.5f, 1, Tensor::from<int64_t>({1, 2}, {2})};
+  const Tape tape;
+  const Values y = values_of(bias_activation(x, bias, Activation::kGelu, {}, spec));
+  for (const double value : y) CHECK((value == 0 || std::isnan(value)));
+  CHECK(std::ranges::count(y, 0.0) > 16);
+  CHECK_THROWS_WITH(bias_activation({}, bias, Activation::kRelu),
+                    "[bias_activation] x must be [..., columns], got undefined");
+  CHECK_THROWS_WITH(bias_activation(x, Tensor::zeros({3}), Activation::kRelu),
+                    "[bias_activation] bias must be f32[64], got f32[3]");
+  CHECK_THROWS_WITH(bias_activation(x, bias, Activation::kRelu, {}, {1.0f}), "[dropout] p must be in [0, 1), got 1");
+}
+
+TEST_CASE("add_dropout_layer_norm: gradients are those of the operations that it stands for") {
+  const Tensor residual = random({5, 7}, 1), branch = random({5, 7}, 2), weight = random({7}, 3), bias = random({7}, 4);
+  const Packing packing = make_packing(std::vector<int64_t>{2, 3});
+  const DropoutSpec spec{0.4f, 2, Tensor::from<int64_t>({7, 8}, {2})};
+  const auto gradients_of = [&](auto&& sum_and_norm) {
+    Tape tape;
+    const auto [x, y] = sum_and_norm();
+    tape.backward(add(scale(y, 2), x), Tensor::full({5, 7}, 0.5, DType::f64));
+    std::vector<Tensor> gradients;
+    for (const Tensor& input : {residual, branch, weight, bias}) {
+      gradients.push_back(input.grad().clone());
+      input.clear_grad();
+    }
+    return gradients;
+  };
+  const auto fused =
+      gradients_of([&] { return add_dropout_layer_norm(residual, branch, {}, weight, bias, packing, spec); });
+  const auto apart = gradients_of([&] {
+    const Tensor x = dropout_add(residual, branch, packing, spec);
+    return NormalizedSum{x, layer_norm(x, weight, bias)};
+  });
+  for (size_t i = 0; i < fused.size(); ++i) CHECK(largest_difference(fused[i], apart[i]) <= 1e-14);
+}
+
+TEST_CASE("add_dropout_layer_norm: arguments are checked") {
+  const Tensor x = Tensor::zeros({2, 3}), row = Tensor::zeros({3});
+  const auto call = [&](const Tensor& residual, const Tensor& branch, const Tensor& branch_bias, const Tensor& weight) {
+    return add_dropout_layer_norm(residual, branch, branch_bias, weight, row, {}, {});
+  };
+  CHECK_NOTHROW(call(x, x, row, row));
+  CHECK_THROWS_WITH(call({}, x, {}, row), "[add_dropout_layer_norm] residual must be [..., columns], got undefined");
+  CHECK_THROWS_WITH(call(x, Tensor::zeros({3, 2}), {}, row),
+                    "[add_dropout_layer_norm] branch must be f32[2, 3], got f32[3, 2]");
+  CHECK_THROWS_WITH(call(x, x, Tensor::zeros({2}), row),
+                    "[add_dropout_layer_norm] branch_bias must be f32[3], got f32[2]");
+  CHECK_THROWS_WITH(call(x, x, {}, Tensor::zeros({4})), "[add_dropout_layer_norm] weight must be f32[3], got f32[4]");
+}
+
+}  // namespace libtrain::testing
