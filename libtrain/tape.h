@@ -60,6 +60,8 @@ class Tape {
   };
   friend void record(const char*, const Tensor&, std::initializer_list<Tensor>, std::initializer_list<Tensor>,
                      Tape::Backward);
+  friend void record(const char*, const Tensor&, const std::vector<Tensor>&, Tape::Backward);
+  void append(Step step);
   void run_backward();
 
   std::vector<Step> steps_;
@@ -73,6 +75,8 @@ class Tape {
 /// `backward` must not capture tensors (views and numbers only): ownership is what the two lists say, so memory can be reused.
 void record(const char* op, const Tensor& output, std::initializer_list<Tensor> inputs,
             std::initializer_list<Tensor> saved, Tape::Backward backward);
+/// Likewise for any number of inputs, with nothing else saved.
+void record(const char* op, const Tensor& output, const std::vector<Tensor>& inputs, Tape::Backward backward);
 
 /// While alive, this thread records nothing.
 class NoTape {
