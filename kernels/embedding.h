@@ -26,7 +26,7 @@ template <class T, class Out = accum_t<T>> struct EmbeddingGradient {
 };
 
 /// CUDA: rows are sorted nine bits of their ids at a time, in at most so many chunks side by side.
-constexpr int64_t kSortDigits = 512, kSortChunks = 64;
+constexpr int64_t kSortDigits = 512, kSortChunks = 32;
 /// CUDA: sorted rows that one warp sums.
 constexpr int64_t kSumWindow = 32;
 

@@ -57,23 +57,29 @@ void Tape::run_backward() {
   }
 }
 
+void Tape::append(Step step) {
+  if (std::ranges::none_of(step.inputs, wants_gradient)) return;
+  for (const Tensor& output : step.outputs) {
+    output.set_requires_grad();
+    output.node_handle()->recorded = true;
+  }
+  for (const Tensor& input : step.inputs)
+    if (wants_gradient(input) && !input.node_handle()->recorded) leaves_.push_back(input);
+  steps_.push_back(std::move(step));
+}
+
 void record(const char* op, const Tensor& output, std::initializer_list<Tensor> inputs,
             std::initializer_list<Tensor> saved, Tape::Backward backward) {
-  record(op, std::initializer_list<Tensor>{output}, inputs, saved, std::move(backward));
+  if (active_tape()) active_tape()->append({op, {output}, inputs, saved, std::move(backward)});
 }
 
 void record(const char* op, std::initializer_list<Tensor> outputs, std::initializer_list<Tensor> inputs,
             std::initializer_list<Tensor> saved, Tape::Backward backward) {
-  bool needed = false;
-  for (const Tensor& input : inputs) needed |= wants_gradient(input);
-  if (!active_tape() || !needed) return;
-  for (const Tensor& output : outputs) {
-    output.set_requires_grad();
-    output.node_handle()->recorded = true;
-  }
-  for (const Tensor& input : inputs)
-    if (wants_gradient(input) && !input.node_handle()->recorded) active_tape()->leaves_.push_back(input);
-  active_tape()->steps_.push_back({op, outputs, inputs, saved, std::move(backward)});
+  if (active_tape()) active_tape()->append({op, outputs, inputs, saved, std::move(backward)});
+}
+
+void record(const char* op, const Tensor& output, const std::vector<Tensor>& inputs, Tape::Backward backward) {
+  if (active_tape()) active_tape()->append({op, {output}, inputs, {}, std::move(backward)});
 }
 
 }  // namespace libtrain

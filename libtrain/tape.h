@@ -60,8 +60,12 @@ class Tape {
     std::vector<Tensor> outputs, inputs, saved;
     Backward backward;
   };
+  friend void record(const char*, const Tensor&, std::initializer_list<Tensor>, std::initializer_list<Tensor>,
+                     Tape::Backward);
   friend void record(const char*, std::initializer_list<Tensor>, std::initializer_list<Tensor>,
                      std::initializer_list<Tensor>, Tape::Backward);
+  friend void record(const char*, const Tensor&, const std::vector<Tensor>&, Tape::Backward);
+  void append(Step step);
   void run_backward();
 
   std::vector<Step> steps_;
@@ -78,6 +82,8 @@ void record(const char* op, const Tensor& output, std::initializer_list<Tensor> 
 /// Likewise for several outputs: the step runs when a gradient arrived at any of them. Outputs that `backward` reads are saved too.
 void record(const char* op, std::initializer_list<Tensor> outputs, std::initializer_list<Tensor> inputs,
             std::initializer_list<Tensor> saved, Tape::Backward backward);
+/// Likewise for any number of inputs, with nothing else saved.
+void record(const char* op, const Tensor& output, const std::vector<Tensor>& inputs, Tape::Backward backward);
 
 /// While alive, this thread records nothing.
 class NoTape {

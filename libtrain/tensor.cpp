@@ -35,6 +35,16 @@ template <class T> View<T> flat_view(const Tensor& tensor) {
   return tensor.reshape({tensor.numel()}).template view<T>();
 }
 
+/// To or from integers, for which there is no kernel.
+Tensor cast_on_host(const Tensor& from, DType to_dtype) {
+  const Tensor copy(from.shape(), to_dtype);
+  visit_any(to_dtype, [&]<class To> {
+    To* to = flat_view<To>(copy).data;
+    for (int64_t i = 0; i < from.numel(); ++i) to[i] = To(read_element(from.node_handle()->data, from.dtype(), i));
+  });
+  return copy;
+}
+
 /// a * b for sizes, or an exception.
 int64_t checked_product(int64_t a, int64_t b) {
   int64_t product = 0;
@@ -142,6 +152,7 @@ Tensor Tensor::to(Device device) const {
 
 Tensor Tensor::cast(DType to_dtype) const {
   if (to_dtype == dtype()) return to(device());
+  if (!is_float(dtype()) || !is_float(to_dtype)) return cast_on_host(to(Device::kCpu), to_dtype).to(device());
   const Tensor copy(shape_, to_dtype, device());
   visit_float("cast", dtype(), [&]<class From> {
     visit_float("cast", to_dtype, [&]<class To> {

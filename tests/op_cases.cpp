@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "op_cases_fused.h"
+#include "op_cases_moves.h"
 #include "op_cases_norm.h"
 #include "op_cases_rowwise.h"
 #include "references.h"
@@ -208,6 +209,7 @@ std::vector<OpCase> make_rows() {
   add_norm_cases(rows);
   add_fused_cases(rows);
   add_rowwise_cases(rows);
+  add_move_cases(rows);
   add_attention_rows(rows);
   return rows;
 }

@@ -1,0 +1,73 @@
+#pragma once
+#include <vector>
+
+#include "libtrain/ops/copy_strided.h"
+
+namespace libtrain {
+
+/// The same elements with their dimensions in another order: dimension i of the result is dimension order[i] of x. A copy.
+///   x f32, bf16 or f64 of at most 4 dimensions;  order: each of x's dimensions once, negative ones counted from the end
+/// Throws InvalidArgument for another order or rank.
+Tensor permute(const Tensor& x, const std::vector<int>& order);
+
+/// x with two of its dimensions exchanged. A copy; products can transpose without one, see matmul().
+Tensor transpose(const Tensor& x, int first, int second);
+
+// ---------------------------------------------------------------------------------------------------------------------
+
+namespace detail {
+
+/// The block that permute moves, from x to y when `forward`, else back.
+inline std::vector<StridedDim> permuted_dims(const Shape& x, const std::vector<int>& order, bool forward) {
+  std::vector<int64_t> strides(size_t(x.rank()), 1);
+  for (int d = x.rank() - 2; d >= 0; --d) strides[size_t(d)] = strides[size_t(d + 1)] * x[d + 1];
+  std::vector<StridedDim> dims(order.size());
+  int64_t stride = 1;
+  for (size_t i = order.size(); i-- > 0; stride *= x[order[i]])
+    dims[i] = {x[order[i]], strides[size_t(order[i])], stride};
+  if (forward) return dims;
+  std::vector<StridedDim> back(dims.size());
+  for (size_t i = 0; i < dims.size(); ++i) back[size_t(order[i])] = {dims[i].size, dims[i].y_stride, dims[i].x_stride};
+  return back;
+}
+
+inline std::vector<int> check_order(const Tensor& x, const std::vector<int>& order) {
+  LIBTRAIN_CHECK(x.defined() && x.rank() <= 4, "[permute] expected at most 4 dimensions, got {}", x.spec());
+  std::vector<int> indices;
+  for (const int dim : order) indices.push_back(dim_index("permute", dim, x.rank()));
+  std::vector<int> sorted = indices;
+  std::ranges::sort(sorted);
+  const bool distinct = std::ranges::adjacent_find(sorted) == sorted.end();
+  LIBTRAIN_CHECK(distinct && int(order.size()) == x.rank(),
+                 "[permute] expected each of the {} dimensions of {} once in the order of {}", x.rank(), x.spec(),
+                 order.size());
+  return indices;
+}
+
+}  // namespace detail
+
+inline Tensor permute(const Tensor& x, const std::vector<int>& order) {
+  const std::vector<int> indices = detail::check_order(x, order);
+  std::vector<int64_t> sizes;
+  for (const int dim : indices) sizes.push_back(x.dim(dim));
+  const Tensor y(Shape(std::span<const int64_t>(sizes)), x.dtype(), x.device());
+  visit_float("permute", x.dtype(), [&]<class T> {
+    const auto there = detail::permuted_dims(x.shape(), indices, true);
+    detail::run_copy_strided<T>(x.device(), x.matrix<const T>().data, {y.matrix<T>().data}, there);
+    record("permute", y, {x}, {}, [back = detail::permuted_dims(x.shape(), indices, false)](const BackwardStep& step) {
+      detail::run_copy_strided<T>(step.output.device(), step.doutput<T>().data, step.sink<T>(0), back);
+    });
+  });
+  return y;
+}
+
+inline Tensor transpose(const Tensor& x, int first, int second) {
+  LIBTRAIN_CHECK(x.defined(), "[transpose] expected a tensor, got undefined");
+  std::vector<int> order(size_t(x.rank()));
+  for (size_t d = 0; d < order.size(); ++d) order[d] = int(d);
+  std::swap(order[size_t(detail::dim_index("transpose", first, x.rank()))],
+            order[size_t(detail::dim_index("transpose", second, x.rank()))]);
+  return permute(x, order);
+}
+
+}  // namespace libtrain

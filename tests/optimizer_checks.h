@@ -1,0 +1,146 @@
+/// What clip_by_norm and adam_update must do on any device.
+#pragma once
+#include <bit>
+#include <cmath>
+
+#include "catch.h"
+#include "kernels/adam.h"
+#include "kernels/clip_by_norm.h"
+#include "op_cases.h"
+
+namespace libtrain::testing {
+
+/// The buffers of `size` weights, `first` elements away from an aligned address.
+template <class T> struct FlatBuffers {
+  int64_t size, first;
+  Device where;
+  Tensor weights, gradients, m, v, rounded, state;
+
+  FlatBuffers(int64_t count, int64_t offset, Device device) : size(count), first(offset), where(device) {
+    weights = drawn(1, 1), gradients = drawn(2, 30), m = drawn(3, 0.1), v = drawn(4, 0.1);
+    rounded = Tensor::full({first + size + 8}, 9, DType::bf16, where);
+    set({.updates = 3, .learning_rate = 0.01, .loss_sum = 4, .loss_count = 10});
+  }
+  Tensor drawn(uint64_t seed, double stddev) const {
+    Values values(size_t(first + size + 8));
+    Generator generator(seed);
+    normal(stddev)(values, generator);
+    if (seed == 4)
+      for (double& value : values) value = std::abs(value);
+    return Tensor::from(std::span<const double>(values), {first + size + 8}).cast(dtype_of<T>).to(where);
+  }
+  void set(const StepState& step) {
+    state = Tensor::from(std::span(reinterpret_cast<const int64_t*>(&step), 8), {8}, where);
+  }
+  StepState step() const {
+    StepState step;
+    const auto words = state.to_vector<int64_t>();
+    std::copy(words.begin(), words.end(), reinterpret_cast<int64_t*>(&step));
+    return step;
+  }
+  template <class E> View<E> part(const Tensor& tensor) const {
+    return {tensor.view<E>().data + first, {size, 1, 1, 1}};
+  }
+  View<StepState> state_view() const { return {reinterpret_cast<StepState*>(state.view<int64_t>().data)}; }
+
+  void clip(double max_norm) const {
+    on(where, [&](auto device) {
+      const Tensor workspace({kernels::clip_workspace(device, size)}, DType::f64, where);
+      kernels::clip_by_norm(
+          device, kernels::ClipByNorm<T>{part<const T>(gradients), workspace.view<double>(), state_view(), max_norm});
+    });
+  }
+  void update(bool rounds) const {
+    const kernels::Adam<T> args{.weights = part<T>(weights),
+                                .first_moment = part<T>(m),
+                                .second_moment = part<T>(v),
+                                .gradients = part<const T>(gradients),
+                                .state = state_view(),
+                                .beta1 = 0.9,
+                                .beta2 = 0.98,
+                                .epsilon = 1e-9,
+                                .weight_decay = 0.1,
+                                .rounded = rounds ? part<bf16>(rounded) : View<bf16>{}};
+    on(where, [&](auto device) { kernels::adam_update(device, args); });
+  }
+};
+
+inline double worst(const Tensor& a, const Tensor& b) {
+  const Values x = values_of(a), y = values_of(b);
+  double most = 0;
+  for (size_t i = 0; i < x.size(); ++i) most = std::max(most, std::abs(x[i] - y[i]));
+  return most;
+}
+
+template <class T> void check_update(Device where, int64_t size, int64_t first, bool rounds) {
+  INFO(name(where) << " " << name(dtype_of<T>) << ": " << size << " weights from " << first << ", rounds " << rounds);
+  const double u = std::is_same_v<T, float> ? 0x1p-23 : 0x1p-52;
+  const FlatBuffers<T> actual(size, first, where), expected(size, first, Device::kCpu);
+  for (const FlatBuffers<T>* flat : {&actual, &expected}) {
+    flat->clip(0.5);
+    flat->update(rounds);
+  }
+  const StepState a = actual.step(), e = expected.step();
+  CHECK(std::abs(a.gradient_norm - e.gradient_norm) <= 1e-14 * e.gradient_norm);
+  CHECK(std::abs(a.gradient_scale - e.gradient_scale) <= 1e-14 * e.gradient_scale);
+  CHECK(std::tuple(a.updates, a.skipped_updates, a.loss_sum, a.loss_count, a.skip) == std::tuple(4, 0, 0, 0, 0));
+  CHECK(worst(actual.m, expected.m) <= 4 * u);
+  CHECK(worst(actual.v, expected.v) <= 4 * u);
+  CHECK(worst(actual.weights, expected.weights) <= 32 * u);
+  // What stands beside the buffers must stay, and each weight must have been rounded as it is.
+  const auto bits = actual.rounded.template to_vector<bf16>();
+  const auto weights = actual.weights.template to_vector<T>();
+  int64_t wrong = 0;
+  for (int64_t i = 0; i < int64_t(bits.size()); ++i) {
+    const bool mine = rounds && i >= first && i < first + size;
+    wrong += float(bits[size_t(i)]) != float(mine ? bf16(float(weights[size_t(i)])) : bf16(9.0f));
+  }
+  CHECK(wrong == 0);
+}
+
+/// The CPU is followed at any size and alignment.
+inline void check_updates(Device where) {
+  for (const int64_t size : {1, 31, 4096, 8003, 70000})
+    for (const int64_t first : {0, 1, 4})
+      for (const bool rounds : {false, true}) {
+        check_update<float>(where, size, first, rounds);
+        check_update<double>(where, size, first, rounds);
+      }
+}
+
+/// More blocks than partial sums.
+inline void check_long_norm(Device where) {
+  const int64_t size = (kernels::kClipSums + 3) * kernels::kClipBlock + 5;
+  const Tensor ones = Tensor::full({size}, 1, DType::f32, where), state = Tensor::zeros({8}, DType::i64, where);
+  const View<StepState> step{reinterpret_cast<StepState*>(state.view<int64_t>().data)};
+  on(where, [&](auto device) {
+    const Tensor workspace({kernels::clip_workspace(device, size)}, DType::f64, where);
+    kernels::clip_by_norm(device,
+                          kernels::ClipByNorm<float>{ones.view<const float>(), workspace.view<double>(), step, 0});
+  });
+  const auto words = state.to_vector<int64_t>();
+  CHECK(std::bit_cast<double>(words[5]) == std::sqrt(double(size)));
+}
+
+/// Skip changes nothing but the counts.
+inline void check_skip(Device where) {
+  for (const double bad : {double(NAN), double(INFINITY), 0.0}) {
+    INFO(name(where) << ": gradient " << bad);
+    FlatBuffers<float> flat(8003, 0, where);
+    const int64_t targets = bad == 0.0 ? 0 : 10;  // the third case: a finite gradient of no target
+    flat.set({.updates = 3, .learning_rate = 0.01, .loss_sum = 4, .loss_count = targets});
+    if (targets) flat.gradients.rows(8000, 8001).fill(bad);
+    const Tensor weights = flat.weights.clone(), m = flat.m.clone(), v = flat.v.clone();
+    flat.clip(1);
+    flat.update(true);
+    CHECK(worst(flat.weights, weights) == 0);
+    CHECK(worst(flat.m, m) == 0);
+    CHECK(worst(flat.v, v) == 0);
+    CHECK(values_of(flat.rounded) == Values(8011, 9));
+    const StepState step = flat.step();
+    CHECK(std::tuple(step.updates, step.skipped_updates, step.skip) == std::tuple(3, targets ? 1 : 0, 1));
+    CHECK(std::tuple(step.loss_sum, step.loss_count) == std::tuple(0.0, 0));
+  }
+}
+
+}  // namespace libtrain::testing
