@@ -40,7 +40,7 @@ struct Region {
   bool contains(uintptr_t address) const { return address - begin < bytes; }
 };
 
-constexpr size_t kMaxShared = size_t(1) << 20;  // dynamic or static
+constexpr size_t kMaxShared = size_t(16) << 20;  // dynamic, or static of a whole library
 Region device{"device memory"}, dynamic_shared{"dynamic shared memory"}, static_shared{"static shared memory"};
 HappensBefore clock_;
 uintptr_t library = 0;  // of the kernel that runs

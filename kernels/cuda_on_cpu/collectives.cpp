@@ -67,7 +67,8 @@ void meet(Kind kind, unsigned mask, void* own, Combine combine, Site site) {
   *group = warp.pending.back();
   warp.pending.pop_back();
   for_lanes(mask, [&](unsigned lane) { warp.threads[lane].state = State::ready; });
-  combine(all);
+  if (combine) combine(all);
+  observe_warp_call(warp, mask, kind == kSyncWarp);
 }
 
 // ---- Shuffles, votes, reductions -------------------------------------------------------------------------------------
@@ -252,10 +253,7 @@ int barrier(bool predicate, Site site) {
   return block.outcome;
 }
 
-void sync_warp(unsigned mask, Site site) {
-  meet(
-      kSyncWarp, mask, nullptr, [](const Rendezvous& all) { observe_warp_sync(*current->warp, all.mask); }, site);
-}
+void sync_warp(unsigned mask, Site site) { meet(kSyncWarp, mask, nullptr, nullptr, site); }
 
 uint64_t shuffle(Shuffle mode, unsigned mask, uint64_t value, int argument, int width, Site site) {
   if (width < 1 || width > 32 || (width & (width - 1)))

@@ -48,8 +48,13 @@ struct Launch {
 /// Throws Failure for a shape that no device takes.
 void enqueue_launch(Cuda where, Launch launch);
 
-/// Enqueues a function of the host, as a library kernel would be: it counts as one launch and may throw Failure. `name` is a literal.
-void enqueue(Cuda where, const char* name, std::function<void()> work);
+/// Enqueues a function of the host, as a library kernel would be: it counts as one launch, reads and writes so many bytes of the
+/// device's memory, and may throw Failure. `name` is a literal.
+struct LibraryKernel {
+  const char* name;
+  int64_t bytes_read = 0, bytes_written = 0;
+};
+void enqueue(Cuda where, LibraryKernel kernel, std::function<void()> work);
 /// Throws Failure unless all bytes lie in one live block of the device.
 void check_range(const void* begin, int64_t bytes, const char* what);
 

@@ -11,23 +11,21 @@ namespace {
 
 using Host = Cpu<Isa::kBaseline>;
 
-template <class T> void check(const T* data, int64_t size) {
-  if (data) executor::check_range(data, size * int64_t(sizeof(T)), "gemm");
-}
-
-template <class In, class Out> void check_operands(const Gemm<In, Out>& g) {
-  check(g.a.data, g.m() * g.k());
-  check(g.b.data, g.k() * g.n());
-  check(g.bias.data, g.n());
-  check(g.c.data, g.m() * g.n());
+/// Bytes of an operand, which lie in the memory of the device; none if it was not given.
+template <class T> int64_t checked_bytes(const T* data, int64_t size) {
+  if (!data) return 0;
+  executor::check_range(data, size * int64_t(sizeof(T)), "gemm");
+  return size * int64_t(sizeof(T));
 }
 
 }  // namespace
 
 template <class In, class Out> void gemm(Cuda where, const Gemm<In, Out>& g) {
   if (g.m() == 0 || g.n() == 0) return;
-  check_operands(g);
-  executor::enqueue(where, "gemm", [g = Gemm<In, Out>(g)]() mutable {
+  const int64_t read = checked_bytes(g.a.data, g.m() * g.k()) + checked_bytes(g.b.data, g.k() * g.n()) +
+                       checked_bytes(g.bias.data, g.n());
+  const int64_t written = checked_bytes(g.c.data, g.m() * g.n());
+  executor::enqueue(where, {"gemm", read + (g.c.accumulate ? written : 0), written}, [g = Gemm<In, Out>(g)]() mutable {
     std::vector<accum_t<In>> workspace(size_t(gemm_workspace(Host{}, g)));
     g.workspace = {workspace.data(), {int64_t(workspace.size()), 1, 1, 1}};
     gemm(Host{}, g);

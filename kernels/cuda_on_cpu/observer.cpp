@@ -3,6 +3,7 @@
 #include "kernels/cuda_on_cpu/checker.h"
 #include "kernels/cuda_on_cpu/memory_access.h"
 #include "kernels/cuda_on_cpu/settings.h"
+#include "kernels/cuda_on_cpu/traffic_counter.h"
 
 namespace libtrain::kernels::executor {
 namespace {
@@ -13,30 +14,42 @@ Observer active = Observer::none;
 void observe(const void* address, size_t bytes, Access access, const void* pc) {
   if (!current) return;
   if (active == Observer::race) checker::access(address, bytes, access, pc);
+  if (active == Observer::traffic) counter::access(address, bytes, access, pc);
 }
 
 void observe_launch(const Launch& launch, const Block& block) {
   active = is_instrumented(launch.kernel) ? observer() : Observer::none;
   if (active == Observer::race) checker::begin_launch(launch, block);
+  if (active == Observer::traffic) counter::begin_launch(launch);
 }
 
 void observe_block(const Block& block) {
   if (active == Observer::race) checker::begin_block(block);
+  if (active == Observer::traffic) counter::begin_block(block);
 }
 
 void observe_barrier() {
   if (active == Observer::race) checker::meet_in_block();
+  if (active == Observer::traffic) counter::meet_in_block();
 }
 
-void observe_warp_sync(const Warp& warp, unsigned mask) {
-  if (active == Observer::race) checker::meet_in_warp(warp, mask);
+void observe_warp_call(const Warp& warp, unsigned mask, bool orders_memory) {
+  if (active == Observer::race && orders_memory) checker::meet_in_warp(warp, mask);
+  if (active == Observer::traffic && mask == 0xFFFFFFFFu) counter::meet_in_warp(warp);
 }
 
 void observe_copy(const AsyncCopy& copy, bool pending) {
   if (active == Observer::race) checker::copy(copy, pending);
 }
 
-void observe_launch_end() { active = Observer::none; }
+void observe_launch_end() {
+  if (active == Observer::traffic) counter::end_launch();
+  active = Observer::none;
+}
+
+void observe_library_kernel(const LibraryKernel& kernel) {
+  if (observer() == Observer::traffic) counter::library_launch(kernel);
+}
 
 void fence() {
   if (active == Observer::race) checker::fence();

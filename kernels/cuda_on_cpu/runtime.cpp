@@ -5,6 +5,7 @@
 
 #include "kernels/cuda_on_cpu/device_memory.h"
 #include "kernels/cuda_on_cpu/executor.h"
+#include "kernels/cuda_on_cpu/observer.h"
 #include "kernels/cuda_on_cpu/scheduler.h"
 #include "kernels/cuda_on_cpu/settings.h"
 #include "kernels/cuda_on_cpu/stream.h"
@@ -39,10 +40,13 @@ void enqueue_launch(Cuda where, Launch launch) {
   push(where, {[launch = std::move(launch)] { run_launch(launch); }});
 }
 
-void enqueue(Cuda where, const char* name, std::function<void()> work) {
+void enqueue(Cuda where, LibraryKernel kernel, std::function<void()> work) {
   const std::lock_guard lock(mutex());
-  runtime::count_launch(name);
-  push(where, {std::move(work)});
+  runtime::count_launch(kernel.name);
+  push(where, {[kernel, work = std::move(work)] {
+         observe_library_kernel(kernel);
+         work();
+       }});
 }
 
 void check_range(const void* begin, int64_t bytes, const char* what) {

@@ -38,29 +38,61 @@ std::string shortened(const std::string& location) {
   return text_of(Site{file.c_str(), std::atoi(known.c_str() + colon + 1)});
 }
 
+struct Place {
+  const void* pc;
+  uintptr_t offset;  // within its library
+};
+using Lines = std::map<const void*, std::string>;
+
+Lines& known_lines() {
+  static Lines known;
+  return known;
+}
+
+std::string hex(uintptr_t number) {
+  char digits[32];
+  std::snprintf(digits, sizeof digits, "0x%jx", uintmax_t(number));
+  return digits;
+}
+
 /// Of the chain of inlined functions, innermost first, what stands in kernels.
-std::string look_up(const std::string& library, uintptr_t offset) {
-  std::string chain;
-  char number[32];
-  std::snprintf(number, sizeof number, "0x%jx", uintmax_t(offset));
-  for (const std::string& location : output_lines("addr2line -ie '" + library + "' " + number + " 2>/dev/null")) {
-    const std::string line = shortened(location);
-    if (line.empty() || line.find("kernels/cuda_on_cpu/") == 0 || line[0] == '/') continue;
-    chain += (chain.empty() ? "" : ", called from ") + line;
+void append_to_chain(std::string& chain, const std::string& location) {
+  const std::string line = shortened(location);
+  if (line.empty() || line.find("kernels/cuda_on_cpu/") == 0 || line[0] == '/') return;
+  chain += (chain.empty() ? "" : ", called from ") + line;
+}
+
+void look_up(const std::string& library, const std::vector<Place>& places) {
+  std::string command = "addr2line -aie '" + library + "'";
+  for (const Place& place : places) command += " " + hex(place.offset);
+  size_t next = 0;  // addr2line repeats each address, and its lines follow
+  for (const std::string& output : output_lines(command + " 2>/dev/null")) {
+    if (output.rfind("0x", 0) == 0)
+      ++next;
+    else if (next >= 1 && next <= places.size())
+      append_to_chain(known_lines()[places[next - 1].pc], output);
   }
-  return chain.empty() ? text(library.substr(library.rfind('/') + 1), "+", number) : chain;
+  for (const Place& place : places)
+    if (std::string& line = known_lines()[place.pc]; line.empty())
+      line = text(library.substr(library.rfind('/') + 1), "+", hex(place.offset));
 }
 
 }  // namespace
 
-std::string source_line(const void* pc) {
-  static std::map<const void*, std::string> known;
+void look_up_lines(const std::vector<const void*>& pcs) {
+  std::map<std::string, std::vector<Place>> by_library;
   Dl_info info;
-  if (!pc || !dladdr(pc, &info)) return "an unknown line";
-  std::string& line = known[pc];
-  if (line.empty())
-    line = look_up(info.dli_fname, reinterpret_cast<uintptr_t>(pc) - 1 - reinterpret_cast<uintptr_t>(info.dli_fbase));
-  return line;
+  for (const void* pc : pcs)
+    if (!known_lines().count(pc) && dladdr(pc, &info))
+      by_library[info.dli_fname].push_back(
+          {pc, reinterpret_cast<uintptr_t>(pc) - 1 - reinterpret_cast<uintptr_t>(info.dli_fbase)});
+  for (const auto& [library, places] : by_library) look_up(library, places);
+}
+
+std::string source_line(const void* pc) {
+  look_up_lines({pc});
+  const auto found = known_lines().find(pc);
+  return found == known_lines().end() ? "an unknown line" : found->second;
 }
 
 }  // namespace libtrain::kernels::executor

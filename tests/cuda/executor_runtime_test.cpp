@@ -193,7 +193,7 @@ TEST_CASE("executor: what is enqueued from the host runs in its turn", "[executo
   const DeviceArray<float> x(numbers(64)), y(64);
   float seen = 0;
   doubled(s.where, x, y);
-  executor::enqueue(s.where, "look", [&] { seen = y.data()[4]; });
+  executor::enqueue(s.where, {"look"}, [&] { seen = y.data()[4]; });
   doubled(s.where, y, x);
   runtime::synchronize(s.where);
   CHECK(seen == 8);
@@ -204,7 +204,7 @@ TEST_CASE("executor: a failure drops the queue, is thrown once, and leaves the p
   const Stream s;
   const Event after;
   const DeviceArray<float> x(numbers(64)), y(64);
-  executor::enqueue(s.where, "broken", [] { throw Failure("[broken] on purpose"); });
+  executor::enqueue(s.where, {"broken"}, [] { throw Failure("[broken] on purpose"); });
   doubled(s.where, x, y);
   runtime::record(after.event, s.where);
   CHECK_THROWS_WITH(runtime::synchronize(s.where), "[broken] on purpose");

@@ -114,6 +114,50 @@ __global__ void doubled_kernel(const float* x, float* y, int64_t count) {
   for (int64_t i = first; i < count; i += step) y[i] = 2 * x[i];
 }
 
+__global__ void copy_strided_kernel(const float* x, float* y, int stride) {
+  const int i = blockIdx.x * 128 + threadIdx.x;
+  y[i * stride] = x[i * stride];
+}
+
+__global__ void copy_packs_kernel(const float* x, float* y) {
+  const int i = (blockIdx.x * 128 + threadIdx.x) * 4;
+  store_pack(y + i, load_pack(x + i));
+}
+
+__global__ void copy_rereading_kernel(const float* x, float* y, int times) {
+  const int i = blockIdx.x * 128 + threadIdx.x;
+  float largest = -INFINITY;
+  for (int time = 0; time < times; ++time) {
+    largest = max(largest, x[i]);
+    __syncwarp();
+  }
+  y[i] = largest;
+}
+
+__global__ void transpose_tile_kernel(const float* x, float* y, int pitch) {
+  LIBTRAIN_DYNAMIC_SHARED(raw);
+  float* tile = reinterpret_cast<float*>(raw);
+  const int lane = threadIdx.x;
+  for (int row = 0; row < 32; ++row) tile[row * pitch + lane] = x[row * 32 + lane];
+  __syncwarp();
+  for (int column = 0; column < 32; ++column) y[column * 32 + lane] = tile[lane * pitch + column];
+}
+
+__global__ void copy_twice_kernel(const float* x, float* y, float* z) {
+  const int i = blockIdx.x * 128 + threadIdx.x;
+  y[i] = x[i];
+  __syncthreads();  // or the compiler would keep it
+  z[i] = y[i];
+}
+
+__global__ void copy_unevenly_kernel(const float* x, float* y) {
+  const int warp = blockIdx.x * 4 + threadIdx.x / 32, lane = threadIdx.x % 32;
+  for (int turn = 0; turn < (warp % 2 ? 2 : 1); ++turn) {
+    if (lane % 2 == turn) y[warp * 32 + lane] = x[warp * 32 + lane];
+    __syncwarp();
+  }
+}
+
 __global__ void only_barriers_kernel(int rounds) {
   for (int i = 0; i < rounds; ++i) __syncthreads();
 }
@@ -154,6 +198,24 @@ void large_shared(Cuda where, float* y, int64_t floats) {
 }
 void doubled(Cuda where, const float* x, float* y, int64_t count, unsigned grid, unsigned block, unsigned grid_y) {
   launch(where, "doubled", {dim3(grid, grid_y), block}, doubled_kernel, x, y, count);
+}
+void copy_strided(Cuda where, const float* x, float* y, int stride) {
+  launch(where, "copy_strided", {4, 128}, copy_strided_kernel, x, y, stride);
+}
+void copy_packs(Cuda where, const float* x, float* y) {
+  launch(where, "copy_packs", {4, 128}, copy_packs_kernel, x, y);
+}
+void copy_rereading(Cuda where, const float* x, float* y, int times) {
+  launch(where, "copy_rereading", {4, 128}, copy_rereading_kernel, x, y, times);
+}
+void transpose_tile(Cuda where, const float* x, float* y, int pitch) {
+  launch(where, "transpose_tile", {1, 32, 32 * size_t(pitch) * sizeof(float)}, transpose_tile_kernel, x, y, pitch);
+}
+void copy_twice(Cuda where, const float* x, float* y, float* z) {
+  launch(where, "copy_twice", {4, 128}, copy_twice_kernel, x, y, z);
+}
+void copy_unevenly(Cuda where, const float* x, float* y) {
+  launch(where, "copy_unevenly", {4, 128}, copy_unevenly_kernel, x, y);
 }
 void only_barriers(Cuda where, unsigned blocks, int rounds) {
   launch(where, "only_barriers", {blocks, 256}, only_barriers_kernel, rounds);

@@ -26,6 +26,17 @@ void indices(Cuda, uint32_t* out);
 void large_shared(Cuda, float* y, int64_t floats);
 /// y = 2 x with whatever launch shape is asked for.
 void doubled(Cuda, const float* x, float* y, int64_t count, unsigned grid, unsigned block, unsigned grid_y = 1);
+/// Kernels whose traffic is known, each with 4 blocks of 128 threads: y = x by elements that lie `stride` apart, by packs of 16 bytes,
+/// and with each element of x read `times` times.
+void copy_strided(Cuda, const float* x, float* y, int stride);
+void copy_packs(Cuda, const float* x, float* y);
+void copy_rereading(Cuda, const float* x, float* y, int times);
+/// One warp: y = x [32, 32] transposed through a tile in shared memory whose rows are `pitch` floats apart (32 or 33).
+void transpose_tile(Cuda, const float* x, float* y, int pitch);
+/// y = x, then z = y, each element by the thread that wrote it.
+void copy_twice(Cuda, const float* x, float* y, float* z);
+/// Only every other lane copies, and half of the warps twice as many elements: requests must not mix turns.
+void copy_unevenly(Cuda, const float* x, float* y);
 /// Does nothing, `rounds` times per thread: a barrier each, or a shuffle each.
 void only_barriers(Cuda, unsigned blocks, int rounds);
 void only_shuffles(Cuda, unsigned blocks, int rounds, float* out);
