@@ -22,7 +22,7 @@ configure_and_build() {
 }
 
 configure_and_build cpu -DLIBTRAIN_CUDA=OFF
-configure_and_build executed -DLIBTRAIN_CUDA=EXECUTED -DLIBTRAIN_BENCH=OFF
+configure_and_build executed -DLIBTRAIN_CUDA=EXECUTED
 folders=(cpu executed)
 if command -v nvcc >/dev/null; then
   configure_and_build nvcc -DLIBTRAIN_CUDA=ON -DLIBTRAIN_BENCH=OFF -DLIBTRAIN_EXAMPLES=OFF \

@@ -61,6 +61,10 @@ bool reached(Event event);
 /// Blocks the host until then.
 void synchronize(Event event);
 
+/// An event that also keeps the time of its point, and the time between two of them that have been reached.
+Event create_timer();
+double milliseconds_between(Event from, Event to);
+
 /// What a process has asked of the device so far: tests hold training steps to it.
 struct Counters {
   int64_t launches = 0;

@@ -31,9 +31,14 @@ struct EventState {
 };
 EventState& state_of(runtime::Event event) { return *static_cast<EventState*>(event.handle); }
 
+void reach(Point& point) {
+  point.reached = true;
+  point.time = std::chrono::steady_clock::now();
+}
+
 void drop(CUstream_st& stream) {
   for (Operation& operation : stream.queue)
-    if (operation.point) operation.point->reached = true;
+    if (operation.point) reach(*operation.point);
   stream.queue.clear();
 }
 
@@ -46,7 +51,7 @@ void run_next(CUstream_st& stream) {
     keep_failure(e.what());
     drop(stream);
   }
-  if (operation.point) operation.point->reached = true;
+  if (operation.point) reach(*operation.point);
 }
 
 /// A stream whose queue has been dropped has passed all its points.
@@ -127,6 +132,14 @@ void destroy_stream(Cuda where) noexcept {
 }
 
 Event create_event() { return {new EventState}; }
+Event create_timer() { return create_event(); }
+
+double milliseconds_between(Event from, Event to) {
+  const std::lock_guard lock(mutex());
+  const auto between = state_of(to).latest->time - state_of(from).latest->time;
+  return std::chrono::duration<double, std::milli>(between).count();
+}
+
 void destroy_event(Event event) noexcept { delete static_cast<EventState*>(event.handle); }
 
 void record(Event event, Cuda where) {

@@ -1,5 +1,6 @@
 /// Streams: queues of what the host has enqueued and nobody has waited for yet.
 #pragma once
+#include <chrono>
 #include <deque>
 #include <functional>
 #include <memory>
@@ -13,6 +14,7 @@ namespace libtrain::kernels::executor {
 struct Point {
   CUstream_st* stream;
   bool reached = false;
+  std::chrono::steady_clock::time_point time{};  // of that
 };
 
 struct Operation {

@@ -158,6 +158,18 @@ void synchronize(Event event) {
   check(cudaEventSynchronize(handle_of(event)), "cudaEventSynchronize");
 }
 
+Event create_timer() {
+  cudaEvent_t event;
+  check(cudaEventCreate(&event), "cudaEventCreate");
+  return {event};
+}
+
+double milliseconds_between(Event from, Event to) {
+  float milliseconds = 0;
+  check(cudaEventElapsedTime(&milliseconds, handle_of(from), handle_of(to)), "cudaEventElapsedTime");
+  return milliseconds;
+}
+
 Counters counters() {
   const AtomicCounters& c = counted();
   return {c.launches, c.host_waits, c.blocking_copies, c.allocations};

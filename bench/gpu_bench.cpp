@@ -1,0 +1,258 @@
+/// The CUDA kernels at sizes of real training, each with its share of the roofs that the same process measures first: a copy within
+/// the device, and a product of 8192 x 8192 matrices in bf16.
+///
+///   gpu_bench [--small] [--filter TEXT]     one JSON object a line on stdout; --small: shapes for a device that is executed on the CPU
+///
+/// Times are between two events on the stream. Before each run a fill of 512 MiB empties the cache and gives the host the time to
+/// enqueue the run whole, so that no launch is waited for. Medians of 20 runs, with the 10th and 90th percentiles.
+#include <algorithm>
+#include <cstdio>
+#include <cstring>
+#include <functional>
+#include <string>
+
+#include "kernels/cuda/runtime.h"
+#include "libtrain/libtrain.h"
+
+namespace {
+
+using namespace libtrain;
+namespace runtime = kernels::runtime;
+
+constexpr int kRuns = 20;
+
+struct Percentiles {
+  double low, median, high;  // microseconds
+};
+
+class Stopwatch {
+ public:
+  explicit Stopwatch(int64_t flushed_bytes) : flush_({flushed_bytes}, DType::f32, Device::kCuda) {}
+
+  Percentiles measure(const std::function<void()>& work) {
+    for (int i = 0; i < 3; ++i) work();
+    std::vector<std::pair<runtime::Event, runtime::Event>> timers;
+    for (int i = 0; i < kRuns; ++i) {
+      flush_.fill(0);
+      timers.emplace_back(runtime::create_timer(), runtime::create_timer());
+      runtime::record(timers.back().first, cuda::current_stream());
+      work();
+      runtime::record(timers.back().second, cuda::current_stream());
+    }
+    cuda::synchronize();
+    std::vector<double> times;
+    for (const auto& [from, to] : timers) {
+      times.push_back(1e3 * runtime::milliseconds_between(from, to));
+      runtime::destroy_event(from);
+      runtime::destroy_event(to);
+    }
+    std::ranges::sort(times);
+    return {times[kRuns / 10], times[kRuns / 2], times[kRuns - 1 - kRuns / 10]};
+  }
+
+ private:
+  Tensor flush_;
+};
+
+struct Roofs {
+  double bytes_per_us = 0, flops_per_us = 0;
+};
+
+/// One kernel or group of kernels: what it must move at least, what it must compute.
+struct Case {
+  std::string name;
+  double bytes, flops;
+  std::function<void()> work;
+};
+
+void print(const Case& c, const Percentiles& t, const Roofs& roofs) {
+  const double by_memory = roofs.bytes_per_us > 0 ? c.bytes / roofs.bytes_per_us : 0,
+               by_products = roofs.flops_per_us > 0 ? c.flops / roofs.flops_per_us : 0;
+  std::printf(
+      "{\"name\":\"%s\",\"us\":%.2f,\"us_p10\":%.2f,\"us_p90\":%.2f,\"GB_per_s\":%.1f,\"TFLOP_per_s\":%.2f,"
+      "\"of_roof\":%.3f}\n",
+      c.name.c_str(), t.median, t.low, t.high, c.bytes / t.median * 1e-3, c.flops / t.median * 1e-6,
+      std::max(by_memory, by_products) / t.median);
+  std::fflush(stdout);
+}
+
+/// Values in [-1, 1) that repeat after about a million: made once on the host, laid out many times on the device.
+Tensor values(const Shape& shape, DType dtype) {
+  constexpr int64_t kPeriod = 1 << 20;
+  std::vector<float> host(size_t(std::min(kPeriod, shape.numel())));
+  const auto key = random_key({7, 7});
+  for (size_t i = 0; i < host.size(); ++i)
+    host[i] = float(philox<7>({uint32_t(i), 0, 0, 0}, uint32_t(key), uint32_t(key >> 32))[0]) * 0x1p-31f - 1;
+  const Tensor part = Tensor::from(std::span<const float>(host), {int64_t(host.size())}).cast(dtype).to(Device::kCuda);
+  const Tensor all(Shape{shape.numel()}, dtype, Device::kCuda);
+  for (int64_t at = 0; at < all.numel(); at += part.numel()) {
+    const int64_t count = std::min(part.numel(), all.numel() - at);
+    all.rows(at, at + count).copy_from(part.rows(0, count));
+  }
+  return all.reshape(shape);
+}
+
+Tensor ids(int64_t count, int64_t below) {
+  std::vector<int32_t> host(static_cast<size_t>(count));
+  const auto key = random_key({8, 8});
+  for (size_t i = 0; i < host.size(); ++i) {  // the square makes small numbers common, as words are
+    const double u = double(philox<7>({uint32_t(i), 0, 0, 0}, uint32_t(key), uint32_t(key >> 32))[0]) * 0x1p-32;
+    host[i] = int32_t(double(below) * u * u);
+  }
+  return Tensor::from(std::span<const int32_t>(host), {count}, Device::kCuda);
+}
+
+Packing packed(int64_t tokens, int64_t length) {
+  std::vector<int64_t> lengths(size_t(tokens / length), length);
+  return make_packing(lengths, Device::kCuda, tokens);
+}
+
+/// forward alone, and forward with backward; `backward_bytes` and `backward_flops` are those of backward.
+void add_both(std::vector<Case>& cases, const std::string& name, std::vector<Tensor> inputs, double bytes,
+              double backward_bytes, double flops, double backward_flops,
+              const std::function<Tensor(const std::vector<Tensor>&)>& call) {
+  cases.push_back({name + " forward", bytes, flops, [=] {
+                     const NoTape nothing_recorded;
+                     call(inputs);
+                   }});
+  for (const Tensor& input : inputs)
+    if (is_float(input.dtype())) input.set_requires_grad();
+  const auto upstream = std::make_shared<Tensor>();
+  cases.push_back({name + " forward+backward", bytes + backward_bytes, flops + backward_flops, [=] {
+                     Tape tape;
+                     const Tensor y = call(inputs);
+                     if (!upstream->defined()) *upstream = values(y.shape(), y.dtype());
+                     tape.backward(y, *upstream);
+                     for (const Tensor& input : inputs) input.clear_grad();
+                   }});
+}
+
+struct Sizes {
+  int64_t tokens, width, heads, vocab, inner, parameters, long_tokens, long_length;
+};
+
+std::vector<Case> make_cases(const Sizes& s, DType dtype) {
+  std::vector<Case> cases;
+  const double e = double(size_of(dtype)), matrix = double(s.tokens * s.width) * e;
+  const std::string suffix = std::string(" ") + name(dtype);
+  const Tensor x = values({s.tokens, s.width}, dtype), r = values({s.tokens, s.width}, dtype);
+  const Tensor w = values({s.width}, dtype), b = values({s.width}, dtype);
+  const Tensor random_state = Tensor::from<int64_t>({1, 2}, {2}, Device::kCuda);
+  const DropoutSpec drop{0.1f, 3, random_state};
+
+  add_both(cases, "layer_norm" + suffix, {x, w, b}, 2 * matrix, 3 * matrix, 0, 0,
+           [](const auto& in) { return layer_norm(in[0], in[1], in[2]); });
+  add_both(cases, "rms_norm" + suffix, {x, w}, 2 * matrix, 3 * matrix, 0, 0,
+           [](const auto& in) { return rms_norm(in[0], in[1]); });
+  add_both(cases, "add_dropout_layer_norm" + suffix, {x, r, w, b}, 4 * matrix, 4 * matrix, 0, 0, [=](const auto& in) {
+    return add_dropout_layer_norm(in[0], in[1], Tensor(), in[2], in[3], Packing{}, drop).y;
+  });
+  add_both(cases, "gelu" + suffix, {x}, 2 * matrix, 3 * matrix, 0, 0, [](const auto& in) { return gelu(in[0], GeluForm::kTanh); });
+  add_both(cases, "dropout" + suffix, {x}, 2 * matrix, 2 * matrix, 0, 0,
+           [=](const auto& in) { return dropout(in[0], Packing{}, drop); });
+
+  const Tensor table = values({s.vocab, s.width}, dtype), tokens = ids(s.tokens, s.vocab);
+  add_both(cases, "embedding" + suffix, {table}, 2 * matrix, matrix + double(s.vocab * s.width) * 4, 0, 0,
+           [=](const auto& in) { return embedding(tokens, in[0]); });
+
+  const Tensor logits = values({s.tokens / 4, s.vocab}, dtype), targets = ids(s.tokens / 4, s.vocab);
+  const double logit_bytes = double(logits.numel()) * e;
+  add_both(cases, "cross_entropy" + suffix, {logits}, logit_bytes, 2 * logit_bytes, 0, 0,
+           [=](const auto& in) { return cross_entropy(in[0], targets).sum; });
+  const Tensor hidden = values({s.tokens / 4, s.width}, dtype);
+  const double product = 2.0 * double(s.tokens / 4) * double(s.vocab * s.width);
+  add_both(cases, "linear_cross_entropy" + suffix, {hidden, table}, 0, 0, product, 2 * product,
+           [=](const auto& in) { return linear_cross_entropy(in[0], in[1], {}, targets).sum; });
+
+  const Tensor w1 = values({s.inner, s.width}, dtype);
+  const double linear_flops = 2.0 * double(s.tokens) * double(s.inner * s.width);
+  add_both(cases, "linear" + suffix, {x, w1}, 0, 0, linear_flops, 2 * linear_flops,
+           [](const auto& in) { return linear(in[0], in[1]); });
+
+  const Tensor qkv = values({s.tokens, 3 * s.width}, dtype);
+  for (const int64_t length : {int64_t(27), int64_t(64), int64_t(128)}) {
+    const Packing packing = packed(s.tokens, length);
+    const double flops = 4.0 * double(s.tokens) * double(length * s.width);
+    add_both(cases, "attention " + std::to_string(length) + suffix, {qkv}, 4 * matrix, 8 * matrix, flops, 2.5 * flops,
+             [=, heads = s.heads](const auto& in) {
+               return self_attention(in[0], packing, {.heads = heads, .dropout = drop});
+             });
+  }
+  const Tensor long_qkv = values({s.long_tokens, 3 * s.width}, dtype);
+  const Packing long_packing = packed(s.long_tokens, s.long_length);
+  const double flops = 2.0 * double(s.long_tokens) * double(s.long_length * s.width);  // causal: half of the scores
+  add_both(cases, "attention causal " + std::to_string(s.long_length) + suffix, {long_qkv}, 0, 0, flops, 2.5 * flops,
+           [=, heads = s.heads](const auto& in) {
+             return self_attention(in[0], long_packing, {.heads = heads, .causal = true});
+           });
+  return cases;
+}
+
+/// Norm, clip factor and update of all parameters of a store.
+std::vector<Case> optimizer_cases(int64_t size, bool mixed) {
+  const auto store = std::make_shared<Parameters>(ParametersOptions{.mixed_precision = mixed, .device = Device::kCuda});
+  store->add("w", {size}, init::constant(0.5));
+  store->gradients().fill(0.01);
+  store->mark_gradients_written();
+  const auto prepare = [=] {
+    StepState state = store->step();
+    state.loss_count = 1;
+    state.learning_rate = 1e-4;
+    store->set_step(state);
+  };
+  prepare();
+  clip_by_norm(*store, 1);
+  const std::string suffix = mixed ? " with bf16 weights" : " f32";
+  return {{"clip_by_norm" + suffix, double(size) * 4, 0, [=] { clip_by_norm(*store, 1); }},
+          {"adam" + suffix, double(size) * (mixed ? 30 : 28), 0, [=] { adam_update(*store, {}); }}};
+}
+
+Roofs measure_roofs(Stopwatch& watch, bool small) {
+  const int64_t elements = small ? 1 << 14 : 1 << 28, side = small ? 64 : 8192;
+  const Tensor from = values({elements}, DType::f32), to({elements}, DType::f32, Device::kCuda);
+  const Tensor a = values({side, side}, DType::bf16), b = values({side, side}, DType::bf16);
+  const Case copy{"copy roof", double(elements) * 8, 0, [&] { to.copy_from(from); }};
+  const Case product{"gemm roof bf16", 0, 2.0 * double(side * side) * double(side),
+                     [&] { matmul(a, b, {.transpose_b = true}); }};
+  const Percentiles copy_time = watch.measure(copy.work), product_time = watch.measure(product.work);
+  const Roofs roofs{copy.bytes / copy_time.median, product.flops / product_time.median};
+  print(copy, copy_time, roofs);
+  print(product, product_time, roofs);
+  return roofs;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  bool small = false;
+  std::string filter;
+  for (int i = 1; i < argc; ++i) {
+    if (!std::strcmp(argv[i], "--small"))
+      small = true;
+    else if (!std::strcmp(argv[i], "--filter") && i + 1 < argc)
+      filter = argv[++i];
+    else
+      return std::fprintf(stderr, "usage: gpu_bench [--small] [--filter TEXT]\n"), 2;
+  }
+  if (!cuda_available()) return std::fprintf(stderr, "gpu_bench: no CUDA device here\n"), 1;
+  std::fprintf(stderr, "%s\n", describe(Device::kCuda).c_str());
+  try {
+    Stopwatch watch(small ? 1 << 10 : 1 << 27);
+    const Roofs roofs = measure_roofs(watch, small);
+    const Sizes sizes =
+        small ? Sizes{128, 64, 2, 96, 96, 3000, 160, 80} : Sizes{16384, 512, 8, 32000, 2048, 61'000'000, 8192, 2048};
+    std::vector<Case> cases = optimizer_cases(sizes.parameters, false);
+    for (Case& c : optimizer_cases(sizes.parameters, true)) cases.push_back(std::move(c));
+    const auto run_all = [&](const std::vector<Case>& all) {
+      for (const Case& c : all)
+        if (c.name.find(filter) != std::string::npos) print(c, watch.measure(c.work), roofs);
+    };
+    run_all(cases);
+    cases.clear();
+    for (const DType dtype : {DType::bf16, DType::f32}) run_all(make_cases(sizes, dtype));
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "gpu_bench: %s\n", error.what());
+    return 1;
+  }
+  return 0;
+}
