@@ -113,7 +113,10 @@ const char* name_of(Access access) {
 
 std::string place(const Event& event, uintptr_t address) {
   if (event.region == &device) return describe(reinterpret_cast<const void*>(address)) + " of the device";
-  return text("byte ", address - event.region->begin, " of ", event.region->name);
+  const size_t offset = address - event.region->begin;
+  const std::string variable =
+      event.region == &static_shared ? static_variable(reinterpret_cast<const void*>(library), offset) : "";
+  return variable.empty() ? text("byte ", offset, " of ", event.region->name) : variable + " in shared memory";
 }
 
 std::string what(const Event& event) { return text(name_of(event.access), " of ", event.bytes, " bytes"); }

@@ -95,4 +95,17 @@ std::string source_line(const void* pc) {
   return found == known_lines().end() ? "an unknown line" : found->second;
 }
 
+std::string static_variable(const void* in_library, size_t offset) {
+  Dl_info info;
+  if (!dladdr(in_library, &info)) return "";
+  for (const std::string& line : output_lines(text("readelf -sWC '", info.dli_fname, "' 2>/dev/null"))) {
+    unsigned long begin = 0, bytes = 0;
+    char type[16];
+    if (std::sscanf(line.c_str(), " %*[0-9]: %lx %lu %15s", &begin, &bytes, type) != 3 || type != std::string("TLS"))
+      continue;
+    if (offset - begin < bytes) return text("byte ", offset - begin, " of ", line.substr(line.rfind(':') + 1));
+  }
+  return "";
+}
+
 }  // namespace libtrain::kernels::executor

@@ -1,5 +1,6 @@
-/// Where in the sources an instruction of a kernel comes from.
+/// Where in the sources an instruction of a kernel comes from, and what a byte of its static shared memory is called.
 #pragma once
+#include <cstddef>
 #include <string>
 #include <vector>
 
@@ -10,5 +11,7 @@ namespace libtrain::kernels::executor {
 std::string source_line(const void* pc);
 /// Looks many of them up at once, which takes as long as one.
 void look_up_lines(const std::vector<const void*>& pcs);
+/// "byte 4 of tile", for an offset into the static shared memory of the library that the address lies in. Asks readelf; "" without it.
+std::string static_variable(const void* in_library, size_t offset);
 
 }  // namespace libtrain::kernels::executor
