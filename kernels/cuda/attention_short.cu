@@ -1,7 +1,7 @@
 // Shapes    q, out, dout, dq [query rows, heads * D]; k, v, dk, dv [key rows, heads * D], D in {32, 64, 96, 128}; no sequence is longer
 //           than 128, and 128 only for D <= 64.
 // Mapping   A unit (one head of one sequence) lies in shared memory whole. It has a warp for every 16 rows that the longest sequence may
-//           have: 2, 4 or 8; a block of 4 (8) warps has as many units as fit. A warp owns 16 queries, in backward then 16 keys: it
+//           have: 1, 2, 4 or 8; a block of 4 (8) warps has as many units as fit. A warp owns 16 queries, in backward then 16 keys: it
 //           computes P and dS anew with keys as rows, so that dS need not pass through shared memory and no sum has two writers. Warps
 //           without rows idle, products leave out groups of 16 absent keys. Four blocks at the end zero the rows of no sequence.
 // Traffic   Forward reads q, k, v and writes out, each once: 8 D bytes a token. Backward reads q, k, v, dout and writes dq, dk, dv: 14 D.
@@ -30,6 +30,8 @@ struct Plan {
   int units_per_block;
 
   __host__ __device__ int rows() const { return strips * kStrip; }
+  /// Rows of the sums of a unit: a strip of keys reads those of kQueries queries, wanted or not.
+  __host__ __device__ int sum_rows() const { return strips == 1 ? 2 * kStrip : rows(); }
 };
 
 /// A warp's place in its block, and its unit; units that do not exist have no rows.
@@ -141,13 +143,13 @@ template <int D> __global__ void __launch_bounds__(kMostThreads)
   const OperandTiles<D> tiles{tile_of<D>(shared, plan, place, 0, 4), tile_of<D>(shared, plan, place, 1, 4),
                               tile_of<D>(shared, plan, place, 2, 4), tile_of<D>(shared, plan, place, 3, 4)};
   float* const floats = reinterpret_cast<float*>(shared + plan.units_per_block * 4 * plan.rows() * D * sizeof(bf16));
-  const QuerySums sums{floats + place.group * 2 * plan.rows(), floats + (place.group * 2 + 1) * plan.rows()};
+  const QuerySums sums{floats + place.group * 2 * plan.sum_rows(), floats + (place.group * 2 + 1) * plan.sum_rows()};
   load_all(tiles.q, queries_of<D>(a.q, u), place);
   load_all(tiles.k, keys_of<D>(a.k, u), place);
   load_all(tiles.dout, queries_of<D>(dout, u), place);
   load_all(tiles.v, keys_of<D>(a.v, u), place);
   ptx::cp_async_commit();
-  for (int i = place.thread; i < plan.rows(); i += place.threads) sums.lse[i] = load_lse(a, u, i);
+  for (int i = place.thread; i < plan.sum_rows(); i += place.threads) sums.lse[i] = load_lse(a, u, i), sums.d[i] = 0;
   ptx::cp_async_wait<0>();
   __syncthreads();
   const ScoreRules rules = score_rules(a, u);
@@ -158,17 +160,18 @@ template <int D> __global__ void __launch_bounds__(kMostThreads)
 
 template <int D> void backward(Cuda where, const Attention<bf16>& a, View<const bf16> dout,
                                const AttentionGradients<bf16>& g, const Plan& plan) {
-  const int rows = plan.units_per_block * plan.rows();
+  const size_t unit_bytes = plan.rows() * 4 * D * sizeof(bf16) + plan.sum_rows() * 2 * sizeof(float);
   launch(where, "attention_short_backward",
          {plan.blocks + kTailBlocks, unsigned(plan.units_per_block * plan.strips * kWarp),
-          size_t(rows) * (4 * D * sizeof(bf16) + 2 * sizeof(float))},
+          plan.units_per_block * unit_bytes},
          short_backward_kernel<D>, a, PackedRows<const bf16>{dout.data, a.heads * D}, g, plan);
 }
 
 /// The division for the longest sequence.
 Plan plan_for(const Attention<bf16>& a) {
   const int64_t longest = a.max_queries > a.max_keys ? a.max_queries : a.max_keys, units = attention_units(a);
-  const int strips = longest > 64 ? 8 : longest > 32 ? 4 : 2, units_per_block = strips == 2 ? 2 : 1;
+  const int strips = longest > 64 ? 8 : longest > 32 ? 4 : longest > 16 ? 2 : 1;
+  const int units_per_block = strips < 4 ? 4 / strips : 1;
   return {units, blocks_for(units, units_per_block), strips, units_per_block};
 }
 
