@@ -100,9 +100,7 @@ inline OpCase index_select_row(const Shape& shape, int64_t picks, bool big = fal
           .inputs = {{shape}, {{picks}, integers(0, shape[0]), DType::i32}},
           .call = [](const auto& in) { return index_select(in[0], in[1]); },
           .reference =
-              [=](const Inputs& in) {
-                return embedding_reference({in[1], in[0]}, columns, 1, -1);
-              },
+              [=](const Inputs& in) { return embedding_reference(Inputs(in.rbegin(), in.rend()), columns, 1, -1); },
           .terms = picks,
           .elements = 2.0 * double(picks * columns),
           .big = big};
