@@ -147,7 +147,8 @@ std::vector<Case> make_cases(const Sizes& s, DType dtype) {
   add_both(cases, "add_dropout_layer_norm" + suffix, {x, r, w, b}, 4 * matrix, 4 * matrix, 0, 0, [=](const auto& in) {
     return add_dropout_layer_norm(in[0], in[1], Tensor(), in[2], in[3], Packing{}, drop).y;
   });
-  add_both(cases, "gelu" + suffix, {x}, 2 * matrix, 3 * matrix, 0, 0, [](const auto& in) { return gelu(in[0], GeluForm::kTanh); });
+  add_both(cases, "gelu" + suffix, {x}, 2 * matrix, 3 * matrix, 0, 0,
+           [](const auto& in) { return gelu(in[0], GeluForm::kTanh); });
   add_both(cases, "dropout" + suffix, {x}, 2 * matrix, 2 * matrix, 0, 0,
            [=](const auto& in) { return dropout(in[0], Packing{}, drop); });
 

@@ -32,7 +32,7 @@ void check_gradient(const OpCase& row) {
   for (size_t i = 0; i < inputs.size(); ++i) {
     if (!inputs[i].requires_grad()) continue;
     const Values& gradient = analytic.gradients[wanted++];
-    auto* data = inputs[i].view<double>().data;
+    auto* data = inputs[i].reshape({-1}).view<double>().data;
     for (int64_t probe = 0; probe < std::min<int64_t>(inputs[i].numel(), 60); ++probe) {
       const auto at = inputs[i].numel() <= 60 ? probe : int64_t(generator() % uint64_t(inputs[i].numel()));
       const double a = gradient[size_t(at)], n = difference_quotient(row, inputs, weights, data[at]);
