@@ -21,6 +21,7 @@ TEST_CASE("narrow: along the first dimension it shares the elements of x") {
   const Tensor x = Tensor::zeros({4, 2});
   CHECK(narrow(x, 0, 1, 2).view<float>().data == x.view<float>().data + 2);
   CHECK(narrow(x, -1, 1, 1).shape() == Shape{4, 1});
+  CHECK(narrow(Tensor::zeros({1, 2, 3, 4, 5, 6}), 3, 1, 2).shape() == Shape{1, 2, 3, 2, 5, 6});
 }
 
 TEST_CASE("narrow: several windows of one tensor add up") {
