@@ -13,13 +13,29 @@ namespace {
 
 namespace executor = kernels::executor;
 
-/// Most requested bytes per compulsory byte. One pass over everything is 1; what is above it says why.
+/// Most requested bytes per compulsory byte. A kernel that passes over its arguments once asks for what it must; a tenth more is left for
+/// sectors at the borders. Others read something again, mostly from the cache: how often follows from what a row or tile reads.
 struct Limit {
   double ratio;
-  const char* reason;
+  const char* derivation;
 };
 constexpr Limit kOnePass{1.1, "one pass"};
-const std::map<std::string, Limit> kLimits{};
+const std::map<std::string, Limit> kLimits{
+    {"accumulate_loss", {2, "a few numbers, each in a sector of its own"}},
+    {"add_row", {1.5, "the bias again for each row: (a + bias + y) / (a + y)"}},
+    {"bias_activation_forward", {1.5, "the bias again for each row: (x + bias + y) / (x + y)"}},
+    {"bias_activation_backward", {1.5, "the bias again for each row, column sums of each block of rows"}},
+    {"layer_norm_forward", {2, "weight and bias again for each row: (x + weight + bias + y) / (x + y)"}},
+    {"layer_norm_backward", {1.34, "the weight again for each row: (x + dy + weight + dx) / (x + dy + dx)"}},
+    {"rms_norm_forward", {1.5, "the weight again for each row: (x + weight + y) / (x + y)"}},
+    {"add_dropout_layer_norm_forward", {1.75, "three vectors again for each row: (4 + 3) / 4 matrices"}},
+    {"add_dropout_layer_norm_backward", {1.25, "the weight again for each row: (5 + 1) / 5 matrices, less the sums"}},
+    {"embedding_forward", {1.5, "rows of common ids again from the cache: tokens / distinct ids of this batch"}},
+    {"embedding_backward", {1.5, "ids once for each pass of the sort, dy once"}},
+    {"attention_forward", {1.5, "keys and values again for each tile of queries of their sequence"}},
+    {"attention_dkv", {2, "queries and their gradient again for each tile of keys of their sequence"}},
+    {"attention_dq", {2.5, "keys and values again for each tile of queries, the output once more"}},
+};
 
 Tensor random(const Shape& shape, DType dtype, uint64_t seed) {
   std::vector<float> values(size_t(shape.numel()));
@@ -28,6 +44,13 @@ Tensor random(const Shape& shape, DType dtype, uint64_t seed) {
   const Tensor tensor = Tensor::from(std::span<const float>(values), shape).cast(dtype).to(Device::kCuda);
   tensor.set_requires_grad();
   return tensor;
+}
+
+/// 0, 1, … in a mixed order.
+Tensor ids_below(int64_t count) {
+  std::vector<int32_t> numbers(static_cast<size_t>(count));
+  for (size_t i = 0; i < numbers.size(); ++i) numbers[i] = int32_t((i * 77) % numbers.size());
+  return Tensor::from(std::span<const int32_t>(numbers), {count}, Device::kCuda);
 }
 
 /// Forward and backward of every operation of a training step, once.
@@ -53,6 +76,9 @@ void one_of_each(DType dtype) {
                   packing, drop);
   x = add(gelu(x), b);
   x = relu(x);
+  x = permute(x, {1, 0});
+  x = concat({narrow(x, 1, 0, 96), narrow(x, 1, 96, 96)}, 1);
+  x = add(permute(x, {1, 0}), index_select(x.reshape({kTokens, kWidth}), ids_below(kTokens)));
   const TokenLoss loss = cross_entropy(linear(x, table), ids);
   tape.backward(loss.sum);
 }
@@ -67,22 +93,41 @@ TEST_CASE("traffic: kernels ask for hardly more than they must", "[traffic]") {
   executor::set_observer(executor::Observer::traffic);
   executor::reset_traffic();
   for (const DType dtype : {DType::f32, DType::bf16}) one_of_each(dtype);
-  const auto pairs = reversal_pairs(16);
-  ToyRun run(pairs, {.clip_norm = 1}, 0.1f, ParametersOptions{.mixed_precision = true, .device = Device::kCuda});
-  run.loop.run();
   cuda::synchronize();
-  std::printf("%s", executor::traffic_table().c_str());
-  int64_t requested = 0, compulsory = 0;
+  std::printf("one of each operation, forward and backward, f32 and bf16:\n%s", executor::traffic_table().c_str());
   for (const executor::KernelTraffic& kernel : executor::traffic()) {
     const auto found = kLimits.find(kernel.name);
     const Limit limit = found == kLimits.end() ? kOnePass : found->second;
-    requested += kernel.requested();
-    compulsory += kernel.compulsory();
     INFO(kernel.name << ": " << kernel.requested() << " bytes requested, " << kernel.compulsory()
-                     << " compulsory; limit " << limit.ratio << " (" << limit.reason << ")");
+                     << " compulsory; limit " << limit.ratio << " (" << limit.derivation << ")");
     CHECK(double(kernel.requested()) <= limit.ratio * double(kernel.compulsory()));
   }
-  std::printf("all: %.3f requested per compulsory byte\n", double(requested) / double(compulsory));
+  executor::set_observer(executor::Observer::race);
+}
+
+TEST_CASE("traffic: a training step of a small transformer, in launches and bytes", "[traffic]") {
+  if (!executor::instrumented()) {
+    WARN("these kernels are not instrumented: run with LD_LIBRARY_PATH on the instrumented ones");
+    return;
+  }
+  const std::vector<Pair> pairs(16, {{4, 5, 6, 7}, {7, 6, 5, 4}});
+  ToyRun run(pairs, {.epochs = 3, .clip_norm = 1}, 0.1f,
+             ParametersOptions{.mixed_precision = true, .device = Device::kCuda}, {.pairs = 16});
+  run.loop.step();
+  executor::set_observer(executor::Observer::traffic);
+  executor::reset_traffic();
+  run.loop.step();
+  cuda::synchronize();
+  int64_t launches = 0, requested = 0, compulsory = 0;
+  for (const executor::KernelTraffic& kernel : executor::traffic()) {
+    launches += kernel.launches;
+    requested += kernel.requested();
+    compulsory += kernel.compulsory();
+  }
+  std::printf("a training step, 1+1 layers:\n%s%ld launches, %.3f requested per compulsory byte\n",
+              executor::traffic_table().c_str(), long(launches), double(requested) / double(compulsory));
+  CHECK(launches <= 130);  // 121 when this was written: more is to be on purpose
+  CHECK(double(requested) <= 1.5 * double(compulsory));
   executor::set_observer(executor::Observer::race);
 }
 

@@ -171,13 +171,28 @@ def check_side_effects(files):
             yield f"{path}:{tree.line_of(plain, match.start())}: the library must not call {match.group()}…"
 
 
+def check_kernel_sources(files):
+    """What a kernel source may not say, because its execution on the CPU would not see it, or differ from a device."""
+    banned = re.compile(r"<<<|\bextern\s+__shared__|\basm\b|\bthread_local\b|\bcooperative_groups\b|\b(?:std::)?mem(?:cpy|set|move)\s*\("
+                        r"|\b__activemask\b|\batomicAdd\s*\(\s*&?\s*\w*(?:float|double)")
+    for path, text in files.items():
+        if not (path.startswith("kernels/cuda/") and path.endswith((".cu", ".cuh"))) or path.startswith("kernels/cuda/native/"):
+            continue
+        plain = tree.without_comments(text, keep_strings=False)
+        for match in banned.finditer(plain):
+            yield f"{path}:{tree.line_of(plain, match.start())}: a kernel source must not say {match.group()}"
+        for line, directive in directives(text):
+            if re.match(r"\s*#\s*(if|ifdef|ifndef|elif)\b", directive):
+                yield f"{path}:{line}: the include path, not the preprocessor, tells a device from its execution"
+
+
 def check_top_level(files):
     for top in sorted({path.split("/")[0] for path in files} - TOP_LEVEL):
         yield f"{top}: not one of the places at the top level ({', '.join(sorted(TOP_LEVEL))})"
 
 
 RULES = [check_directions, check_circles, check_foreign_headers, check_macros, check_cuda_tests, check_unfinished,
-         check_machine_paths, check_side_effects, check_top_level]
+         check_machine_paths, check_side_effects, check_kernel_sources, check_top_level]
 
 # (rule, file to append to or create, text): each must be reported by its rule.
 PLANTS = [
@@ -212,6 +227,11 @@ PLANTS = [
     (check_side_effects, "libtrain/tape.cpp", "void f() { std::exit (1); }"),
     (check_side_effects, "libtrain/tape.cpp", "void f() { std::cout << 1; }"),
     (check_side_effects, "kernels/cpu/planted.cpp", 'void f() { printf("x"); }'),
+    (check_kernel_sources, "kernels/cuda/add.cu", "void f() { k<<<1, 2>>>(); }"),
+    (check_kernel_sources, "kernels/cuda/add.cu", "extern __shared__ float x[];"),
+    (check_kernel_sources, "kernels/cuda/common.cuh", "void f() { memcpy(a, b, 4); }"),
+    (check_kernel_sources, "kernels/cuda/common.cuh", 'void f() { asm("bar.sync 0;"); }'),
+    (check_kernel_sources, "kernels/cuda/common.cuh", "#ifdef __linux__\n#endif"),
     (check_top_level, "scripts/planted.sh", "true"),
 ]
 # What must not be reported: the same words where they do no harm.
