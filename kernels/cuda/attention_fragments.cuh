@@ -132,18 +132,19 @@ template <int D> __device__ inline void store_strip(const HeadRows<bf16>& to, in
     for (int half = 0; half < 2; ++half) {
       const int row = first + row_of(2 * half);
       const bool there = row < to.count;
-      uint32_t word[4];
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        float low = strip[n + i][2 * half] * factor[half], high = strip[n + i][2 * half + 1] * factor[half];
-        if (accumulate && there) {
-          low += float(to.at(row)[8 * (n + i) + column_of(0)]);
-          high += float(to.at(row)[8 * (n + i) + column_of(1)]);
-        }
-        word[i] = ptx::pack_bf16(low, high);
+      bf16* const chunk = to.at(there ? row : 0) + 8 * (n + lane() % 4);
+      uint32_t word[4] = {};
+      if (accumulate) {  // each lane reads what it will write
+        const uint4 old = there ? load_16(chunk) : make_uint4(0, 0, 0, 0);
+        word[0] = old.x, word[1] = old.y, word[2] = old.z, word[3] = old.w;
+        transpose_quad(word);
       }
+#pragma unroll
+      for (int i = 0; i < 4; ++i)
+        word[i] = ptx::pack_bf16(strip[n + i][2 * half] * factor[half] + detail::low_half(word[i]),
+                                 strip[n + i][2 * half + 1] * factor[half] + detail::high_half(word[i]));
       transpose_quad(word);
-      if (there) store_16(to.at(row) + 8 * (n + lane() % 4), make_uint4(word[0], word[1], word[2], word[3]));
+      if (there) store_16(chunk, make_uint4(word[0], word[1], word[2], word[3]));
     }
 }
 

@@ -18,7 +18,7 @@ namespace {
 
 using namespace attention_fragments;
 
-constexpr int kMostThreads = 256;
+constexpr int kMostStrips = 8;
 constexpr int kKeys = 64;                                    // keys of a strip of queries at a time
 template <int D> constexpr int kQueries = D > 96 ? 16 : 32;  // queries of a strip of keys at a time
 
@@ -63,7 +63,8 @@ __device__ inline void load_all(RowTile<D> tile, const HeadRows<const bf16>& fro
 }
 
 /// Output and log-sum-exp of whole sequences.
-template <int D> __global__ void __launch_bounds__(kMostThreads) short_forward_kernel(Attention<bf16> a, Plan plan) {
+template <int D> __global__ void __launch_bounds__(kMostStrips* kWarp)
+    short_forward_kernel(Attention<bf16> a, Plan plan) {
   LIBTRAIN_DYNAMIC_SHARED(shared);
   if (blockIdx.x >= plan.blocks) return clear_output_tail(a);
   const Place place = place_of(a, plan);
@@ -130,7 +131,7 @@ template <int D> __device__ inline void gradients_of_keys(const Attention<bf16>&
 }
 
 /// dQ, dK and dV of whole sequences.
-template <int D> __global__ void __launch_bounds__(kMostThreads)
+template <int D> __global__ void __launch_bounds__(kMostStrips* kWarp)
     short_backward_kernel(Attention<bf16> a, PackedRows<const bf16> dout, AttentionGradients<bf16> g, Plan plan) {
   LIBTRAIN_DYNAMIC_SHARED(shared);
   if (blockIdx.x >= plan.blocks) {
@@ -170,7 +171,7 @@ template <int D> void backward(Cuda where, const Attention<bf16>& a, View<const 
 /// The division for the longest sequence.
 Plan plan_for(const Attention<bf16>& a) {
   const int64_t longest = a.max_queries > a.max_keys ? a.max_queries : a.max_keys, units = attention_units(a);
-  const int strips = longest > 64 ? 8 : longest > 32 ? 4 : longest > 16 ? 2 : 1;
+  const int strips = longest > 64 ? kMostStrips : longest > 32 ? 4 : longest > 16 ? 2 : 1;
   const int units_per_block = strips < 4 ? 4 / strips : 1;
   return {units, blocks_for(units, units_per_block), strips, units_per_block};
 }

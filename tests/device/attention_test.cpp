@@ -1,0 +1,122 @@
+/// Attention in bf16 on a CUDA device: what the table cannot say. Head size 32 runs on tensor cores, a whole sequence in a block or,
+/// beyond 128 rows, through a ring of tiles; head size 20 on CUDA cores.
+#include <algorithm>
+#include <cmath>
+
+#include "catch.h"
+#include "op_checks.h"
+
+namespace libtrain::testing {
+namespace {
+
+using Lengths = std::vector<int64_t>;
+
+struct Path {
+  const char* name;
+  Lengths lengths;
+  int64_t head_dim;
+};
+const Path kPaths[] = {{"short", {5, 0, 33, 17}, 32}, {"long", {5, 0, 150, 17}, 32}, {"cores", {5, 0, 33, 17}, 20}};
+constexpr int64_t kHeads = 2, kTail = 3;
+
+int64_t tokens_of(const Lengths& lengths) {
+  int64_t tokens = kTail;
+  for (const int64_t length : lengths) tokens += length;
+  return tokens;
+}
+
+Tensor random(const Shape& shape, uint64_t seed) {
+  Values values(static_cast<size_t>(shape.numel()));
+  Generator generator(seed);
+  normal()(values, generator);
+  return Tensor::from(std::span<const double>(values), shape).cast(DType::bf16);
+}
+
+Tensor on_device(const Tensor& host, bool wanted = true) { return host.to(Device::kCuda).set_requires_grad(wanted); }
+
+AttentionOptions causal_with_dropout() {
+  return {kHeads, true, {0.3f, 3, Tensor::from<int64_t>({5, 9}, {2}, Device::kCuda)}};
+}
+
+/// Self-attention of `qkv`, which may have a gradient already; returns output and gradient.
+std::pair<Values, Values> run_self(const Tensor& qkv, const Lengths& lengths, const Tensor& dout) {
+  const Packing packing = make_packing(lengths, Device::kCuda, qkv.dim(0));
+  Tape tape;
+  const Tensor out = self_attention(qkv, packing, causal_with_dropout());
+  tape.backward(out, dout.to(Device::kCuda));
+  return {values_of(out), values_of(qkv.grad())};
+}
+
+/// Sets rows [begin, end) of a matrix on the host to NaN.
+Tensor with_nan(const Tensor& x, int64_t begin, int64_t end) {
+  const Tensor copy = x.clone();
+  copy.rows(begin, end).fill(NAN);
+  return copy;
+}
+
+}  // namespace
+
+TEST_CASE("device attention: a gradient in bf16 that is there already is added to", "[device]") {
+  for (const Path& path : kPaths) DYNAMIC_SECTION(path.name) {
+      const int64_t tokens = tokens_of(path.lengths), width = kHeads * path.head_dim;
+      const Tensor host = random({tokens, 3 * width}, 3), dout = random({tokens, width}, 4);
+      const Values once = run_self(on_device(host), path.lengths, dout).second;
+      const Tensor qkv = on_device(host);
+      Tape tape;
+      tape.backward(scale(qkv, 1), Tensor::full({tokens, 3 * width}, 2, DType::bf16).to(Device::kCuda));
+      Values expected = once;
+      for (double& value : expected) value += 2;
+      const Values twice = run_self(qkv, path.lengths, dout).second;
+      CHECK(worst_difference(twice, expected) <= 0x1p-8 * largest(expected));  // two roundings
+    }
+}
+
+TEST_CASE("device attention: rows of no sequence are zero and change nothing, even if they hold NaN", "[device]") {
+  for (const Path& path : kPaths) DYNAMIC_SECTION(path.name) {
+      const int64_t tokens = tokens_of(path.lengths), width = kHeads * path.head_dim, first = tokens - kTail;
+      const Tensor host = random({tokens, 3 * width}, 3), dout = random({tokens, width}, 4);
+      const auto plain = run_self(on_device(host), path.lengths, dout);
+      const auto poisoned =
+          run_self(on_device(with_nan(host, first, tokens)), path.lengths, with_nan(dout, first, tokens));
+      CHECK(same_bits(plain.first, poisoned.first));
+      CHECK(same_bits(plain.second, poisoned.second));
+      CHECK(std::all_of(plain.first.end() - kTail * width, plain.first.end(), [](double x) { return x == 0; }));
+      CHECK(std::all_of(plain.second.end() - kTail * 3 * width, plain.second.end(), [](double x) { return x == 0; }));
+    }
+}
+
+TEST_CASE("device attention: a NaN stays within its sequence", "[device]") {
+  for (const Path& path : kPaths) DYNAMIC_SECTION(path.name) {
+      const int64_t tokens = tokens_of(path.lengths), width = kHeads * path.head_dim;
+      const int64_t begin = path.lengths[0], end = begin + path.lengths[2];  // the sequence between is empty
+      const Tensor host = random({tokens, 3 * width}, 3), dout = random({tokens, width}, 4);
+      const auto result = run_self(on_device(with_nan(host, begin, begin + 1)), path.lengths, dout);
+      for (int64_t row = 0; row < tokens; ++row) {
+        const bool within = row >= begin && row < end;
+        CHECK(std::isnan(result.first[size_t(row * width)]) == within);
+        CHECK(std::isnan(result.second[size_t(row * 3 * width)]) == within);
+      }
+    }
+}
+
+TEST_CASE("device attention: one gradient can be wanted without the other", "[device]") {
+  for (const Path& path : kPaths) DYNAMIC_SECTION(path.name) {
+      const Lengths keys{7, 4, 20, 0};
+      const int64_t tokens = tokens_of(path.lengths), key_tokens = tokens_of(keys), width = kHeads * path.head_dim;
+      const Tensor q = random({tokens, width}, 3), kv = random({key_tokens, 2 * width}, 5);
+      const Tensor dout = random({tokens, width}, 4).to(Device::kCuda);
+      const auto gradients = [&](bool of_q, bool of_kv) {
+        const Tensor a = on_device(q, of_q), b = on_device(kv, of_kv);
+        Tape tape;
+        tape.backward(cross_attention(a, b, make_packing(path.lengths, Device::kCuda, tokens),
+                                      make_packing(keys, Device::kCuda, key_tokens), {kHeads}),
+                      dout);
+        return std::pair(of_q ? values_of(a.grad()) : Values(), of_kv ? values_of(b.grad()) : Values());
+      };
+      const auto both = gradients(true, true);
+      CHECK(same_bits(gradients(true, false).first, both.first));
+      CHECK(same_bits(gradients(false, true).second, both.second));
+    }
+}
+
+}  // namespace libtrain::testing
