@@ -1,6 +1,6 @@
 """Trains the same seq2seq transformer with PyTorch and with libtrain on the CPU, and compares target tokens per second.
 
-  python3 bench/compare_pytorch.py [--configs g2p,tiny,small] [--rounds 3] [--variants eager,compile] [--padded]
+  python3 bench/compare_pytorch.py [--configs g2p,tiny,small] [--rounds 5] [--variants eager,compile] [--padded]
 
 The two run in alternating processes on the same batches. One line per configuration ends in "ratio R": median target
 tokens per second of libtrain over that of the fastest PyTorch variant; above 1 where libtrain is ahead. A step is
@@ -10,11 +10,13 @@ them on sequences of one length, where no padding is needed.
 """
 import argparse
 import collections
+import datetime
 import itertools
 import json
 import math
 import os
 import pathlib
+import platform
 import random
 import re
 import resource
@@ -205,8 +207,10 @@ class Side:
 
     def summary(self):
         peak = max(report["peak_rss_mib"] for report in self.reports)
-        return (f"{self.name} {self.median:.0f} tok/s ({min(self.rates):.0f}–{max(self.rates):.0f}), {peak:.0f} MiB, "
+        text = (f"{self.name} {self.median:.0f} tok/s ({min(self.rates):.0f}–{max(self.rates):.0f}), {peak:.0f} MiB, "
                 f"loss {self.reports[-1]['final_loss']:.3f}")
+        allocations = self.reports[-1].get("system_allocations_per_step")  # after every shape was seen: 0 is the aim
+        return text if allocations is None else f"{text}, {allocations:g} system allocations a step"
 
 
 def noise_warning(name, sides):
@@ -245,14 +249,24 @@ def compare(name, args, python, torch_environment, folder, one_length):
         raise WorkerError(f"{name}: the models differ, with {sizes} parameters")
     best = max(variants, key=lambda side: side.median)
     noise_warning(name, [libtrain, *variants])
+    ratios = [ours / theirs for ours, theirs in zip(libtrain.rates, best.rates)]
     kind = "padded vs padded" if one_length else f"packed vs padded ({density(batches):.0%} of padded positions used)"
     print(f"{name}, {kind}, {sizes.pop()} parameters, {sum(counts) / len(counts):.0f} target tokens a step: "
           f"{'; '.join(side.summary() for side in [libtrain, *variants])}; "
-          f"ratio {libtrain.median / best.median:.3f}", flush=True)
+          f"round by round {min(ratios):.2f}–{max(ratios):.2f}; ratio {libtrain.median / best.median:.3f}", flush=True)
+
+
+def processor():
+    """Its model name as Linux gives it, or what Python knows."""
+    try:
+        return re.search(r"model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text()).group(1)
+    except (OSError, AttributeError):
+        return platform.processor() or platform.machine()
 
 
 def compare_all(args):
-    os.environ.pop("OPENBLAS_CORETYPE", None)
+    for variable in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"):
+        os.environ.pop(variable, None)
     os.environ["OMP_NUM_THREADS"] = str(THREADS)
     python, torch_environment = torch_env.prepare(args.venv)
     with tempfile.TemporaryDirectory() as folder:
@@ -260,9 +274,10 @@ def compare_all(args):
         about = run_worker(torch_command(python, args, "describe"), torch_environment, args.timeout)
         print(f"PyTorch {about['version']}\n{about['build'].strip()}")
         settings = [f"{k}={v}" for k, v in sorted(os.environ.items()) if k.startswith(("OMP_", "OPENBLAS_", "MKL_"))]
-        print("Both without OPENBLAS_CORETYPE, so that each library picks its own kernels, and with", *settings)
+        print("Both without OPENBLAS_CORETYPE and OPENBLAS_L2_SIZE, so that each library picks its own kernels, and with",
+              *settings)
         print(f"{args.rounds} alternating rounds of {args.steps} steps after {args.warmup}, "
-              f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} CPUs", flush=True)
+              f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} CPUs, {processor()}, {datetime.date.today()}", flush=True)
         for name, one_length in itertools.product(args.configs, (False, True) if args.padded else (False,)):
             compare(name, args, python, torch_environment, folder, one_length)
 
@@ -273,13 +288,13 @@ def parse():
                                           for w in text.split(",")]
     add = parser.add_argument
     add("--venv", default=".venv-torch", help="environment with PyTorch; made if needed (default %(default)s)")
-    add("--libtrain", default="build/bench/train_step_bench", help="libtrain's worker (default %(default)s)")
+    add("--libtrain", default="build/bench/bench/train_step_bench", help="libtrain's worker (default %(default)s)")
     add("--configs", type=words([*CONFIGS]), default=[*CONFIGS], help="of g2p, tiny, small (default all)")
     add("--variants", type=words(["eager", "compile"]), default=["eager"], help="of eager, compile (default eager)")
     add("--padded", action="store_true", help="also compare on sequences of one length")
-    add("--rounds", type=int, default=3, help="default %(default)s")
+    add("--rounds", type=int, default=5, help="default %(default)s")
     add("--steps", type=int, default=20, help="timed in a round (default %(default)s)")
-    add("--warmup", type=int, default=5, help="steps before them (default %(default)s)")
+    add("--warmup", type=int, default=10, help="steps before them; --distinct see every shape (default %(default)s)")
     add("--distinct", type=int, default=10, help="batches, used in turn (default %(default)s)")
     add("--seed", type=int, default=1, help="of batches and PyTorch (default %(default)s)")
     add("--timeout", type=int, default=1800, help="seconds for one process (default %(default)s)")

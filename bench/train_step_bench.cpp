@@ -21,7 +21,7 @@ using namespace libtrain;
 
 struct Arguments {
   std::string config = "g2p", batches;
-  int64_t steps = 20, warmup = 5;
+  int64_t steps = 20, warmup = 10;
 };
 
 Arguments parse(int argc, char** argv) {

@@ -121,6 +121,8 @@ std::vector<OpCase> make_rows() {
         rows.push_back(matmul_row(m, n, k, {ta, tb}));
       rows.push_back(matmul_row(129, 67, 65, {ta, tb}, true));
       rows.push_back(matmul_row(33, 1031, 31, {ta, tb}, true));
+      rows.push_back(matmul_row(75, 83, 517, {ta, tb}, true));    // the CPU sums in stretches of 256
+      rows.push_back(matmul_row(130, 66, 1024, {ta, tb}, true));  // and leaves rows 4096 bytes apart to BLAS
     }
   rows.push_back(matmul_row(512, 256, 1000, {}, true));
   // linear
@@ -128,6 +130,7 @@ std::vector<OpCase> make_rows() {
        {std::tuple<int64_t, int64_t, int64_t>{3, 33, 5}, {127, 1, 31}, {1, 1, 1}, {0, 4, 3}, {5, 0, 3}, {2, 17, 129}})
     for (const bool bias : {false, true}) rows.push_back(linear_row(r, i, o, bias, r * i * o > 4000));
   rows.push_back(linear_row(1000, 128, 512, true, true));
+  rows.push_back(linear_row(45, 301, 75, true, true));
   // cross_entropy
   for (const auto& [r, v] :
        {std::pair<int64_t, int64_t>{5, 7}, {33, 31}, {1, 1}, {3, 2}, {0, 4}, {2, 127}, {3, 8003}}) {

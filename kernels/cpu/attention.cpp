@@ -12,6 +12,7 @@
 
 #include "kernels/cpu/exp.h"
 #include "kernels/cpu/tile_product.h"
+#include "kernels/cpu/transpose.h"
 
 namespace libtrain::kernels {
 namespace {
@@ -196,7 +197,7 @@ template <class T> void unit_forward(const Unit<T>& u, Scratch<accum_t<T>> scrat
   for (int64_t first = 0; first < u.queries(); first += kAttentionBlock) {
     const Block block = block_at(u, first);
     load_rows(u, a.q, u.first_query() + first, block.count, block.lanes, A(a.scale), q);
-    transpose(q, block.lanes, width, q_t);
+    transpose(q, width, block.lanes, width, q_t, block.lanes);
     tile_product(tile_rows(block.keys), block.lanes, a.head_dim, {k, width, 1}, q_t, block.lanes, p, block.lanes,
                  false);
     softmax(u, block, p, factor);
@@ -255,8 +256,8 @@ template <class T, class A> void block_backward(const Unit<T>& u, const Block& b
                 row = u.first_query() + block.first;
   load_rows(u, a.q, row, block.count, lanes, A(a.scale), s.q);
   load_rows(u, dout, row, block.count, lanes, A(1), s.dout);
-  transpose(s.q, lanes, width, s.q_t);
-  transpose(s.dout, lanes, width, s.dout_t);
+  transpose(s.q, width, lanes, width, s.q_t, lanes);
+  transpose(s.dout, width, lanes, width, s.dout_t, lanes);
   tile_product(keys, lanes, a.head_dim, {s.k, width, 1}, s.q_t, lanes, s.p, lanes, false);
   tile_product(keys, lanes, a.head_dim, {s.v, width, 1}, s.dout_t, lanes, s.ds, lanes, false);
   for (int64_t i = 0; i < lanes; i += kLanes) score_gradients(u, block, i, s.p + i, s.ds + i);

@@ -42,26 +42,5 @@ void tile_product(int64_t m, int64_t n, int64_t k, Strided<A> a, const A* b, int
     }
 }
 
-/// to[n, m] = the transpose of from[m, n]; m and n are multiples of 4. In blocks of 4 x 4 that stay in registers:
-/// element by element it would take as long as the products it serves.
-template <class A> void transpose(const A* from, int64_t m, int64_t n, A* to) {
-  typedef A Quad __attribute__((vector_size(4 * sizeof(A)), aligned(alignof(A))));
-  for (int64_t i = 0; i < m; i += 4)
-    for (int64_t j = 0; j < n; j += 4) {
-      const A* x = from + i * n + j;
-      A* y = to + j * m + i;
-      const Quad a = *(const Quad*)x, b = *(const Quad*)(x + n), c = *(const Quad*)(x + 2 * n),
-                 d = *(const Quad*)(x + 3 * n);
-      const Quad ab_low = __builtin_shufflevector(a, b, 0, 4, 1, 5),
-                 ab_high = __builtin_shufflevector(a, b, 2, 6, 3, 7);
-      const Quad cd_low = __builtin_shufflevector(c, d, 0, 4, 1, 5),
-                 cd_high = __builtin_shufflevector(c, d, 2, 6, 3, 7);
-      *(Quad*)y = __builtin_shufflevector(ab_low, cd_low, 0, 1, 4, 5);
-      *(Quad*)(y + m) = __builtin_shufflevector(ab_low, cd_low, 2, 3, 6, 7);
-      *(Quad*)(y + 2 * m) = __builtin_shufflevector(ab_high, cd_high, 0, 1, 4, 5);
-      *(Quad*)(y + 3 * m) = __builtin_shufflevector(ab_high, cd_high, 2, 3, 6, 7);
-    }
-}
-
 }  // namespace
 }  // namespace libtrain::kernels
