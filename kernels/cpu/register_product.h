@@ -54,9 +54,15 @@ template <class A, class Bias> struct Target {
   int64_t columns;   // that exist
 };
 
-template <class A, class Bias> LIBTRAIN_INLINE void store(const Target<A, Bias>& to, int64_t row, const A* sum) {
-  A* c = to.c + row * to.ldc;
-  for (int64_t x = 0; x < to.columns; ++x) c[x] = (to.add ? c[x] : A(0)) + (sum[x] + (to.bias ? A(to.bias[x]) : A(0)));
+/// A tile [rows, kPanel] at the edge of c, of which to.columns columns exist. A call of its own: unrolled for every shape of tile, it
+/// would take the compiler minutes.
+template <class A, class Bias>
+[[gnu::noinline]] void store_part(const Target<A, Bias>& to, int64_t rows, const A* sum) {
+  for (int64_t i = 0; i < rows; ++i, sum += kPanel<A>) {
+    A* c = to.c + i * to.ldc;
+    for (int64_t x = 0; x < to.columns; ++x)
+      c[x] = (to.add ? c[x] : A(0)) + (sum[x] + (to.bias ? A(to.bias[x]) : A(0)));
+  }
 }
 
 /// A whole vector of a row.
@@ -83,18 +89,19 @@ void tile(const A* a, int64_t row, int64_t step, const A* b, int64_t k, const Ta
 #pragma GCC unroll 2
       for (int v = 0; v < vectors; ++v) sum[i][v] += a[i * row] * right[v];
   }
-  const bool whole = to.columns == vectors * kLanesOf<A> && (std::is_same_v<A, Bias> || !to.bias);
+  if (to.columns == vectors * kLanesOf<A> && (std::is_same_v<A, Bias> || !to.bias)) {
 #pragma GCC unroll 14
-  for (int i = 0; i < rows; ++i) {
-    if (whole) {
+    for (int i = 0; i < rows; ++i)
 #pragma GCC unroll 2
       for (int v = 0; v < vectors; ++v) store_vector(to, i, v * kLanesOf<A>, sum[i][v]);
-    } else {
-      A values[kPanel<A>];
-      std::memcpy(values, sum[i], sizeof sum[i]);
-      store(to, i, values);
-    }
+    return;
   }
+  A values[rows * kPanel<A>];
+#pragma GCC unroll 14
+  for (int i = 0; i < rows; ++i)
+#pragma GCC unroll 2
+    for (int v = 0; v < vectors; ++v) *(Vector<A>*)(values + i * kPanel<A> + v * kLanesOf<A>) = sum[i][v];
+  store_part(to, rows, values);
 }
 
 /// One row of a panel. Whole ones are told apart because their copy is two instructions.
