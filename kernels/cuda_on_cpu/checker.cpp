@@ -5,6 +5,7 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <cstring>
 #include <new>
 #include <vector>
 
@@ -19,7 +20,7 @@ namespace libtrain::kernels::executor::checker {
 namespace {
 
 /// What is remembered of two neighbouring bytes: the last write, and the last read with what others read since the same barrier.
-struct Cell {
+struct alignas(8) Cell {
   uint32_t write_time, read_time;  // 0: never
   uint32_t write_pc, read_pc;      // relative to the kernel's library
   uint16_t write_thread, read_thread;
@@ -27,7 +28,10 @@ struct Cell {
   bool atomic : 1;                                                // the last write
   bool pending : 1;                                               // by a cp.async that has not been waited for
   bool read_by_lanes : 1, read_by_warps : 1, read_by_blocks : 1;  // by more than one
+
+  bool operator==(const Cell& other) const { return !std::memcmp(this, &other, sizeof *this); }
 };
+static_assert(sizeof(Cell) == 24);
 constexpr size_t kBytesPerCell = 2;
 constexpr uint32_t kLastTime = 0xF0000000u;  // then everything is forgotten, between two launches
 
@@ -215,6 +219,25 @@ template <class F> void for_cells(const Region& region, uintptr_t address, size_
   }
 }
 
+/// All bytes of an access. Most often they have the same history: what is right for the first cell is right for its equals.
+void check_cells(const Event& event) {
+  constexpr uint8_t kAllBytes = (1u << kBytesPerCell) - 1;
+  if (event.bytes % kBytesPerCell || event.address % kBytesPerCell) {
+    for_cells(*event.region, event.address, event.bytes,
+              [&](Cell& cell, uint8_t bytes, uintptr_t at) { check_cell(event, cell, bytes, at); });
+    return;
+  }
+  Cell* cells = event.region->cells + (event.address - event.region->begin) / kBytesPerCell;
+  const Cell before = cells[0];
+  check_cell(event, cells[0], kAllBytes, event.address);
+  for (size_t i = 1; i < event.bytes / kBytesPerCell; ++i) {
+    if (cells[i] == before)
+      cells[i] = cells[0];
+    else
+      check_cell(event, cells[i], kAllBytes, event.address + i * kBytesPerCell);
+  }
+}
+
 // ---- Addresses -------------------------------------------------------------------------------------------------------
 /// The region that the access lies in; nullptr for the thread's own stack and for what may be read of the host.
 const Region* region_of(const Event& event) {
@@ -272,8 +295,7 @@ void access(const void* address, size_t bytes, Access access, const void* pc) {
   event.region = region_of(event);
   if (!event.region || bytes == 0) return;
   check_address(event);
-  for_cells(*event.region, event.address, bytes,
-            [&](Cell& cell, uint8_t mask, uintptr_t at) { check_cell(event, cell, mask, at); });
+  check_cells(event);
   if (access == Access::atomic) clock_.atomic(address, event.thread);
 }
 

@@ -22,9 +22,10 @@ constexpr size_t kStackBytes = 128 << 10;
 /// Tops of stacks are shifted against each other, lest all threads' innermost frames meet in the same lines of the cache.
 constexpr size_t kStagger = 64, kStaggers = 64;
 
+std::vector<char*> stacks;  // so far: the lowest byte of each
+
 /// The stack's lowest byte; below it lies a page that may not be touched.
 char* stack(size_t index) {
-  static std::vector<char*> stacks;
   static const size_t page = size_t(sysconf(_SC_PAGESIZE));
   while (stacks.size() <= index) {
     void* memory = mmap(nullptr, kStackBytes + page, PROT_READ | PROT_WRITE,
@@ -40,7 +41,7 @@ size_t usable_bytes(size_t index) { return kStackBytes - index % kStaggers * kSt
 }  // namespace
 
 bool is_on_fiber(size_t index, const void* address) {
-  return size_t(static_cast<const char*>(address) - stack(index)) < kStackBytes;
+  return size_t(static_cast<const char*>(address) - stacks[index]) < kStackBytes;
 }
 
 #ifdef LIBTRAIN_UCONTEXT

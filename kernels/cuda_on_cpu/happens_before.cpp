@@ -87,15 +87,7 @@ bool HappensBefore::released(const Acquire& acquire, uint32_t time, unsigned thr
   }
 }
 
-bool HappensBefore::warp_synced_since(uint32_t time, unsigned earlier, unsigned now) const {
-  const WarpClock& clock = warps_[now / 32];
-  return time < (clock.known.empty() ? clock.all : clock.known[now % 32][earlier % 32]);
-}
-
-bool HappensBefore::ordered(uint32_t time, unsigned earlier, unsigned now) const {
-  if (in_this_block(time))
-    return earlier == now || !since_barrier(time) ||
-           (earlier / 32 == now / 32 && warp_synced_since(time, earlier, now));
+bool HappensBefore::ordered_by_release(uint32_t time, unsigned earlier, unsigned now) const {
   return std::any_of(acquires_.begin(), acquires_.end(),
                      [&](const Acquire& acquire) { return reaches(acquire, now) && released(acquire, time, earlier); });
 }

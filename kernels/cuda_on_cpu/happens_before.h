@@ -30,13 +30,20 @@ class HappensBefore {
   bool since_barrier(uint32_t time) const { return time >= barrier_; }
   /// Whether what thread `earlier` of this block, or of another block of this launch, did at that time is ordered before what thread
   /// `now` of this block does next. Thread numbers are within their blocks.
-  bool ordered(uint32_t time, unsigned earlier, unsigned now) const;
+  bool ordered(uint32_t time, unsigned earlier, unsigned now) const {
+    if (!in_this_block(time)) return ordered_by_release(time, earlier, now);
+    return earlier == now || !since_barrier(time) ||
+           (earlier / 32 == now / 32 && warp_synced_since(time, earlier, now));
+  }
   /// Whether this thread's own atomic on the address, or one before the barrier, has seen all atomics on it so far.
   bool has_seen_atomics(const void* address, unsigned thread) const;
   /// Whether anything that other blocks have released is ordered before what this thread does next.
   bool has_acquired(unsigned thread) const;
   /// Whether lanes of one warp have met in __syncwarp since.
-  bool warp_synced_since(uint32_t time, unsigned earlier, unsigned now) const;
+  bool warp_synced_since(uint32_t time, unsigned earlier, unsigned now) const {
+    const WarpClock& clock = warps_[now / 32];
+    return time < (clock.known.empty() ? clock.all : clock.known[now % 32][earlier % 32]);
+  }
 
  private:
   /// What an atomic of an earlier block makes visible.
@@ -62,6 +69,7 @@ class HappensBefore {
     uint32_t time = 0, barrier = 0, warp = 0;  // and the last barrier and full __syncwarp before it
   };
 
+  bool ordered_by_release(uint32_t time, unsigned earlier, unsigned now) const;
   bool reaches(const Acquire& acquire, unsigned thread) const;
   void set_all(WarpClock& clock, uint32_t time);
   std::shared_ptr<const Release> release_by(unsigned thread) const;
