@@ -61,7 +61,6 @@ LIBTRAIN_BLAS(double, dgemm_)
 template <class A, class Bias> void start_piece(const Product<A, Bias>& p, const Piece& piece) {
   for (int64_t row = piece.row0; row < piece.row1; ++row) {
     A* c = p.c + row * p.n;
-#pragma omp simd
     for (int64_t column = piece.column0; column < piece.column1; ++column)
       c[column] = (p.accumulate ? c[column] : A(0)) + (p.bias ? A(p.bias[column]) : A(0));
   }

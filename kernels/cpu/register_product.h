@@ -74,13 +74,17 @@ LIBTRAIN_INLINE void store_vector(const Target<A, Bias>& to, int64_t row, int64_
   *c = to.add ? *c + sum : sum;
 }
 
-/// `rows` x `vectors` of c over a stretch of k. Element (i, l) of a is a[i * row + l * step]; b is a panel [k, kPanel].
-template <int rows, int vectors, class A, class Bias>
-void tile(const A* a, int64_t row, int64_t step, const A* b, int64_t k, const Target<A, Bias>& to) {
+/// `rows` x `vectors` of c over a stretch of k. Element (i, l) of op(a) is a[l * lda + i] if `across`, else a[i * lda + l];
+/// b is a panel [k, kPanel]. Not inlined: GCC needs minutes for a function with several of these in it.
+template <int rows, int vectors, bool across, class A, class Bias>
+[[gnu::noinline]] void tile(const A* a, int64_t lda, const A* b, int64_t k, const Target<A, Bias>& to) {
+  const int64_t row = across ? 1 : lda, step = across ? lda : 1;
   Vector<A> sum[rows][vectors] = {};
   for (int64_t l = 0; l < k; ++l, a += step, b += kPanel<A>) {
-    __builtin_prefetch(a + kAhead * step);
-    __builtin_prefetch(a + kAhead * step + rows);
+    if constexpr (across) {
+      __builtin_prefetch(a + kAhead * step);
+      __builtin_prefetch(a + kAhead * step + rows);
+    }
     Vector<A> right[vectors];
 #pragma GCC unroll 2
     for (int v = 0; v < vectors; ++v) right[v] = *(const Vector<A>*)(b + v * kLanesOf<A>);
@@ -139,20 +143,29 @@ template <class A> struct Panel {
 };
 
 /// Tiles of `rows` rows from `row` on while they fit above `end`; → the first row that is left.
-template <int rows, class A, class Bias>
+template <int rows, bool across, class A, class Bias>
 int64_t tiles(const Product<A, Bias>& p, const Panel<A>& panel, int64_t row, int64_t end) {
-  const int64_t a_row = p.transpose_a ? 1 : p.lda, a_step = p.transpose_a ? p.lda : 1;
   const bool first = panel.depth == 0;
   for (; row + rows <= end; row += rows) {
-    const A* a = p.a + row * a_row + panel.depth * a_step;
+    const A* a = p.a + (across ? panel.depth * p.lda + row : row * p.lda + panel.depth);
     const Target<A, Bias> to{p.c + row * p.n + panel.column, p.n, first && p.bias ? p.bias + panel.column : nullptr,
                              !first || p.accumulate, panel.columns};
     if (panel.columns > kLanesOf<A>)
-      tile<rows, 2>(a, a_row, a_step, panel.data, panel.k, to);
+      tile<rows, 2, across>(a, p.lda, panel.data, panel.k, to);
     else
-      tile<rows, 1>(a, a_row, a_step, panel.data, panel.k, to);
+      tile<rows, 1, across>(a, p.lda, panel.data, panel.k, to);
   }
   return row;
+}
+
+/// All rows of a piece, in tiles as high as there are rows for.
+template <bool across, class A, class Bias>
+void all_tiles(const Product<A, Bias>& p, const Panel<A>& panel, int64_t row, int64_t end) {
+  row = tiles<kRows, across>(p, panel, row, end);
+  row = tiles<kRows / 2, across>(p, panel, row, end);
+  row = tiles<kRows / 4 + 1, across>(p, panel, row, end);
+  row = tiles<2, across>(p, panel, row, end);
+  tiles<1, across>(p, panel, row, end);
 }
 
 /// One piece of c, by the calling thread alone.
@@ -165,11 +178,8 @@ template <class A, class Bias> void multiply_in_registers(const Product<A, Bias>
       const int64_t left = piece.column1 - column, columns = left < kPanel<A> ? left : kPanel<A>;
       copy_panel(p, depth, k, column, columns, data);
       const Panel<A> panel{data, column, columns, depth, k};
-      int64_t row = tiles<kRows>(p, panel, piece.row0, piece.row1);
-      row = tiles<kRows / 2>(p, panel, row, piece.row1);
-      row = tiles<kRows / 4 + 1>(p, panel, row, piece.row1);
-      row = tiles<2>(p, panel, row, piece.row1);
-      tiles<1>(p, panel, row, piece.row1);
+      p.transpose_a ? all_tiles<true>(p, panel, piece.row0, piece.row1)
+                    : all_tiles<false>(p, panel, piece.row0, piece.row1);
     }
     depth += k;
   } while (depth < p.k);
