@@ -34,7 +34,7 @@ const std::map<std::string, Limit> kLimits{
     {"embedding_backward", {1.5, "ids once for each pass of the sort, dy once"}},
     {"attention_forward", {1.5, "keys and values again for each tile of queries of their sequence"}},
     {"attention_dkv", {2, "queries and their gradient again for each tile of keys of their sequence"}},
-    {"attention_dq", {2.5, "keys and values again for each tile of queries, the output once more"}},
+    {"attention_dq", {2.5, "all operands in two passes, one for D and one for dQ; and the keys again for dQ"}},
 };
 
 Tensor random(const Shape& shape, DType dtype, uint64_t seed) {
