@@ -273,7 +273,7 @@ def compare_all(args):
         torch_environment["TORCHINDUCTOR_CACHE_DIR"] = folder
         about = run_worker(torch_command(python, args, "describe"), torch_environment, args.timeout)
         print(f"PyTorch {about['version']}\n{about['build'].strip()}")
-        settings = [f"{k}={v}" for k, v in sorted(os.environ.items()) if k.startswith(("OMP_", "OPENBLAS_", "MKL_"))]
+        settings = [f"{k}={v}" for k, v in sorted(os.environ.items()) if k.startswith(("OMP_", "GOMP_", "OPENBLAS_", "MKL_"))]
         print("Both without OPENBLAS_CORETYPE and OPENBLAS_L2_SIZE, so that each library picks its own kernels, and with",
               *settings)
         print(f"{args.rounds} alternating rounds of {args.steps} steps after {args.warmup}, "
