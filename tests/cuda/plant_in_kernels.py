@@ -24,7 +24,7 @@ TESTS = ["device: f32 agrees*", "device: bf16 agrees*", "device: a second*", "de
          "[device]"]
 FAULTS = {"race": r"race:", "shared memory not written": r"has\s+not\s+written", "cp.async not waited for": r"cp\.async",
           "address": r"out\s+of\s+bounds|misaligned|memory\s+of\s+the\s+host", "barrier": r"barriers?\b|deadlock",
-          "warp-wide call": r"its\s+own\s+mask|wait\s+in\b|names\s+lanes"}
+          "warp-wide call": r"its\s+own\s+mask|in\s+the\s+mask|wait\s+in\b|names\s+lanes"}
 
 
 def read(path):
