@@ -15,11 +15,18 @@ if [ $gpu = yes ] && command -v nvcc >/dev/null; then
 elif [ $gpu = no ] && [[ " $* " == *" --device cuda "* || " $* " == *" --device=cuda "* ]]; then
   build=$here/build/executed
   cuda=(-DLIBTRAIN_CUDA=EXECUTED)
-  small=(--size 32 --feed-forward 64 --heads 2 --encoder-layers 1 --decoder-layers 1 --updates 40 --batch-pairs 16)
-  {
-    echo "run.sh: there is no GPU here. The CUDA kernels are executed on the CPU instead, thread by thread: that shows that they work,"
-    echo "and is thousands of times slower. Unless you say otherwise, a small model trains for 40 updates, which teaches it little."
-  } >&2
+  echo "run.sh: there is no GPU here. The CUDA kernels are executed on the CPU instead, thread by thread: that shows that they work," >&2
+  echo "and is thousands of times slower." >&2
+  if [ $# -le 2 ]; then  # nothing but --device cuda
+    echo "run.sh: so a small model trains on a few hundred words, which teaches it little; give options of your own for more." >&2
+    mkdir -p "$build"
+    pairs() { awk -v every="$1" -v first="$2" '!/\(/ && NR % every == first { word = $1; $1 = ""; print word "\t" substr($0, 2) }' \
+      "$here/examples/seq2seq/data/cmudict-en-us.dict"; }
+    pairs 300 1 >"$build/small_train.tsv"
+    pairs 3000 2 >"$build/small_test.tsv"
+    small=(--train "$build/small_train.tsv" --test "$build/small_test.tsv" --target-tokens words --size 32 --feed-forward 64 --heads 2
+      --encoder-layers 1 --decoder-layers 1 --batch-pairs 16 --epochs 1)
+  fi
 else
   build=$here/build/release
   cuda=(-DLIBTRAIN_CUDA=OFF)
