@@ -64,6 +64,7 @@ TEST_CASE("device memory: a freed block is handed out again on its stream, and b
       x = Tensor();  // goes back under `other`
     }
     const Tensor overwrites = on_device(std::vector<float>(5000, -1.0f));
+    cuda::synchronize();  // as early as the device may get there
     const cuda::StreamScope scope(other);
     CHECK(sum.to_vector<float>() == rising(5000));
   }
