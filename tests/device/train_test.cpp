@@ -163,4 +163,16 @@ TEST_CASE("device training: a token id that only a kernel sees stops the updates
   CHECK(parameters.step().updates > 2);
 }
 
+TEST_CASE("device training: a batch is there for the stream that asked for it", "[device]") {
+  const auto pairs = reversal_pairs(8);
+  BucketedBatches here(pairs, {.pairs = 8, .shuffle = false}),
+      there(pairs, {.pairs = 8, .shuffle = false, .batch = {.device = Device::kCuda}});
+  here.begin_epoch(0);
+  there.begin_epoch(0);
+  const Batch expected = here.get(0), copied = there.get(0);
+  CHECK(copied.target_out.device() == Device::kCuda);
+  CHECK(copied.target_out.to_vector<int32_t>() == expected.target_out.to_vector<int32_t>());  // copied last
+  CHECK(copied.source_ids.to_vector<int32_t>() == expected.source_ids.to_vector<int32_t>());
+}
+
 }  // namespace libtrain::testing
