@@ -29,6 +29,16 @@ TEST_CASE("train loop: learns to reverse sequences", "[train]") {
   CHECK(right >= 62);
 }
 
+TEST_CASE("train loop: once a batch of its shapes was seen, a step asks the system for no memory", "[train]") {
+  const std::vector<Pair> pairs(64, {{4, 5, 6, 7}, {7, 6, 5}});
+  ToyRun run(pairs, {.epochs = 3, .clip_norm = 1}, 0.1f);
+  std::vector<int64_t> calls;
+  run.loop.on_step([&](const StepReport&) { calls.push_back(allocator_stats(Device::kCpu).system_allocations); });
+  CHECK(run.loop.run());
+  REQUIRE(calls.size() == 24);
+  CHECK(calls.back() == calls[1]);
+}
+
 TEST_CASE("train loop: the epoch's loss is the average over its targets, and steps add up", "[train]") {
   const auto pairs = reversal_pairs(50);
   ToyRun run(pairs, {.epochs = 2, .accumulate = 3, .clip_norm = 1});
