@@ -18,7 +18,7 @@ namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
 
 constexpr const char* kFormat = "libtrain checkpoint";
-constexpr int64_t kFormatVersion = 2;
+constexpr int64_t kFormatVersion = 3;
 constexpr int64_t kLargestManifest = 64 << 20;
 constexpr int kDeepestManifest = 32;
 constexpr int64_t kLargestCount = int64_t(1) << 53;
@@ -140,6 +140,10 @@ struct ManifestReader {
       refuse(field, "a whole number from 0 to 2^53, got " + value.dump());
     return value.get<int64_t>();
   }
+  uint64_t word(const std::string& field) const {
+    if (!at(field).is_number_unsigned()) refuse(field, "a whole number from 0 to 2^64 - 1, got " + at(field).dump());
+    return at(field).get<uint64_t>();
+  }
   std::string text(const std::string& field) const {
     if (!at(field).is_string()) refuse(field, "a text, got " + at(field).dump());
     return at(field).get<std::string>();
@@ -205,7 +209,8 @@ bool is_saved_already(const std::string& path, const Json& manifest) {
   const std::string manifest_path = path + "/" + kManifestFile;
   if (!fs::exists(manifest_path)) return false;
   const Json saved = parse_manifest(manifest_path);
-  if (saved.value("state", Json()) == manifest["state"] && saved.value("files", Json()) == manifest["files"])
+  if (saved.value("state", Json()) == manifest["state"] && saved.value("random", Json()) == manifest["random"] &&
+      saved.value("files", Json()) == manifest["files"])
     return true;
   throw CheckpointError(
       format_message("[{}] is another checkpoint of the same step; move it away, or save to another folder", path));
@@ -225,7 +230,6 @@ template <class F> void for_optimizer_state(const Parameters& parameters, bool g
     if (gradients) visit("gradient/" + slot.name, parameters.slice(parameters.gradients(), slot));
   }
   visit("step_state", parameters.step_state());
-  visit("random_state", parameters.random_state());
 }
 
 }  // namespace
@@ -241,10 +245,12 @@ std::string save_checkpoint(const std::string& folder, const Parameters& paramet
   for_optimizer_state(parameters, state.accumulated > 0,
                       [&](const auto& name, const Tensor& tensor) { optimizer.add(name, tensor); });
   const auto weight_bytes = weights_of(parameters).bytes(), optimizer_bytes = optimizer.bytes();
+  const RandomState random = parameters.random();
   const Json manifest{{"format", kFormat},
                       {"version", kFormatVersion},
                       {"libtrain", kVersion},
                       {"state", to_json(state)},
+                      {"random", {{"seed", random.seed}, {"step", random.step}}},
                       {"files", {{"weights", file_entry(weight_bytes)}, {"optimizer", file_entry(optimizer_bytes)}}},
                       {"program", program_json}};
 
@@ -293,8 +299,10 @@ Checkpoint load_checkpoint(const std::string& path, const Parameters& parameters
                       [&](const auto& name, const Tensor& tensor) { optimizer_targets.add(name, tensor); });
   weight_targets.check(weights, path + "/" + kWeightsFile, false);
   optimizer_targets.check(optimizer, path + "/" + kOptimizerFile, false);
+  const RandomState random{manifest.word("random/seed"), manifest.word("random/step")};
   weight_targets.copy(weights);
   optimizer_targets.copy(optimizer);
+  parameters.set_random(random);
   parameters.round_values();
   return checkpoint;
 }

@@ -1,9 +1,9 @@
 /// Saving and resuming a training run: one folder per checkpoint, complete or absent.
 ///
-///   <folder>/step-00001200/manifest.json          version, sizes and hashes of the files, TrainState, the program's own part
+///   <folder>/step-00001200/manifest.json          version, sizes and hashes of the files, TrainState, random state, the program's own part
 ///   <folder>/step-00001200/weights.safetensors    every parameter under its name
-///   <folder>/step-00001200/optimizer.safetensors  Adam's moments, step and random state, and the gradients when the state lies
-///                                                 within an accumulation
+///   <folder>/step-00001200/optimizer.safetensors  Adam's moments, the step state, and the gradients when the state lies within an
+///                                                 accumulation
 ///
 /// A checkpoint is written under a temporary name, every file and folder is flushed to the disk, and only then renamed: after a crash at
 /// any moment the newest complete one loads. Everything that is read is checked against the manifest.

@@ -187,7 +187,7 @@ TEST_CASE("checkpoint: whatever is damaged or does not fit is refused by name, a
     CHECK(with("\"program\": {}", "\"program\": {\"a\": " + std::string(100000, '[') + std::string(100000, ']') + "}")
               .find("manifest: nested deeper than 32 levels") != std::string::npos);
     CHECK(with("libtrain checkpoint", "something else").find("field 'format'") != std::string::npos);
-    CHECK(with("\"version\": 2", "\"version\": 3").find("written by another version") != std::string::npos);
+    CHECK(with("\"version\": 3", "\"version\": 4").find("written by another version") != std::string::npos);
     CHECK(with("\"steps\": 7", "\"steps\": -7")
               .find("field 'state/steps': expected a whole number from 0 to 2^53, got -7") != std::string::npos);
     CHECK(with("\"steps\": 7", "\"stops\": 7").find("field 'state/steps': expected it to be there") !=
@@ -196,12 +196,25 @@ TEST_CASE("checkpoint: whatever is damaged or does not fit is refused by name, a
           std::string::npos);
     CHECK(with("\"accumulated\": 0", "\"accumulated\": 8")
               .find("expected accumulated <= batch <= steps, got 8, 0 and 7") != std::string::npos);
+    CHECK(with("\"seed\": ", "\"seed\": -").find("field 'random/seed': expected a whole number from 0 to 2^64 - 1") !=
+          std::string::npos);
     CHECK(with("\"bytes\": ", "\"bytes\": 1").find("the manifest says 1") != std::string::npos);
     CHECK(with("0x0p+0", "soon").find("field 'state/epoch_loss_sum'") != std::string::npos);
     fs::remove(path + "/manifest.json");
     CHECK(refusal(parameters).find("is no checkpoint") != std::string::npos);
   }
   weight.fill(1);
+}
+
+TEST_CASE("checkpoint: any random state comes back, all 128 bits of it", "[checkpoint]") {
+  const TemporaryFile file("");
+  Parameters parameters, loaded;
+  for (Parameters* each : {&parameters, &loaded}) each->add("w", {3}, init::constant(1));
+  const RandomState state{~uint64_t(0) - 1, (uint64_t(1) << 63) + 5};
+  parameters.set_random(state);
+  load_checkpoint(save_checkpoint(file.folder() + "/run", parameters, {}), loaded);
+  CHECK(loaded.random().seed == state.seed);
+  CHECK(loaded.random().step == state.step);
 }
 
 TEST_CASE("checkpoint: a folder that cannot be made is an IoError with path and reason", "[checkpoint]") {
