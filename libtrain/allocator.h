@@ -7,6 +7,7 @@
 /// On a CUDA device every stream has free lists of its own: a block is used on the stream that was current when it was made, and may go
 /// back while its last kernels are still under way. Let go under another stream, it waits there for what that stream was given before.
 #pragma once
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -15,6 +16,24 @@
 
 namespace libtrain {
 
+/// What memory is for, as statistics and messages tell it. While a Tape or NoTape lives its thread allocates activations (what operations
+/// make, keep for backward and need as workspace); Parameters and batches name their own.
+enum class MemoryUse { kOther, kWeights, kGradients, kOptimizer, kActivations, kBatches };
+constexpr int kMemoryUses = 6;
+const char* name(MemoryUse use);  // "weights"…
+
+/// While it lives, blocks that this thread allocates are for `use`. Scopes nest.
+class MemoryUseScope {
+ public:
+  explicit MemoryUseScope(MemoryUse use);
+  ~MemoryUseScope();
+  MemoryUseScope(const MemoryUseScope&) = delete;
+  MemoryUseScope& operator=(const MemoryUseScope&) = delete;
+
+ private:
+  MemoryUse outer_;
+};
+
 struct AllocatorStats {
   int64_t bytes_in_use = 0;        // asked for by blocks that are alive
   int64_t peak_bytes_in_use = 0;   // since start or reset_peak
@@ -22,10 +41,13 @@ struct AllocatorStats {
   int64_t allocations = 0;         // blocks handed out, ever
   int64_t system_allocations = 0;  // those of them that had to ask the system
   int64_t guard_violations = 0;    // blocks found damaged outside their bounds when freed (guard mode only)
+  std::array<int64_t, kMemoryUses> bytes_by_use{};  // bytes_in_use by MemoryUse
+
+  int64_t bytes_for(MemoryUse use) const { return bytes_by_use[size_t(use)]; }
 };
 
 /// A block of at least `bytes` bytes that returns to the cache when the last owner lets go. Contents are undefined.
-/// Throws OutOfMemory naming the bytes asked for and in use, after giving cached blocks back to the system and trying again.
+/// Throws OutOfMemory naming the bytes asked for and what for, and those in use by what, after giving cached blocks back to the system and trying again.
 std::shared_ptr<std::byte> allocate(Device device, int64_t bytes);
 
 /// Likewise, of host memory that the CUDA device reaches by itself: copies between the two neither wait nor block. It is handed out again

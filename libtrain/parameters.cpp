@@ -126,13 +126,16 @@ void Parameters::round_values() const {
 
 void Parameters::grow(int64_t needed) {
   capacity_ = std::max(needed, 2 * capacity_);
-  const auto grow_buffer = [&](Tensor& buffer, DType dtype) {
+  const auto grow_buffer = [&](Tensor& buffer, MemoryUse use, DType dtype) {
+    const MemoryUseScope scope(use);
     const Tensor bigger = Tensor::zeros({capacity_}, dtype, options_.device);
     if (used_) bigger.rows(0, used_).copy_from(buffer.rows(0, used_));
     buffer = bigger;
   };
-  for (Tensor* buffer : {&values_, &gradients_, &first_moment_, &second_moment_}) grow_buffer(*buffer, options_.dtype);
-  if (options_.mixed_precision) grow_buffer(rounded_, DType::bf16);
+  grow_buffer(values_, MemoryUse::kWeights, options_.dtype);
+  grow_buffer(gradients_, MemoryUse::kGradients, options_.dtype);
+  for (Tensor* moment : {&first_moment_, &second_moment_}) grow_buffer(*moment, MemoryUse::kOptimizer, options_.dtype);
+  if (options_.mixed_precision) grow_buffer(rounded_, MemoryUse::kWeights, DType::bf16);
   for (const Slot& slot : slots_) bind(slot);
 }
 

@@ -71,6 +71,7 @@ class Tape {
   std::vector<Step> steps_;
   std::vector<Tensor> leaves_;  // whose gradients backward writes; forgotten if it throws
   Tape* outer_;
+  MemoryUseScope memory_{MemoryUse::kActivations};
 };
 
 /// Appends a step if a tape is alive and some input wants a gradient; marks `output` as wanting one too.
@@ -94,6 +95,7 @@ class NoTape {
 
  private:
   Tape* outer_;
+  MemoryUseScope memory_{MemoryUse::kActivations};
 };
 
 }  // namespace libtrain

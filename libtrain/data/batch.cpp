@@ -52,6 +52,7 @@ Ids shift_right(const Ids& labels, std::span<const int64_t> lengths) {
 }
 
 Batch assemble(const Side& source, const Side& target, const BatchOptions& options) {
+  const MemoryUseScope memory(MemoryUse::kBatches);
   Batch batch;
   batch.pairs = int64_t(source.lengths.size());
   batch.source_tokens = int64_t(source.ids.size());
@@ -96,6 +97,7 @@ Tensor Batch::input_ids() const { return padded(source_ids, source); }
 Tensor Batch::target_ids() const { return padded(target_out, target); }
 
 Batch Batch::to(Device device) const {
+  const MemoryUseScope memory(MemoryUse::kBatches);
   return {source.to(device),    target.to(device),     source_ids.to(device),
           target_in.to(device), target_out.to(device), pairs,
           source_tokens,        target_tokens};

@@ -116,8 +116,36 @@ TEST_CASE("allocator: guards notice a write one element past the end, and one be
 
 TEST_CASE("allocator: memory that cannot be had is an OutOfMemory that says how much was asked", "[allocator]") {
   const std::string message = message_of<OutOfMemory>([] { Tensor({1LL << 46}, DType::f64); });
-  CHECK(message.find("asked for 562949953421312 bytes") != std::string::npos);
+  CHECK(
+      message.find("asked for 562949953421312 bytes (536870912.0 MiB) of other tensors with none cached and in use ") !=
+      std::string::npos);
   CHECK(Tensor::zeros({4}).numel() == 4);  // usable afterwards
+}
+
+TEST_CASE("allocator: memory is counted by what it is for, and the one who asks in vain is told", "[allocator]") {
+  const auto used = [](MemoryUse use) { return allocator_stats(Device::kCpu).bytes_for(use); };
+  const int64_t weights = used(MemoryUse::kWeights), gradients = used(MemoryUse::kGradients),
+                moments = used(MemoryUse::kOptimizer), activations = used(MemoryUse::kActivations),
+                others = used(MemoryUse::kOther);
+  {
+    Parameters parameters;
+    const Tensor w = parameters.add("w", {1000, 10}, init::constant(1));
+    CHECK(used(MemoryUse::kWeights) >= weights + 40000);
+    CHECK(used(MemoryUse::kGradients) - gradients == used(MemoryUse::kWeights) - weights);
+    CHECK(used(MemoryUse::kOptimizer) - moments == 2 * (used(MemoryUse::kWeights) - weights));
+    const Tensor before = scale(w, 2);
+    CHECK(used(MemoryUse::kOther) >= others + 40000);
+    const Tape tape;
+    const Tensor during = scale(w, 2);
+    CHECK(used(MemoryUse::kActivations) == activations + 40000);
+    const std::string message = message_of<OutOfMemory>([] { Tensor({1LL << 46}, DType::f64); });
+    CHECK(message.find(" of activations with none cached and in use ") != std::string::npos);
+    CHECK(message.find(" of weights, ") != std::string::npos);
+    CHECK(message.find(format_message(", {} bytes of activations", activations + 40000)) != std::string::npos);
+  }
+  CHECK(used(MemoryUse::kWeights) == weights);
+  CHECK(used(MemoryUse::kActivations) == activations);
+  CHECK(used(MemoryUse::kOther) == others);
 }
 
 }  // namespace libtrain
