@@ -1,6 +1,7 @@
 /// The whole library.
 #pragma once
 #include "libtrain/checkpoint.h"
+#include "libtrain/compare.h"
 #include "libtrain/data/batch_source.h"
 #include "libtrain/nn/decode.h"
 #include "libtrain/nn/transformer.h"

@@ -47,6 +47,11 @@ class Tensor {
   static Tensor from(std::initializer_list<T> values, const Shape& shape, Device device = Device::kCpu) {
     return from(std::span<const T>(values.begin(), values.size()), shape, device);
   }
+  /// On the CPU, in the shape of the lists: Tensor::from({{1.0f, 2.0f}, {3.0f, 4.0f}}) is f32[2, 2].
+  template <class T> static Tensor from(std::initializer_list<T> values) {
+    return from(values, {int64_t(values.size())});
+  }
+  template <class T> static Tensor from(std::initializer_list<std::initializer_list<T>> rows);
 
   bool defined() const { return node_ != nullptr; }
   const Shape& shape() const { return shape_; }
@@ -144,6 +149,16 @@ template <class T> Tensor Tensor::from(std::span<const T> values, const Shape& s
   const Tensor tensor(shape, dtype_of<T>, device);
   copy_bytes(tensor.node_->data, device, values.data(), Device::kCpu, values.size_bytes());
   return tensor;
+}
+
+template <class T> Tensor Tensor::from(std::initializer_list<std::initializer_list<T>> rows) {
+  const size_t columns = rows.size() ? rows.begin()->size() : 0;
+  std::vector<T> values;
+  for (const auto& row : rows) {
+    LIBTRAIN_CHECK(row.size() == columns, "[tensor] rows of {} and of {} values are no matrix", columns, row.size());
+    values.insert(values.end(), row.begin(), row.end());
+  }
+  return from(std::span<const T>(values), {int64_t(rows.size()), int64_t(columns)});
 }
 
 template <class T> std::vector<T> Tensor::to_vector() const {

@@ -103,6 +103,37 @@ TEST_CASE("allocator: hands blocks out again and counts", "[allocator]") {
   CHECK(allocator_stats(Device::kCpu).bytes_cached == 0);
 }
 
+TEST_CASE("tensor: made from lists as they are nested", "[tensor]") {
+  CHECK(Tensor::from({1.0f, 2.5f}).spec() == "f32[2]");
+  const Tensor matrix = Tensor::from({{1, 2, 3}, {4, 5, 6}});
+  CHECK(matrix.spec() == "i32[2, 3]");
+  CHECK(matrix.to_vector<int32_t>() == std::vector<int32_t>{1, 2, 3, 4, 5, 6});
+  CHECK(message_of<InvalidArgument>([] {
+          Tensor::from({{1.0}, {2.0, 3.0}});
+        }) == "[tensor] rows of 1 and of 2 values are no matrix");
+}
+
+TEST_CASE("compare: within the tolerance, or the worst element is named", "[tensor]") {
+  const Tensor a = Tensor::from({{1.0f, 2.0f}, {3.0f, 4.0f}, {5.0f, 6.0f}});
+  CHECK(all_close(a, a.cast(DType::f64)));
+  CHECK(all_close(a, Tensor::from({{1, 2}, {3, 4}, {5, 6}})));
+  Tensor b = a.clone();
+  b.copy_from(Tensor::from({{1.0f, 2.0f}, {3.5f, 4.25f}, {5.0f, 6.00001f}}));
+  CHECK(difference(a, b) == "[1, 0]: 3 and 3.5 differ by 0.5, 3.5e-05 allowed; so do 2 of 6 elements");
+  CHECK(difference(a, b, {.relative = 0, .absolute = 0.3}) ==
+        "[1, 0]: 3 and 3.5 differ by 0.5, 0.3 allowed; so do 1 of 6 elements");
+  CHECK(all_close(a, b, {.absolute = 0.5}));
+  CHECK_FALSE(all_close(a, b, {.absolute = 0.49}));
+  CHECK(difference(a, a.reshape({2, 3})) == "shapes differ: f32[3, 2] and f32[2, 3]");
+
+  const Tensor odd = Tensor::from({1.0, double(NAN), double(INFINITY)});
+  CHECK(difference(odd, odd) == "[1]: nan and nan differ by nan, nan allowed; so do 1 of 3 elements");
+  CHECK(all_close(odd, odd, {.equal_nan = true}));
+  CHECK_FALSE(all_close(Tensor::from({1.0}), Tensor::from({double(INFINITY)})));
+  CHECK_FALSE(all_close(Tensor::from({double(-INFINITY)}), Tensor::from({double(INFINITY)})));
+  CHECK(all_close(Tensor::zeros({0}), Tensor::zeros({0})));
+}
+
 TEST_CASE("allocator: guards notice a write one element past the end, and one before the start", "[allocator]") {
   const int64_t before = allocator_stats(Device::kCpu).guard_violations;
   set_allocator_guards(true);
