@@ -1,15 +1,17 @@
 #include "libtrain/checkpoint.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdlib>
 #include <filesystem>
-#include <map>
+#include <limits>
 #include <nlohmann/json.hpp>
 
 #include "libtrain/io/checkpoint_folder.h"
 #include "libtrain/io/hash.h"
 #include "libtrain/io/json_check.h"
-#include "libtrain/io/safetensors.h"
+#include "libtrain/io/seal.h"
+#include "libtrain/tensor_file.h"
 
 namespace libtrain {
 namespace {
@@ -18,93 +20,10 @@ namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
 
 constexpr const char* kFormat = "libtrain checkpoint";
-constexpr int64_t kFormatVersion = 3;
+constexpr int64_t kFormatVersion = 4;
 constexpr int64_t kLargestManifest = 64 << 20;
 constexpr int kDeepestManifest = 32;
 constexpr int64_t kLargestCount = int64_t(1) << 53;
-
-// ---- Tensors to bytes and back ------------------------------------------------------------------------------------------
-
-const char* format_dtype(DType dtype) {
-  constexpr const char* kNames[] = {"F32", "BF16", "F64", "I32", "I64"};
-  return kNames[int(dtype)];
-}
-
-std::span<const std::byte> bytes_of(const Tensor& host) {
-  return {host.node_handle()->data, size_t(host.numel() * size_of(host.dtype()))};
-}
-
-/// Tensors under their names, kept alive on the host until they are written.
-class TensorFile {
- public:
-  void add(const std::string& name, const Tensor& tensor) { tensors_.emplace_back(name, tensor.to(Device::kCpu)); }
-
-  std::vector<std::byte> bytes() const {
-    std::vector<TensorEntry> entries;
-    for (const auto& [name, tensor] : tensors_) {
-      const auto dims = tensor.shape().dims();
-      entries.push_back({name, format_dtype(tensor.dtype()), {dims.begin(), dims.end()}, bytes_of(tensor)});
-    }
-    return write_safetensors(entries);
-  }
-
- private:
-  std::vector<std::pair<std::string, Tensor>> tensors_;
-};
-
-/// As Shape prints it, which has fewer dimensions than a file may have.
-std::string spec_of(const TensorEntry& entry) {
-  std::string text = entry.dtype + "[";
-  for (size_t i = 0; i < entry.shape.size(); ++i) text += (i ? ", " : "") + std::to_string(entry.shape[i]);
-  return text + "]";
-}
-std::string spec_of(const Tensor& tensor) { return format_dtype(tensor.dtype()) + tensor.shape().str(); }
-
-/// Where each tensor of a file goes. Checks everything first, so that a file that does not fit changes nothing.
-class TensorTargets {
- public:
-  void add(const std::string& name, const Tensor& target) { targets_[name] = target; }
-
-  /// `convert`: accept f32 for f64 and the other way round.
-  void check(const SafetensorsFile& file, const std::string& path, bool convert) const {
-    std::vector<std::string> faults;
-    for (const auto& [name, target] : targets_)
-      if (!file.contains(name))
-        faults.push_back("missing " + name + " " + spec_of(target));
-      else if (!fits(file.entry(name), target, convert))
-        faults.push_back(name + " is " + spec_of(file.entry(name)) + ", expected " + spec_of(target));
-    for (const std::string& name : file.names())
-      if (!targets_.contains(name)) faults.push_back("unexpected " + name + " " + spec_of(file.entry(name)));
-    if (faults.empty()) return;
-    const size_t shown = std::min<size_t>(faults.size(), 4);
-    std::string list;
-    for (size_t i = 0; i < shown; ++i) list += (i ? "; " : "") + faults[i];
-    throw CheckpointError(
-        format_message("[{}] does not fit this model, {} differences: {}{}; build the model with the options it was "
-                       "saved with",
-                       path, faults.size(), list, faults.size() > shown ? "; …" : ""));
-  }
-
-  void copy(const SafetensorsFile& file) const {
-    for (const auto& [name, target] : targets_) {
-      const TensorEntry entry = file.entry(name);
-      const Tensor host(target.shape(), entry.dtype == "F64"   ? DType::f64
-                                        : entry.dtype == "F32" ? DType::f32
-                                                               : target.dtype());
-      copy_bytes(host.node_handle()->data, Device::kCpu, entry.bytes.data(), Device::kCpu, entry.bytes.size());
-      target.copy_from(host.dtype() == target.dtype() ? host : host.cast(target.dtype()));
-    }
-  }
-
- private:
-  static bool fits(const TensorEntry& entry, const Tensor& target, bool convert) {
-    const bool same = entry.dtype == format_dtype(target.dtype());
-    const bool convertible = convert && (entry.dtype == "F32" || entry.dtype == "F64");
-    return (same || convertible) && std::ranges::equal(entry.shape, target.shape().dims());
-  }
-
-  std::map<std::string, Tensor> targets_;
-};
 
 // ---- The manifest -------------------------------------------------------------------------------------------------------
 
@@ -161,14 +80,18 @@ Json parse_manifest(const std::string& path) {
   const auto bytes = read_file(path, kLargestManifest);
   const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
   check_json(text, kDeepestManifest, {path, "manifest"});
-  return Json::parse(text);
+  const Json manifest = Json::parse(text);
+  const ManifestReader reader{manifest, path};
+  if (reader.text("format") != kFormat) reader.refuse("format", std::string("'") + kFormat + "'");
+  if (const int64_t version = reader.count("version"); version != kFormatVersion)
+    reader.refuse("version",
+                  format_message("{}, got {}: written by another version of libtrain", kFormatVersion, version));
+  if (!is_sealed(text))
+    throw CheckpointError(format_message("[{}] is damaged or was edited: its hash differs from its last line", path));
+  return manifest;
 }
 
 Checkpoint checkpoint_of(const ManifestReader& manifest, const std::string& path) {
-  if (manifest.text("format") != kFormat) manifest.refuse("format", std::string("'") + kFormat + "'");
-  if (const int64_t version = manifest.count("version"); version != kFormatVersion)
-    manifest.refuse("version",
-                    format_message("{}, got {}: written by another version of libtrain", kFormatVersion, version));
   const TrainState state{manifest.count("state/epoch"),        manifest.count("state/batch"),
                          manifest.count("state/steps"),        manifest.count("state/updates"),
                          manifest.count("state/accumulated"),  manifest.exact("state/epoch_loss_sum"),
@@ -177,7 +100,23 @@ Checkpoint checkpoint_of(const ManifestReader& manifest, const std::string& path
     manifest.refuse("state", format_message("accumulated <= batch <= steps, got {}, {} and {}", state.accumulated,
                                             state.batch, state.steps));
   if (!manifest.at("program").is_object()) manifest.refuse("program", "an object");
-  return {path, state, manifest.at("program").dump()};
+  const auto score = manifest.json.contains("score") ? std::optional(manifest.exact("score")) : std::nullopt;
+  return {path, state, manifest.at("program").dump(), score};
+}
+
+/// " in 2 tensors, the first w"; nothing if the file is no longer of its format.
+std::string damaged_tensors(std::vector<std::byte> bytes, const std::string& path, const Json& hashes) {
+  std::string first;
+  int64_t count = 0;
+  try {
+    const SafetensorsFile file = SafetensorsFile::parse(std::move(bytes), path);
+    for (const auto& [name, hash] : hashes.items()) {
+      if (file.contains(name) && xxh3_128_hex(file.entry(name).bytes) == hash) continue;
+      if (count++ == 0) first = name;
+    }
+  } catch (const CheckpointError&) {
+  }
+  return count ? format_message(" in {} tensors, the first {}", count, first) : "";
 }
 
 /// A file of the checkpoint, whose size and hash must be those of the manifest.
@@ -194,26 +133,65 @@ SafetensorsFile read_listed(const ManifestReader& manifest, const std::string& f
   auto bytes = read_file(path, expected);
   if (xxh3_128_hex(bytes) != manifest.text(field + "/xxh3_128"))
     throw CheckpointError(
-        format_message("[{}] is damaged: its hash differs from the manifest's; copy it again, or remove this "
+        format_message("[{}] is damaged{}: its hash differs from the manifest's; copy it again, or remove this "
                        "checkpoint to go on from an older one",
-                       path));
+                       path, damaged_tensors(std::move(bytes), path, manifest.at(field + "/tensors"))));
   return SafetensorsFile::parse(std::move(bytes), path);
 }
 
-Json file_entry(std::span<const std::byte> bytes) {
-  return {{"bytes", bytes.size()}, {"xxh3_128", xxh3_128_hex(bytes)}};
+Json file_entry(const TensorFile& tensors, std::span<const std::byte> bytes) {
+  Json hashes = Json::object();
+  for (const auto& [name, hash] : tensors.hashes()) hashes[name] = hash;
+  return {{"bytes", bytes.size()}, {"xxh3_128", xxh3_128_hex(bytes)}, {"tensors", hashes}};
 }
 
-/// Whether the checkpoint is there. Another one in its place is an error: neither of the two may be lost.
-bool is_saved_already(const std::string& path, const Json& manifest) {
+Json verified_manifest(const std::string& path) {
   const std::string manifest_path = path + "/" + kManifestFile;
-  if (!fs::exists(manifest_path)) return false;
-  const Json saved = parse_manifest(manifest_path);
+  if (!fs::is_regular_file(manifest_path))
+    throw CheckpointError(format_message("[{}] is missing; {} is no checkpoint", manifest_path, path));
+  Json json = parse_manifest(manifest_path);
+  const ManifestReader manifest{json, manifest_path};
+  for (const char* name : {kWeightsFile, kOptimizerFile}) read_listed(manifest, path, name);
+  return json;
+}
+
+/// Gives the name free that something has which does not load: nothing is lost, and a run that went on from an older one can save.
+void set_aside(FileSystem& files, const std::string& path) {
+  int number = 1;
+  while (fs::exists(format_message("{}.damaged-{}", path, number))) ++number;
+  files.rename(path, format_message("{}.damaged-{}", path, number));
+}
+
+/// Whether the checkpoint is there, undamaged. Another one in its place is an error: neither of the two may be lost.
+bool is_saved_already(FileSystem& files, const std::string& path, const Json& manifest) {
+  if (std::ranges::none_of(kCheckpointFiles, [&](const char* name) { return fs::exists(path + "/" + name); }))
+    return false;
+  Json saved;
+  try {
+    saved = verified_manifest(path);
+  } catch (const CheckpointError&) {
+    set_aside(files, path);
+    return false;
+  }
   if (saved.value("state", Json()) == manifest["state"] && saved.value("random", Json()) == manifest["random"] &&
       saved.value("files", Json()) == manifest["files"])
     return true;
   throw CheckpointError(
       format_message("[{}] is another checkpoint of the same step; move it away, or save to another folder", path));
+}
+
+/// Of those with a score, the one with the lowest; the older of equals. Empty when there is none.
+std::string best_checkpoint(const std::string& folder) {
+  std::string best;
+  double lowest = std::numeric_limits<double>::infinity();
+  for (const std::string& path : complete_checkpoints(folder)) {
+    try {
+      const auto score = read_checkpoint(path).score;
+      if (score && *score < lowest) lowest = *score, best = path;
+    } catch (const Error&) {  // damaged: not the best
+    }
+  }
+  return best;
 }
 
 TensorFile weights_of(const Parameters& parameters) {
@@ -235,46 +213,68 @@ template <class F> void for_optimizer_state(const Parameters& parameters, bool g
 }  // namespace
 
 std::string save_checkpoint(const std::string& folder, const Parameters& parameters, const TrainState& state,
-                            const std::string& program, int64_t keep, FileSystem& files) {
+                            const std::string& program, const SaveOptions& options) {
   const Json program_json = Json::parse(program, nullptr, false);
   LIBTRAIN_CHECK(program_json.is_object(), "[save_checkpoint] program must be a JSON object, got {}",
                  program.substr(0, 100));
-  LIBTRAIN_CHECK(keep >= 0, "[save_checkpoint] keep must be >= 0 (0: all), got {}", keep);
+  LIBTRAIN_CHECK(options.keep >= 0, "[save_checkpoint] keep must be >= 0 (0: all), got {}", options.keep);
   if (state.accumulated > 0) parameters.zero_unwritten_gradients();
   TensorFile optimizer;
   for_optimizer_state(parameters, state.accumulated > 0,
                       [&](const auto& name, const Tensor& tensor) { optimizer.add(name, tensor); });
-  const auto weight_bytes = weights_of(parameters).bytes(), optimizer_bytes = optimizer.bytes();
+  const TensorFile weights = weights_of(parameters);
+  const auto weight_bytes = weights.bytes(), optimizer_bytes = optimizer.bytes();
   const RandomState random = parameters.random();
-  const Json manifest{{"format", kFormat},
-                      {"version", kFormatVersion},
-                      {"libtrain", kVersion},
-                      {"state", to_json(state)},
-                      {"random", {{"seed", random.seed}, {"step", random.step}}},
-                      {"files", {{"weights", file_entry(weight_bytes)}, {"optimizer", file_entry(optimizer_bytes)}}},
-                      {"program", program_json}};
+  Json manifest{
+      {"format", kFormat},
+      {"version", kFormatVersion},
+      {"libtrain", kVersion},
+      {"state", to_json(state)},
+      {"random", {{"seed", random.seed}, {"step", random.step}}},
+      {"files",
+       {{"weights", file_entry(weights, weight_bytes)}, {"optimizer", file_entry(optimizer, optimizer_bytes)}}},
+      {"program", program_json}};
+  if (options.score && !std::isnan(*options.score)) manifest["score"] = exact_text(*options.score);
 
+  FileSystem& files = options.files;
   const std::string path = checkpoint_path(folder, state.steps);
-  if (is_saved_already(path, manifest)) return path;
+  if (is_saved_already(files, path, manifest)) return path;
   StagedDirectory staged(files, path);
   staged.write(kWeightsFile, weight_bytes);
   staged.write(kOptimizerFile, optimizer_bytes);
-  const std::string text = manifest.dump(1) + "\n";
+  const std::string text = sealed(manifest.dump(1));
   staged.write(kManifestFile, std::as_bytes(std::span(text)));
   staged.commit();
+  const std::string latest = fs::path(path).filename().string() + "\n";
+  write_file_atomically(files, folder + "/" + kLatestFile, std::as_bytes(std::span(latest)));
 
   remove_abandoned_checkpoints(files, folder);
-  if (keep > 0) remove_old_checkpoints(files, folder, keep, path);
+  if (options.keep > 0) remove_old_checkpoints(files, folder, options.keep, {path, best_checkpoint(folder)});
   return path;
 }
 
-std::string newest_checkpoint(const std::string& folder) {
+std::string newest_checkpoint(const std::string& folder, const PassedOver& passed_over) {
   if (!fs::is_directory(folder)) throw CheckpointError(format_message("[{}] is no folder; check the path", folder));
   const auto all = complete_checkpoints(folder);
   if (all.empty())
     throw CheckpointError(format_message("[{}] holds no complete checkpoint (step-…/{}); name the folder of a run",
                                          folder, kManifestFile));
-  return all.back();
+  std::string reasons;
+  for (size_t i = all.size(); i-- > 0;) {
+    try {
+      verify_checkpoint(all[i]);
+      return all[i];
+    } catch (const Error& error) {
+      reasons += std::string("\n  ") + error.what();
+      if (i > 0 && passed_over) passed_over(error.what());
+    }
+  }
+  throw CheckpointError(
+      format_message("[{}] none of the {} checkpoints can be loaded:{}", folder, all.size(), reasons));
+}
+
+Checkpoint verify_checkpoint(const std::string& path) {
+  return checkpoint_of({verified_manifest(path), path + "/" + kManifestFile}, path);
 }
 
 Checkpoint read_checkpoint(const std::string& path) {

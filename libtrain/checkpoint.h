@@ -1,13 +1,16 @@
 /// Saving and resuming a training run: one folder per checkpoint, complete or absent.
 ///
-///   <folder>/step-00001200/manifest.json          version, sizes and hashes of the files, TrainState, random state, the program's own part
+///   <folder>/step-00001200/manifest.json          version, TrainState, random state, sizes and hashes, the program's own part
 ///   <folder>/step-00001200/weights.safetensors    every parameter under its name
 ///   <folder>/step-00001200/optimizer.safetensors  Adam's moments, the step state, and the gradients when the state lies within an
 ///                                                 accumulation
 ///
 /// A checkpoint is written under a temporary name, every file and folder is flushed to the disk, and only then renamed: after a crash at
-/// any moment the newest complete one loads. Everything that is read is checked against the manifest.
+/// any moment the newest complete one loads. Everything that is read is checked: files and tensors against hashes in the manifest, the manifest
+/// against a hash in its last line.
 #pragma once
+#include <functional>
+#include <optional>
 #include <string>
 
 #include "libtrain/io/file.h"
@@ -21,21 +24,36 @@ struct Checkpoint {
   std::string path;  // of its folder
   TrainState state;
   std::string program;  // the JSON text that the program gave to save_checkpoint: its configuration, vocabularies…
+  std::optional<double> score;  // SaveOptions::score
 };
 
-/// Writes `<folder>/step-<state.steps, 8 digits>` (the folder is made if needed) and returns its path. Afterwards removes the oldest
-/// checkpoints of the folder until `keep` are left (0: keeps all), but never the one just written, and what saves of processes that are no
-/// more have left unfinished. A checkpoint of that step with the same contents, which is there already, is left alone. `program` must be a
-/// JSON object; `files` is what the checkpoint is written through.
+struct SaveOptions {
+  int64_t keep = 0;  // how many of the newest stay; 0: all
+  /// Of these weights on held-out data, the lower the better: beside the newest, the one with the lowest stays.
+  std::optional<double> score = {};
+  FileSystem& files = real_file_system();  // what the checkpoint is written through
+};
+
+/// Writes `<folder>/step-<state.steps, 8 digits>` (the folder is made if needed), then its name to `<folder>/latest`, and returns its path.
+/// Afterwards removes the oldest checkpoints of the folder until `keep` are left, but never the one just written nor the one with the lowest
+/// score, and what saves of processes that are no more have left unfinished. A checkpoint of that step with the same contents, which is there
+/// already, is left alone; a damaged one is kept under another name. `program` must be a JSON object.
 /// Throws InvalidArgument for `program` or `keep` that cannot be; CheckpointError when another checkpoint of that step is there; IoError,
 /// naming path and reason, when anything cannot be written or an old one not removed. What was there before stays, and nothing half-written
 /// does: training may go on and save again.
 std::string save_checkpoint(const std::string& folder, const Parameters& parameters, const TrainState& state,
-                            const std::string& program = "{}", int64_t keep = 0,
-                            FileSystem& files = real_file_system());
+                            const std::string& program = "{}", const SaveOptions& options = {});
 
-/// Path of the newest complete checkpoint in `folder`. Throws CheckpointError when there is none or no folder.
-std::string newest_checkpoint(const std::string& folder);
+/// Is told, in one sentence, of each checkpoint that is newer than the one found and cannot be loaded: what is wrong with which file.
+using PassedOver = std::function<void(const std::string& reason)>;
+
+/// Path of the newest checkpoint in `folder` that verify_checkpoint() accepts. Throws CheckpointError, with the reasons, when there is none.
+/// Going on from an older one repeats steps: tell the user what `passed_over` is told.
+std::string newest_checkpoint(const std::string& folder, const PassedOver& passed_over);
+
+/// Reads everything at `path` (a checkpoint's folder) and checks it against the sizes and hashes that were saved with it: whatever bit has
+/// changed, in any file. Throws CheckpointError naming the file and the first damaged tensor, or IoError when a file cannot be read.
+Checkpoint verify_checkpoint(const std::string& path);
 
 /// Reads and checks the manifest at `path` (a checkpoint's folder). Throws CheckpointError naming file and field.
 Checkpoint read_checkpoint(const std::string& path);

@@ -123,6 +123,7 @@ bool TrainLoop::step_here() {
     open_epoch();
     train_batch();
     save = options_.checkpoint_every > 0 && state_.updates > updates && state_.updates % options_.checkpoint_every == 0;
+    if (checkpoint_requested_.exchange(false)) save = true;
     collect(save || state_.batch == batches_ ? 0 : kLag);
     take_time();
   } catch (...) {

@@ -99,6 +99,8 @@ class TrainLoop {
   /// Makes run() return after the current mini-batch. May be called from any thread and from signal handlers.
   void request_stop() { stop_requested_ = true; }
   bool stop_requested() const { return stop_requested_; }
+  /// Fires on_checkpoint after the current mini-batch, once, and goes on. Likewise.
+  void request_checkpoint() { checkpoint_requested_ = true; }
   /// Whether epochs or max_updates are reached.
   bool complete() const;
 
@@ -108,7 +110,7 @@ class TrainLoop {
   void on_epoch(std::function<void(const EpochReport&)> handler) { epoch_handlers_.push_back(std::move(handler)); }
   /// Before every update, when the gradients of the summed loss are complete: divide by loss_count of the step state for the mean.
   void on_update(std::function<void(const Parameters&)> handler) { update_handlers_.push_back(std::move(handler)); }
-  /// Every checkpoint_every updates, and when run() ends: save parameters and state.
+  /// Every checkpoint_every updates, when asked for, and when run() ends: save parameters and state.
   void on_checkpoint(std::function<void(const TrainState&)> handler) {
     checkpoint_handlers_.push_back(std::move(handler));
   }
@@ -147,7 +149,7 @@ class TrainLoop {
   double clock_ = 0;                           // when time was last taken
   double seconds_ = 0, epoch_seconds_ = 0;     // since the last report; since the epoch began
   std::unique_ptr<cuda::Stream> stream_;       // on a CUDA device
-  std::atomic<bool> stop_requested_ = false;
+  std::atomic<bool> stop_requested_ = false, checkpoint_requested_ = false;
   std::vector<std::function<void(const StepReport&)>> step_handlers_;
   std::vector<std::function<void(const EpochReport&)>> epoch_handlers_;
   std::vector<std::function<void(const Parameters&)>> update_handlers_;

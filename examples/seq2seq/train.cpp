@@ -19,7 +19,7 @@ using libtrain::Batch;
 using libtrain::format_message;
 using libtrain::TrainLoop;
 
-// ---- Signals: the first asks the loop to stop, the second leaves at once --------------------------------------------------
+// ---- Signals: the first asks the loop to stop, the second leaves at once; SIGUSR1 saves and goes on ------------------------
 
 std::atomic<TrainLoop*> running_loop = nullptr;
 volatile sig_atomic_t stop_signal = 0;
@@ -33,15 +33,21 @@ extern "C" void stop_on_signal(int signal) {
   if (write(STDERR_FILENO, kText.data(), kText.size()) < 0) errno = before;  // nobody reads it; the stop stands
 }
 
+extern "C" void save_on_signal(int) {
+  if (TrainLoop* loop = running_loop) loop->request_checkpoint();
+}
+
 /// Installs the handlers for the time of a run.
 class SignalScope {
  public:
   explicit SignalScope(TrainLoop& loop) {
     running_loop = &loop;
     for (const int signal : {SIGINT, SIGTERM}) ::signal(signal, stop_on_signal);
+    ::signal(SIGUSR1, save_on_signal);
   }
   ~SignalScope() {
     for (const int signal : {SIGINT, SIGTERM}) ::signal(signal, SIG_DFL);
+    ::signal(SIGUSR1, SIG_IGN);  // nothing is left to save
     running_loop = nullptr;
   }
 };
@@ -129,9 +135,10 @@ std::string resume_command(const Options& options) { return options.command + (o
 
 /// Returns the path. A failure says what is left, and how to go on from it.
 std::string save(const Options& options, const TrainedModel& model, const libtrain::TrainState& state,
-                 const std::string& program) {
+                 const std::string& program, std::optional<double> score) {
   try {
-    return libtrain::save_checkpoint(options.out, model.parameters, state, program, options.keep);
+    return libtrain::save_checkpoint(options.out, model.parameters, state, program,
+                                     {.keep = options.keep, .score = score});
   } catch (const libtrain::IoError& error) {
     const auto saved = libtrain::complete_checkpoints(options.out);
     if (saved.empty()) throw;
@@ -140,10 +147,20 @@ std::string save(const Options& options, const TrainedModel& model, const libtra
   }
 }
 
+/// The last validation, and after how many updates it was.
+struct Validated {
+  int64_t updates = -1;
+  double loss = 0;
+};
+
 /// Everything that hangs on the loop: display, validation, checkpoints.
 void subscribe(TrainLoop& loop, const TrainedModel& model, const Task& task, const Options& options, int64_t planned,
                Meter& meter, ProgressDisplay& display) {
-  const auto valid_loss = [&] { return format_message("valid {:.4f}", validation_loss(model, task)); };
+  const auto validated = std::make_shared<Validated>();
+  const auto valid_loss = [&, validated] {
+    *validated = {loop.state().updates, validation_loss(model, task)};
+    return format_message("valid {:.4f}", validated->loss);
+  };
   loop.on_step([&, planned, valid_loss](const libtrain::StepReport& step) {
     meter.add(step);
     if (step.skipped)
@@ -161,8 +178,9 @@ void subscribe(TrainLoop& loop, const TrainedModel& model, const Task& task, con
     display.line(format_message("epoch {}: loss per token {:.4f}{}", epoch.epoch + 1, epoch.loss, valid));
   });
   const std::string program = program_json(options, model.codec, data_id(task.train));
-  loop.on_checkpoint([&, program](const libtrain::TrainState& state) {
-    display.line("saved " + save(options, model, state, program));
+  loop.on_checkpoint([&, program, validated](const libtrain::TrainState& state) {
+    const auto score = validated->updates == state.updates ? std::optional(validated->loss) : std::nullopt;
+    display.line("saved " + save(options, model, state, program, score));
   });
 }
 
@@ -197,7 +215,7 @@ struct Resumed {
 };
 
 Resumed resumed_run(const Options& given) {
-  const libtrain::Checkpoint checkpoint = libtrain::read_checkpoint(libtrain::newest_checkpoint(given.out));
+  const libtrain::Checkpoint checkpoint = libtrain::read_checkpoint(newest_good_checkpoint(given.out));
   return {options_to_resume(given, options_json(checkpoint.program)), codec_from_json(checkpoint.program),
           data_id_from_json(checkpoint.program), checkpoint.path};
 }

@@ -81,9 +81,15 @@ TrainedModel::TrainedModel(const Options& o, const Codec& c)
       parameters(store_options(o)),
       transformer(parameters, model_options(o, c.source.size(), c.target.size())) {}
 
+std::string newest_good_checkpoint(const std::string& folder) {
+  return libtrain::newest_checkpoint(folder, [](const std::string& reason) {
+    std::fprintf(stderr, "warning: %s; passed over for an older checkpoint\n", reason.c_str());
+  });
+}
+
 std::string find_checkpoint(const std::string& folder) {
   if (std::filesystem::exists(folder + "/manifest.json")) return folder;
-  return libtrain::newest_checkpoint(folder);
+  return newest_good_checkpoint(folder);
 }
 
 std::unique_ptr<TrainedModel> TrainedModel::load(const std::string& folder, const Options& given) {

@@ -29,7 +29,11 @@ struct TrainedModel {
   static std::unique_ptr<TrainedModel> load(const std::string& folder, const Options& given);
 };
 
-/// The checkpoint at `folder` itself, or else the newest one in it. Throws libtrain::CheckpointError when there is none.
+/// The newest checkpoint in `folder` that loads; warns on stderr of each newer one that does not. Throws libtrain::CheckpointError when there
+/// is none.
+std::string newest_good_checkpoint(const std::string& folder);
+
+/// The checkpoint at `folder` itself, or else newest_good_checkpoint(folder).
 std::string find_checkpoint(const std::string& folder);
 
 }  // namespace seq2seq

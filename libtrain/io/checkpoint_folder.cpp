@@ -63,7 +63,7 @@ bool is_complete(const StepFolder& folder) {
 
 /// The manifest first: from then on it is no checkpoint.
 void remove_checkpoint_files(FileSystem& files, const std::string& path) {
-  for (const char* name : {kManifestFile, kOptimizerFile, kWeightsFile})
+  for (const char* name : kCheckpointFiles)
     if (const std::string file = path + "/" + name; fs::exists(file)) files.remove_file(file);
   if (fs::is_empty(path)) files.remove_directory(path);
 }
@@ -81,13 +81,14 @@ std::vector<std::string> complete_checkpoints(const std::string& folder) {
   return paths;
 }
 
-void remove_old_checkpoints(FileSystem& files, const std::string& folder, int64_t keep, const std::string& spared) {
+void remove_old_checkpoints(FileSystem& files, const std::string& folder, int64_t keep,
+                            const std::vector<std::string>& spared) {
   const auto complete = complete_checkpoints(folder);
   if (int64_t(complete.size()) < keep) return;
   const std::string& oldest_kept = complete[complete.size() - size_t(keep)];
   for (const StepFolder& step : step_folders(folder)) {
     if (step.path == oldest_kept) return;
-    if (step.path != spared) remove_checkpoint_files(files, step.path);
+    if (std::ranges::find(spared, step.path) == spared.end()) remove_checkpoint_files(files, step.path);
   }
 }
 

@@ -1,5 +1,6 @@
 /// The folder in which a run keeps its checkpoints: what they are called, which are complete, and how old ones go.
 #pragma once
+#include <array>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -11,6 +12,9 @@ namespace libtrain {
 inline constexpr const char* kManifestFile = "manifest.json";
 inline constexpr const char* kWeightsFile = "weights.safetensors";
 inline constexpr const char* kOptimizerFile = "optimizer.safetensors";
+inline constexpr std::array kCheckpointFiles{kManifestFile, kOptimizerFile, kWeightsFile};
+inline constexpr const char* kLatestFile =
+    "latest";  // beside the checkpoints: the name of the one saved last, for people and scripts
 
 /// "<folder>/step-00001200"
 std::string checkpoint_path(const std::string& folder, int64_t steps);
@@ -19,9 +23,10 @@ std::string checkpoint_path(const std::string& folder, int64_t steps);
 std::vector<std::string> complete_checkpoints(const std::string& folder);
 
 /// Removes the oldest checkpoints until `keep` are left, and what an earlier removal that failed has left of older ones. Never touches
-/// `spared`, nor files that no checkpoint has, nor a folder in which there are some. Throws IoError; a checkpoint whose removal failed counts
+/// those `spared`, nor files that no checkpoint has, nor a folder in which there are some. Throws IoError; a checkpoint whose removal failed counts
 /// as incomplete and goes with the next call.
-void remove_old_checkpoints(FileSystem& files, const std::string& folder, int64_t keep, const std::string& spared);
+void remove_old_checkpoints(FileSystem& files, const std::string& folder, int64_t keep,
+                            const std::vector<std::string>& spared);
 
 /// Removes folders that processes which are no more (on this machine) have left while they wrote a checkpoint. What cannot be removed stays.
 void remove_abandoned_checkpoints(FileSystem& files, const std::string& folder);

@@ -218,7 +218,7 @@ TEST_CASE("checkpoint folder: the oldest go, remnants with them, and nothing tha
   CHECK(complete_checkpoints(folder).size() == 5);
   CHECK(complete_checkpoints(folder).back() == folder + "/step-00000030");
   CHECK(complete_checkpoints(folder + "/none").empty());
-  remove_old_checkpoints(real_file_system(), folder, 2, folder + "/step-00000001");
+  remove_old_checkpoints(real_file_system(), folder, 2, {folder + "/step-00000001"});
   CHECK(names_in(folder) == Record{"file.tsv", "step-00000000", "step-00000001", "step-00000004", "step-00000030",
                                    "step-00000099", "step-1x", "step-2"});
   CHECK(names_in(folder + "/step-2") == Record{"note"});

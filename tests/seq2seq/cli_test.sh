@@ -102,11 +102,47 @@ for signal in TERM INT; do
   same "undisturbed/$last/optimizer.safetensors" "stopped_$signal/$last/optimizer.safetensors"
 done
 
+# Two signals at once: it leaves without saving.
+start_and_wait twice 70
+kill -s STOP $child
+saved=$(ls twice)
+kill -s TERM $child
+kill -s INT $child
+kill -s CONT $child
+wait $child
+status=$?
+[ $status -eq 130 ] || [ $status -eq 143 ] || fail "two signals: status $status; stderr: $(tail -3 err)"
+[ "$saved" = "$(ls twice)" ] || fail "two signals: saved $(ls twice)"
+
+# SIGUSR1 saves and goes on.
+start_and_wait saved 20
+before=$(ls saved)
+kill -s USR1 $child
+for _ in $(seq 3000); do
+  [ "$before" = "$(ls saved)" ] || break
+  sleep 0.01
+done
+kill -s 0 $child || fail "SIGUSR1 ended the run: $(tail -3 err)"
+grep -q "saved saved/step-" err || sleep 1
+grep -q "saved saved/step-" err || fail "SIGUSR1: no word of saving: $(tail -3 err)"
+wait $child || fail "SIGUSR1: the run failed: $(tail -3 err)"
+same "undisturbed/$weights" "saved/$weights"
+
 start_and_wait killed 70
 kill -KILL $child
 wait $child 2>/dev/null
 expect 0 "resuming from killed/step-" "$program" "${long[@]}" --out killed --resume
 same "undisturbed/$weights" "killed/$weights"
+
+# The newest is damaged: the one before it is gone on from, with a warning, to the same bits; what is damaged is not lost.
+cp -r undisturbed damaged
+printf '\x55' | dd of="damaged/$weights" bs=1 seek=4000 conv=notrunc status=none
+expect 0 "warning: [damaged/$weights] is damaged in 1 tensors, the first" "$program" predict --model damaged </dev/null
+expect 0 "warning: [damaged/$weights] is damaged in 1 tensors, the first" "$program" "${long[@]}" --out damaged --resume
+grep -q "resuming from damaged/step-00001[45]" err || fail "went on from elsewhere: $(cat err)"
+same "undisturbed/$weights" "damaged/$weights"
+same "undisturbed/$last/manifest.json" "damaged/$last/manifest.json"
+[ -e "damaged/$last.damaged-1/weights.safetensors" ] || fail "the damaged checkpoint is gone: $(ls damaged)"
 
 cp "undisturbed/$weights" undisturbed_weights
 
@@ -249,7 +285,7 @@ damage foreign "field 'format'" bash -c "echo '{\"a\": 1}' >manifest.json"
 damage no_json "manifest: no JSON at byte 0 of the file" bash -c 'echo weights >manifest.json'
 cp -r learnt/step-* vocabulary
 sed -i 's/^\( *\)"<unk>",/\1"<unk>", "more",/' vocabulary/manifest.json
-refuse 4 "does not fit this model" "$program" predict --model vocabulary <sources
+refuse 4 "is damaged or was edited" "$program" predict --model vocabulary <sources
 rm -rf learnt && mv learnt_copy learnt
 
 [ "$before" = "$(hash_of learnt)" ] || fail "a refused command changed the run"

@@ -17,6 +17,7 @@ RANKS = {
     "allocator": 4,
     "tensor": 5,
     "tape": 6, "parameters": 6, "packing": 6, "random": 6, "step_mailbox": 7, "data": 6, "io": 6,
+    "compare": 6, "tensor_file": 7,
     "ops": 7, "optim": 7,
     "nn": 8, "train_loop": 8, "checkpoint": 8,
     "libtrain": 9,  # the umbrella header

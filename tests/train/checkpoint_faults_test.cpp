@@ -41,12 +41,13 @@ struct Scene {
     while (run.loop.state().steps < steps) run.loop.step();
   }
   std::string save() {
-    return save_checkpoint(place.folder(), run.parameters, run.loop.state(), R"({"n": 1})", 1, files);
+    return save_checkpoint(place.folder(), run.parameters, run.loop.state(), R"({"n": 1})",
+                           {.keep = 1, .files = files});
   }
   /// The step of the newest checkpoint, which loads.
   int64_t newest() const {
     ToyRun fresh(pairs, kOptions, 0.2f);
-    const auto state = load_checkpoint(newest_checkpoint(place.folder()), fresh.parameters).state;
+    const auto state = load_checkpoint(newest_checkpoint(place.folder(), {}), fresh.parameters).state;
     if (state.steps == run.loop.state().steps) CHECK(fresh.weights() == run.weights());
     return state.steps;
   }
@@ -67,6 +68,12 @@ const std::vector<std::string> kSaving{"make step-00000005.tmp",
                                        "close step-00000005.tmp/manifest.json",
                                        "sync step-00000005.tmp",
                                        "rename step-00000005.tmp to step-00000005",
+                                       "sync .",
+                                       "create latest.tmp",
+                                       "write latest.tmp",
+                                       "sync latest.tmp",
+                                       "close latest.tmp",
+                                       "rename latest.tmp to latest",
                                        "sync .",
                                        "remove step-00000002/manifest.json",
                                        "remove step-00000002/optimizer.safetensors",
@@ -128,7 +135,7 @@ TEST_CASE("checkpoint: the one just written is never removed, whatever else is t
   Parameters parameters;
   parameters.add("w", {3}, init::constant(1));
   for (const int64_t steps : {10, 20, 30}) save_checkpoint(place.folder(), parameters, {.steps = steps});
-  const std::string path = save_checkpoint(place.folder(), parameters, {.steps = 1}, "{}", 2);
+  const std::string path = save_checkpoint(place.folder(), parameters, {.steps = 1}, "{}", {.keep = 2});
   CHECK(read_checkpoint(path).state.steps == 1);
   CHECK(names_in(place.folder()) == std::vector<std::string>{"step-00000001", "step-00000020", "step-00000030"});
 }
@@ -144,7 +151,7 @@ TEST_CASE("checkpoint: another one in the same place is an error, and stays", "[
         "[" + path + "] is another checkpoint of the same step; move it away, or save to another folder");
   load_checkpoint(path, parameters);
   CHECK(weight.to_vector<float>()[0] == 1);
-  CHECK(message_of<InvalidArgument>([&] { save_checkpoint(place.folder(), parameters, {}, "{}", -1); }) ==
+  CHECK(message_of<InvalidArgument>([&] { save_checkpoint(place.folder(), parameters, {}, "{}", {.keep = -1}); }) ==
         "[save_checkpoint] keep must be >= 0 (0: all), got -1");
 }
 

@@ -5,6 +5,8 @@
 
 #include "catch.h"
 #include "data/temporary_file.h"
+#include "libtrain/io/checkpoint_folder.h"
+#include "libtrain/io/seal.h"
 #include "toy.h"
 
 namespace libtrain::testing {
@@ -89,7 +91,7 @@ TEST_CASE("checkpoint: an exception after resuming in mid-accumulation repeats t
   });
   whole.loop.run();
   ToyRun resumed(pairs, forty_steps());
-  const Checkpoint checkpoint = load_checkpoint(newest_checkpoint(place.folder()), resumed.parameters);
+  const Checkpoint checkpoint = load_checkpoint(newest_checkpoint(place.folder(), {}), resumed.parameters);
   REQUIRE(checkpoint.state.accumulated == 2);
   resumed.loop.restore(checkpoint.state);
   bool thrown = false;
@@ -108,18 +110,19 @@ TEST_CASE("checkpoint: what the program adds comes back, old ones go, and the ne
   parameters.add("w", {3}, init::constant(1));
   const std::string folder = place.folder() + "/deep/run";
   for (const int64_t steps : {1, 2, 30, 4})
-    save_checkpoint(folder, parameters, {.steps = steps}, R"({"vocabulary": ["ə", "한"], "size": 3})", 3);
-  CHECK(newest_checkpoint(folder) == folder + "/step-00000030");
+    save_checkpoint(folder, parameters, {.steps = steps}, R"({"vocabulary": ["ə", "한"], "size": 3})", {.keep = 3});
+  CHECK(newest_checkpoint(folder, {}) == folder + "/step-00000030");
   CHECK_FALSE(fs::exists(folder + "/step-00000001"));
   CHECK(fs::exists(folder + "/step-00000002"));
-  CHECK(read_checkpoint(newest_checkpoint(folder)).program == R"({"vocabulary":["ə","한"],"size":3})");
+  CHECK(read_checkpoint(newest_checkpoint(folder, {})).program == R"({"vocabulary":["ə","한"],"size":3})");
   fs::create_directory(folder + "/step-00000099");  // a stranger's, or one whose writing was cut short
-  CHECK(newest_checkpoint(folder) == folder + "/step-00000030");
+  CHECK(newest_checkpoint(folder, {}) == folder + "/step-00000030");
   for (const auto& entry : fs::directory_iterator(folder))
     CHECK(entry.path().filename().string().find("tmp") == std::string::npos);
   CHECK_THROWS_AS(save_checkpoint(folder, parameters, {}, "[1]"), InvalidArgument);
-  CHECK(message_of<CheckpointError>([&] { newest_checkpoint(place.folder()); }).find("holds no complete checkpoint") !=
-        std::string::npos);
+  CHECK(message_of<CheckpointError>([&] {
+          newest_checkpoint(place.folder(), {});
+        }).find("holds no complete checkpoint") != std::string::npos);
 }
 
 TEST_CASE("checkpoint: infinite totals survive", "[checkpoint]") {
@@ -152,17 +155,30 @@ TEST_CASE("checkpoint: whatever is damaged or does not fit is refused by name, a
     Parameters fewer;
     CHECK(refusal(fewer).find("unexpected layer.weight F32[3, 2]") != std::string::npos);
   }
-  SECTION("every byte of either file, changed") {
-    for (const char* name : {"weights.safetensors", "optimizer.safetensors"}) {
+  SECTION("every bit of every file, changed: found, and the one before is gone back to") {
+    const std::string older = save_checkpoint(place.folder(), parameters, {.steps = 6});
+    for (const char* name : kCheckpointFiles) {
       const std::string bytes = slurp(path + "/" + name);
-      for (size_t i = 0; i < bytes.size(); ++i) {
+      for (size_t bit = 0; bit < 8 * bytes.size(); ++bit) {
         std::string damaged = bytes;
-        damaged[i] = char(damaged[i] ^ 4);
+        damaged[bit / 8] = char(damaged[bit / 8] ^ (1 << bit % 8));
         spill(path + "/" + name, damaged);
-        REQUIRE(refusal(parameters).find("is damaged") != std::string::npos);
+        REQUIRE(message_of<CheckpointError>([&] { verify_checkpoint(path); }).find("[" + path + "/" + name + "] ") ==
+                0);
+        if (bit % 997) continue;
+        std::string warning;
+        REQUIRE(newest_checkpoint(place.folder(), [&](const std::string& reason) { warning = reason; }) == older);
+        REQUIRE(warning.find("[" + path + "/" + name + "] ") == 0);
       }
       spill(path + "/" + name, bytes);
     }
+    std::string warning;
+    CHECK(newest_checkpoint(place.folder(), [&](const std::string& reason) { warning = reason; }) == path);
+    CHECK(warning.empty());
+    std::string damaged = slurp(path + "/weights.safetensors");
+    damaged.back() = char(damaged.back() ^ 1);
+    spill(path + "/weights.safetensors", damaged);
+    CHECK(refusal(parameters).find("is damaged in 1 tensors, the first layer.weight: its hash") != std::string::npos);
     CHECK(weight.to_vector<float>()[0] == 5);
   }
   SECTION("a file cut short, and one that is gone") {
@@ -179,7 +195,8 @@ TEST_CASE("checkpoint: whatever is damaged or does not fit is refused by name, a
     const auto with = [&](const std::string& from, const std::string& to) {
       std::string changed = text;
       REQUIRE(changed.find(from) != std::string::npos);
-      spill(path + "/manifest.json", changed.replace(changed.find(from), from.size(), to));
+      changed.replace(changed.find(from), from.size(), to);
+      spill(path + "/manifest.json", sealed(changed.substr(0, changed.rfind(",\n \"xxh3_128\"")) + "\n}"));
       return refusal(parameters);
     };
     CHECK(with("{", "[").find("manifest: no JSON at byte ") != std::string::npos);
@@ -187,7 +204,7 @@ TEST_CASE("checkpoint: whatever is damaged or does not fit is refused by name, a
     CHECK(with("\"program\": {}", "\"program\": {\"a\": " + std::string(100000, '[') + std::string(100000, ']') + "}")
               .find("manifest: nested deeper than 32 levels") != std::string::npos);
     CHECK(with("libtrain checkpoint", "something else").find("field 'format'") != std::string::npos);
-    CHECK(with("\"version\": 3", "\"version\": 4").find("written by another version") != std::string::npos);
+    CHECK(with("\"version\": 4", "\"version\": 5").find("written by another version") != std::string::npos);
     CHECK(with("\"steps\": 7", "\"steps\": -7")
               .find("field 'state/steps': expected a whole number from 0 to 2^53, got -7") != std::string::npos);
     CHECK(with("\"steps\": 7", "\"stops\": 7").find("field 'state/steps': expected it to be there") !=
@@ -204,6 +221,45 @@ TEST_CASE("checkpoint: whatever is damaged or does not fit is refused by name, a
     CHECK(refusal(parameters).find("is no checkpoint") != std::string::npos);
   }
   weight.fill(1);
+}
+
+TEST_CASE("checkpoint: the one with the lowest score stays beside the newest", "[checkpoint]") {
+  const TemporaryFile place("");
+  Parameters parameters;
+  parameters.add("w", {3}, init::constant(1));
+  const std::vector<std::optional<double>> scores{3.0, 1.5, NAN, std::nullopt, 1.5, 2.0};
+  for (size_t i = 0; i < scores.size(); ++i)
+    save_checkpoint(place.folder(), parameters, {.steps = int64_t(i)}, "{}", {.keep = 2, .score = scores[i]});
+  const auto all = complete_checkpoints(place.folder());
+  CHECK(all == std::vector<std::string>{checkpoint_path(place.folder(), 1), checkpoint_path(place.folder(), 4),
+                                        checkpoint_path(place.folder(), 5)});
+  CHECK(read_checkpoint(all[0]).score == 1.5);
+  CHECK(slurp(place.folder() + "/latest") == "step-00000005\n");
+}
+
+TEST_CASE("checkpoint: when all are damaged, each is named", "[checkpoint]") {
+  const TemporaryFile place("");
+  Parameters parameters;
+  parameters.add("w", {3}, init::constant(1));
+  for (const int64_t steps : {1, 2})
+    fs::resize_file(save_checkpoint(place.folder(), parameters, {.steps = steps}) + "/weights.safetensors", 9);
+  const std::string message = message_of<CheckpointError>([&] { newest_checkpoint(place.folder(), {}); });
+  CHECK(message.find("none of the 2 checkpoints can be loaded:\n  [" + checkpoint_path(place.folder(), 2)) !=
+        std::string::npos);
+  CHECK(message.find("\n  [" + checkpoint_path(place.folder(), 1)) != std::string::npos);
+}
+
+TEST_CASE("checkpoint: a damaged one of the same step is kept under another name", "[checkpoint]") {
+  const TemporaryFile place("");
+  Parameters parameters;
+  parameters.add("w", {3}, init::constant(1));
+  for (int time = 0; time < 3; ++time)
+    fs::resize_file(save_checkpoint(place.folder(), parameters, {.steps = 1}) + "/weights.safetensors", 9);
+  fs::remove(checkpoint_path(place.folder(), 1) + "/manifest.json");  // as a removal that was cut short leaves it
+  CHECK(verify_checkpoint(save_checkpoint(place.folder(), parameters, {.steps = 1})).state.steps == 1);
+  for (const int number : {1, 2, 3})
+    CHECK(fs::file_size(
+              format_message("{}.damaged-{}/weights.safetensors", checkpoint_path(place.folder(), 1), number)) == 9);
 }
 
 TEST_CASE("checkpoint: any random state comes back, all 128 bits of it", "[checkpoint]") {

@@ -112,6 +112,22 @@ TEST_CASE("train loop: two loops in one process do not know of each other", "[tr
   CHECK(fourth.weights() == alone.weights());
 }
 
+TEST_CASE("train loop: a checkpoint that is asked for comes after the mini-batch, once, and changes nothing",
+          "[train]") {
+  const auto pairs = reversal_pairs(64);
+  const TrainOptions options{.epochs = 2, .accumulate = 3};
+  ToyRun whole(pairs, options, 0.2f), asked(pairs, options, 0.2f);
+  whole.loop.run();
+  std::vector<int64_t> saved;
+  asked.loop.on_step([&](const StepReport& report) {
+    if (report.step == 4) asked.loop.request_checkpoint();
+  });
+  asked.loop.on_checkpoint([&](const TrainState& state) { saved.push_back(state.steps); });
+  asked.loop.run();
+  CHECK(saved == std::vector<int64_t>{5, 16});
+  CHECK(asked.weights() == whole.weights());
+}
+
 TEST_CASE("train loop: a stop request returns after the mini-batch, and training goes on exactly", "[train]") {
   const auto pairs = reversal_pairs(40);
   const TrainOptions options{.epochs = 4, .accumulate = 2};
