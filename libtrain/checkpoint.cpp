@@ -65,16 +65,20 @@ class TensorTargets {
  public:
   void add(const std::string& name, const Tensor& target) { targets_[name] = target; }
 
+  /// Names of the file that do not begin with this are not looked at, and this is no part of those that do.
+  std::string below = {};
+
   /// `convert`: accept f32 for f64 and the other way round.
   void check(const SafetensorsFile& file, const std::string& path, bool convert) const {
     std::vector<std::string> faults;
     for (const auto& [name, target] : targets_)
-      if (!file.contains(name))
-        faults.push_back("missing " + name + " " + spec_of(target));
-      else if (!fits(file.entry(name), target, convert))
-        faults.push_back(name + " is " + spec_of(file.entry(name)) + ", expected " + spec_of(target));
+      if (!file.contains(below + name))
+        faults.push_back("missing " + below + name + " " + spec_of(target));
+      else if (!fits(file.entry(below + name), target, convert))
+        faults.push_back(below + name + " is " + spec_of(file.entry(below + name)) + ", expected " + spec_of(target));
     for (const std::string& name : file.names())
-      if (!targets_.contains(name)) faults.push_back("unexpected " + name + " " + spec_of(file.entry(name)));
+      if (name.starts_with(below) && !targets_.contains(name.substr(below.size())))
+        faults.push_back("unexpected " + name + " " + spec_of(file.entry(name)));
     if (faults.empty()) return;
     const size_t shown = std::min<size_t>(faults.size(), 4);
     std::string list;
@@ -87,7 +91,7 @@ class TensorTargets {
 
   void copy(const SafetensorsFile& file) const {
     for (const auto& [name, target] : targets_) {
-      const TensorEntry entry = file.entry(name);
+      const TensorEntry entry = file.entry(below + name);
       const Tensor host(target.shape(), entry.dtype == "F64"   ? DType::f64
                                         : entry.dtype == "F32" ? DType::f32
                                                                : target.dtype());
@@ -222,6 +226,7 @@ template <class F> void for_optimizer_state(const Parameters& parameters, bool g
   for (const auto& slot : parameters.slots()) {
     visit("first_moment/" + slot.name, parameters.slice(parameters.first_moment(), slot));
     visit("second_moment/" + slot.name, parameters.slice(parameters.second_moment(), slot));
+    if (parameters.options().average) visit("average/" + slot.name, parameters.slice(parameters.average(), slot));
     if (gradients) visit("gradient/" + slot.name, parameters.slice(parameters.gradients(), slot));
   }
   visit("step_state", parameters.step_state());
@@ -303,10 +308,11 @@ void save_weights(const std::string& file, const Parameters& parameters) {
   write_file_atomically(real_file_system(), file, weights_of(parameters).bytes());
 }
 
-void load_weights(const std::string& file, const Parameters& parameters) {
+void load_weights(const std::string& file, const Parameters& parameters, const std::string& below) {
   if (!fs::is_regular_file(file)) throw CheckpointError(format_message("[{}] is missing or no file", file));
   const SafetensorsFile weights = SafetensorsFile::read(file);
   TensorTargets targets;
+  targets.below = below;
   for (const auto& slot : parameters.slots()) targets.add(slot.name, slot.master);
   targets.check(weights, file, true);
   targets.copy(weights);
