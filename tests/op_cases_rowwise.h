@@ -7,10 +7,18 @@
 
 namespace libtrain::testing {
 
+/// Greater than 0.3: for functions that are steep at zero.
+inline Fill positive() {
+  return [](Values& values, Generator& generator) {
+    normal()(values, generator);
+    for (double& value : values) value = 0.3 + std::abs(value);
+  };
+}
+
 inline OpCase elementwise_row(const std::string& op, const Shape& shape, Tensor (*function)(const Tensor&),
-                              double (*formula)(double), bool big = false) {
+                              double (*formula)(double), const Fill& fill, bool big = false) {
   return {.name = format_message("{} {}", op, shape.str()),
-          .inputs = {{shape, away_from_zero()}},
+          .inputs = {{shape, fill}},
           .call = [=](const auto& in) { return function(in[0]); },
           .reference =
               [=](const Inputs& in) {
@@ -25,8 +33,9 @@ inline OpCase elementwise_row(const std::string& op, const Shape& shape, Tensor 
 
 /// The operations on single elements, each in one shape.
 inline void add_elementwise_rows(std::vector<OpCase>& rows, const Shape& shape, bool big = false) {
-  const auto add = [&](const char* op, Tensor (*function)(const Tensor&), double (*formula)(double)) {
-    rows.push_back(elementwise_row(op, shape, function, formula, big));
+  const auto add = [&](const char* op, Tensor (*function)(const Tensor&), double (*formula)(double),
+                       const Fill& fill = away_from_zero()) {
+    rows.push_back(elementwise_row(op, shape, function, formula, fill, big));
   };
   add("relu", relu, [](double x) { return x > 0 ? x : 0; });
   add(
