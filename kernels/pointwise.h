@@ -53,8 +53,16 @@ struct GeluTanh {
   template <class A> static constexpr A kCubic = A(1.59576912160573071176 * 0.044715);
 };
 
+/// tanh(x). Slope: 1 / cosh(x)^2, through exp(-2 |x|) so that it keeps its precision where tanh is near 1.
+struct Tanh {
+  template <class Math, class A> LIBTRAIN_HOST_DEVICE static A forward(A x) { return Math::tanh(x); }
+  template <class Math, class A> LIBTRAIN_HOST_DEVICE static A backward(A x, A dy) {
+    return dy * (A(4) * Logistic<A>::template at<Math>(A(2) * x).slope);
+  }
+};
+
 /// Calls macro(F) for every function of the family.
-#define LIBTRAIN_POINTWISE(macro) macro(Relu) macro(GeluErf) macro(GeluTanh)
+#define LIBTRAIN_POINTWISE(macro) macro(Relu) macro(GeluErf) macro(GeluTanh) macro(Tanh)
 
 template <class T> struct Pointwise {
   View<const T> x;

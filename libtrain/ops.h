@@ -20,4 +20,5 @@
 #include "libtrain/ops/scale.h"
 #include "libtrain/ops/slice.h"
 #include "libtrain/ops/sum.h"
+#include "libtrain/ops/tanh.h"
 #include "libtrain/ops/unpack_rows.h"

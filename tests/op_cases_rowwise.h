@@ -46,6 +46,8 @@ inline void add_elementwise_rows(std::vector<OpCase>& rows, const Shape& shape, 
   add(
       "gelu_tanh", [](const Tensor& x) { return gelu(x, GeluForm::kTanh); },
       [](double x) { return x / 2 * (1 + std::tanh(std::sqrt(2 / std::numbers::pi) * (x + 0.044715 * x * x * x))); });
+  add(
+      "tanh", [](const Tensor& x) { return tanh(x); }, [](double x) { return std::tanh(x); });
 }
 
 inline OpCase add_row(const Shape& a, const Shape& b, bool big = false) {
