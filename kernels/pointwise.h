@@ -61,8 +61,18 @@ struct Tanh {
   }
 };
 
+/// The logistic function.
+struct Sigmoid {
+  template <class Math, class A> LIBTRAIN_HOST_DEVICE static A forward(A x) {
+    return Logistic<A>::template at<Math>(x).value;
+  }
+  template <class Math, class A> LIBTRAIN_HOST_DEVICE static A backward(A x, A dy) {
+    return dy * Logistic<A>::template at<Math>(x).slope;
+  }
+};
+
 /// Calls macro(F) for every function of the family.
-#define LIBTRAIN_POINTWISE(macro) macro(Relu) macro(GeluErf) macro(GeluTanh) macro(Tanh)
+#define LIBTRAIN_POINTWISE(macro) macro(Relu) macro(GeluErf) macro(GeluTanh) macro(Tanh) macro(Sigmoid)
 
 template <class T> struct Pointwise {
   View<const T> x;

@@ -18,6 +18,7 @@
 #include "libtrain/ops/relu.h"
 #include "libtrain/ops/rms_norm.h"
 #include "libtrain/ops/scale.h"
+#include "libtrain/ops/sigmoid.h"
 #include "libtrain/ops/slice.h"
 #include "libtrain/ops/sum.h"
 #include "libtrain/ops/tanh.h"

@@ -48,6 +48,7 @@ inline void add_elementwise_rows(std::vector<OpCase>& rows, const Shape& shape, 
       [](double x) { return x / 2 * (1 + std::tanh(std::sqrt(2 / std::numbers::pi) * (x + 0.044715 * x * x * x))); });
   add(
       "tanh", [](const Tensor& x) { return tanh(x); }, [](double x) { return std::tanh(x); });
+  add("sigmoid", sigmoid, [](double x) { return 1 / (1 + std::exp(-x)); });
 }
 
 inline OpCase add_row(const Shape& a, const Shape& b, bool big = false) {
