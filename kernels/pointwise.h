@@ -71,8 +71,19 @@ struct Sigmoid {
   }
 };
 
+/// x * s(x), s the logistic function (Elfwing et al., arXiv 1702.03118). Slope: s + x * s'.
+struct Silu {
+  template <class Math, class A> LIBTRAIN_HOST_DEVICE static A forward(A x) {
+    return x * Logistic<A>::template at<Math>(x).value;
+  }
+  template <class Math, class A> LIBTRAIN_HOST_DEVICE static A backward(A x, A dy) {
+    const auto s = Logistic<A>::template at<Math>(x);
+    return dy * (s.value + x * s.slope);
+  }
+};
+
 /// Calls macro(F) for every function of the family.
-#define LIBTRAIN_POINTWISE(macro) macro(Relu) macro(GeluErf) macro(GeluTanh) macro(Tanh) macro(Sigmoid)
+#define LIBTRAIN_POINTWISE(macro) macro(Relu) macro(GeluErf) macro(GeluTanh) macro(Tanh) macro(Sigmoid) macro(Silu)
 
 template <class T> struct Pointwise {
   View<const T> x;

@@ -19,6 +19,7 @@
 #include "libtrain/ops/rms_norm.h"
 #include "libtrain/ops/scale.h"
 #include "libtrain/ops/sigmoid.h"
+#include "libtrain/ops/silu.h"
 #include "libtrain/ops/slice.h"
 #include "libtrain/ops/sum.h"
 #include "libtrain/ops/tanh.h"
