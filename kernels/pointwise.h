@@ -82,8 +82,15 @@ struct Silu {
   }
 };
 
+/// e^x, its own slope.
+struct Exp {
+  template <class Math, class A> LIBTRAIN_HOST_DEVICE static A forward(A x) { return Math::exp(x); }
+  template <class Math, class A> LIBTRAIN_HOST_DEVICE static A backward(A x, A dy) { return dy * Math::exp(x); }
+};
+
 /// Calls macro(F) for every function of the family.
-#define LIBTRAIN_POINTWISE(macro) macro(Relu) macro(GeluErf) macro(GeluTanh) macro(Tanh) macro(Sigmoid) macro(Silu)
+#define LIBTRAIN_POINTWISE(macro) \
+  macro(Relu) macro(GeluErf) macro(GeluTanh) macro(Tanh) macro(Sigmoid) macro(Silu) macro(Exp)
 
 template <class T> struct Pointwise {
   View<const T> x;

@@ -7,6 +7,7 @@
 #include "libtrain/ops/cross_entropy.h"
 #include "libtrain/ops/dropout.h"
 #include "libtrain/ops/embedding.h"
+#include "libtrain/ops/exp.h"
 #include "libtrain/ops/gelu.h"
 #include "libtrain/ops/index_select.h"
 #include "libtrain/ops/layer_norm.h"

@@ -50,6 +50,8 @@ inline void add_elementwise_rows(std::vector<OpCase>& rows, const Shape& shape, 
       "tanh", [](const Tensor& x) { return tanh(x); }, [](double x) { return std::tanh(x); });
   add("sigmoid", sigmoid, [](double x) { return 1 / (1 + std::exp(-x)); });
   add("silu", silu, [](double x) { return x / (1 + std::exp(-x)); });
+  add(
+      "exp", [](const Tensor& x) { return exp(x); }, [](double x) { return std::exp(x); });
 }
 
 inline OpCase add_row(const Shape& a, const Shape& b, bool big = false) {
