@@ -88,9 +88,15 @@ struct Exp {
   template <class Math, class A> LIBTRAIN_HOST_DEVICE static A backward(A x, A dy) { return dy * Math::exp(x); }
 };
 
+/// The natural logarithm. Slope: 1 / x.
+struct Log {
+  template <class Math, class A> LIBTRAIN_HOST_DEVICE static A forward(A x) { return Math::log(x); }
+  template <class Math, class A> LIBTRAIN_HOST_DEVICE static A backward(A x, A dy) { return dy / x; }
+};
+
 /// Calls macro(F) for every function of the family.
 #define LIBTRAIN_POINTWISE(macro) \
-  macro(Relu) macro(GeluErf) macro(GeluTanh) macro(Tanh) macro(Sigmoid) macro(Silu) macro(Exp)
+  macro(Relu) macro(GeluErf) macro(GeluTanh) macro(Tanh) macro(Sigmoid) macro(Silu) macro(Exp) macro(Log)
 
 template <class T> struct Pointwise {
   View<const T> x;

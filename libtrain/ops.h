@@ -13,6 +13,7 @@
 #include "libtrain/ops/layer_norm.h"
 #include "libtrain/ops/linear.h"
 #include "libtrain/ops/linear_cross_entropy.h"
+#include "libtrain/ops/log.h"
 #include "libtrain/ops/matmul.h"
 #include "libtrain/ops/narrow.h"
 #include "libtrain/ops/permute.h"

@@ -52,6 +52,8 @@ inline void add_elementwise_rows(std::vector<OpCase>& rows, const Shape& shape, 
   add("silu", silu, [](double x) { return x / (1 + std::exp(-x)); });
   add(
       "exp", [](const Tensor& x) { return exp(x); }, [](double x) { return std::exp(x); });
+  add(
+      "log", [](const Tensor& x) { return log(x); }, [](double x) { return std::log(x); }, positive());
 }
 
 inline OpCase add_row(const Shape& a, const Shape& b, bool big = false) {
