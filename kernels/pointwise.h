@@ -94,9 +94,17 @@ struct Log {
   template <class Math, class A> LIBTRAIN_HOST_DEVICE static A backward(A x, A dy) { return dy / x; }
 };
 
+/// The square root. Slope: 1 / (2 sqrt(x)).
+struct Sqrt {
+  template <class Math, class A> LIBTRAIN_HOST_DEVICE static A forward(A x) { return Math::sqrt(x); }
+  template <class Math, class A> LIBTRAIN_HOST_DEVICE static A backward(A x, A dy) {
+    return dy / (A(2) * Math::sqrt(x));
+  }
+};
+
 /// Calls macro(F) for every function of the family.
 #define LIBTRAIN_POINTWISE(macro) \
-  macro(Relu) macro(GeluErf) macro(GeluTanh) macro(Tanh) macro(Sigmoid) macro(Silu) macro(Exp) macro(Log)
+  macro(Relu) macro(GeluErf) macro(GeluTanh) macro(Tanh) macro(Sigmoid) macro(Silu) macro(Exp) macro(Log) macro(Sqrt)
 
 template <class T> struct Pointwise {
   View<const T> x;

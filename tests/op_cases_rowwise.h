@@ -54,6 +54,8 @@ inline void add_elementwise_rows(std::vector<OpCase>& rows, const Shape& shape, 
       "exp", [](const Tensor& x) { return exp(x); }, [](double x) { return std::exp(x); });
   add(
       "log", [](const Tensor& x) { return log(x); }, [](double x) { return std::log(x); }, positive());
+  add(
+      "sqrt", [](const Tensor& x) { return sqrt(x); }, [](double x) { return std::sqrt(x); }, positive());
 }
 
 inline OpCase add_row(const Shape& a, const Shape& b, bool big = false) {
