@@ -16,6 +16,7 @@
 #include "libtrain/ops/log.h"
 #include "libtrain/ops/matmul.h"
 #include "libtrain/ops/narrow.h"
+#include "libtrain/ops/neg.h"
 #include "libtrain/ops/permute.h"
 #include "libtrain/ops/relu.h"
 #include "libtrain/ops/rms_norm.h"

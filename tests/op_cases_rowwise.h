@@ -48,6 +48,7 @@ inline void add_elementwise_rows(std::vector<OpCase>& rows, const Shape& shape, 
       [](double x) { return x / 2 * (1 + std::tanh(std::sqrt(2 / std::numbers::pi) * (x + 0.044715 * x * x * x))); });
   add(
       "tanh", [](const Tensor& x) { return tanh(x); }, [](double x) { return std::tanh(x); });
+  add("neg", neg, [](double x) { return -x; });
   add("sigmoid", sigmoid, [](double x) { return 1 / (1 + std::exp(-x)); });
   add("silu", silu, [](double x) { return x / (1 + std::exp(-x)); });
   add(
