@@ -25,6 +25,7 @@
 #include "libtrain/ops/silu.h"
 #include "libtrain/ops/slice.h"
 #include "libtrain/ops/sqrt.h"
+#include "libtrain/ops/sub.h"
 #include "libtrain/ops/sum.h"
 #include "libtrain/ops/tanh.h"
 #include "libtrain/ops/unpack_rows.h"
