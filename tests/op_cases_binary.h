@@ -43,6 +43,7 @@ inline void add_binary_rows(std::vector<OpCase>& rows, const Shape& a, const Sha
   if (a != result || (b != result && b.rank() != 1))  // the others have rows of their own
     add_row("add", add, [](double x, double y) { return x + y; });
   add_row("sub", sub, [](double x, double y) { return x - y; });
+  add_row("mul", mul, [](double x, double y) { return x * y; });
 }
 
 /// Operations on a tensor and a number.
@@ -56,6 +57,8 @@ inline void add_number_rows(std::vector<OpCase>& rows, const Shape& shape) {
       "sub 3", [](const Tensor& x) { return sub(x, 3); }, [](double x) { return x - 3; });
   add_row(
       "1 sub", [](const Tensor& x) { return sub(1, x); }, [](double x) { return 1 - x; });
+  add_row(
+      "mul -0.5f", [](const Tensor& x) { return mul(x, -0.5f); }, [](double x) { return -0.5 * x; });
 }
 
 inline void add_binary_cases(std::vector<OpCase>& rows) {
