@@ -5,6 +5,7 @@
 #include "libtrain/ops/attention.h"
 #include "libtrain/ops/bias_activation.h"
 #include "libtrain/ops/cross_entropy.h"
+#include "libtrain/ops/div.h"
 #include "libtrain/ops/dropout.h"
 #include "libtrain/ops/embedding.h"
 #include "libtrain/ops/exp.h"

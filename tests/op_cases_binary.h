@@ -44,6 +44,8 @@ inline void add_binary_rows(std::vector<OpCase>& rows, const Shape& a, const Sha
     add_row("add", add, [](double x, double y) { return x + y; });
   add_row("sub", sub, [](double x, double y) { return x - y; });
   add_row("mul", mul, [](double x, double y) { return x * y; });
+  add_row(
+      "div", [](const Tensor& x, const Tensor& y) { return div(x, y); }, [](double x, double y) { return x / y; });
 }
 
 /// Operations on a tensor and a number.
@@ -59,6 +61,10 @@ inline void add_number_rows(std::vector<OpCase>& rows, const Shape& shape) {
       "1 sub", [](const Tensor& x) { return sub(1, x); }, [](double x) { return 1 - x; });
   add_row(
       "mul -0.5f", [](const Tensor& x) { return mul(x, -0.5f); }, [](double x) { return -0.5 * x; });
+  add_row(
+      "div 3", [](const Tensor& x) { return div(x, 3); }, [](double x) { return x / 3; });
+  add_row(
+      "2 div", [](const Tensor& x) { return div(2, x); }, [](double x) { return 2 / x; });
 }
 
 inline void add_binary_cases(std::vector<OpCase>& rows) {
