@@ -1,13 +1,13 @@
-/// Adam (Kingma and Ba, ICLR 2015) with decoupled weight decay (Loshchilov and Hutter, ICLR 2019), over flat buffers. With t = updates + 1
-/// and g = gradient * gradient_scale:
+/// Adam (Kingma and Ba, ICLR 2015) with decoupled weight decay (Loshchilov and Hutter, ICLR 2019), over flat buffers. With t = updates + 1,
+/// g = gradient * gradient_scale, and the factors of the weight's unit:
 ///   m = beta1 m + (1 - beta1) g,  v = beta2 v + (1 - beta2) g²
-///   w -= rate * (weight_decay * w + (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + epsilon))
-/// Rate, t, scale and skip come from the step state. Afterwards `updates` (or, for a norm that is not finite, `skipped_updates`) is one
-/// more, and loss_sum and loss_count are zero. With skip set, weights and moments stay as they are; a device also sets skip, where a
-/// kernel has noted a bad index.
+///   w -= factors.rate * rate * (factors.decay * weight_decay * w + (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + epsilon))
+/// Rate, t, scale and skip come from the step state, which is finished afterwards (kernels/finish_update.h). With skip set, weights and
+/// moments stay as they are; on a device also where a kernel has noted a bad index.
 #pragma once
 #include "kernels/dtype.h"
 #include "kernels/step_state.h"
+#include "kernels/update_factors.h"
 
 namespace libtrain::kernels {
 
@@ -18,7 +18,8 @@ template <class T> struct Adam {
   View<const T> gradients;  // [size] of the summed loss
   View<StepState> state;    // one element
   double beta1, beta2, epsilon, weight_decay;
-  View<bf16> rounded{};  // [size], the new weights in bf16, for mixed precision; or not given
+  View<bf16> rounded{};                 // [size], the new weights in bf16, for mixed precision; or not given
+  View<const UpdateFactors> factors{};  // [size / kUpdateUnit, rounded up]; or not given: all 1
 };
 
 template <Isa isa, class T> void adam_update(Cpu<isa>, const Adam<T>&);

@@ -1,14 +1,17 @@
-/// y = factor * x, or y += factor * x: an operation that is its own gradient, and with factor 1 how gradients are
-/// passed on.
+/// y = factor * x + offset, or y += that. Its gradient is factor * dy, and with factor 1 this is how gradients are passed on.
 #pragma once
 #include "kernels/dtype.h"
 
 namespace libtrain::kernels {
 
+/// What leaves every number as it is when it is added, -0 too.
+constexpr double kNoOffset = -0.0;
+
 template <class T> struct Scale {
   View<const T> x;
   double factor;
   Sink<T> y;  // as many elements as x; may alias it
+  double offset = kNoOffset;
 };
 
 template <Isa isa, class T> void scale(Cpu<isa>, const Scale<T>&);

@@ -205,6 +205,7 @@ template <class F> void for_optimizer_state(const Parameters& parameters, bool g
   for (const auto& slot : parameters.slots()) {
     visit("first_moment/" + slot.name, parameters.slice(parameters.first_moment(), slot));
     visit("second_moment/" + slot.name, parameters.slice(parameters.second_moment(), slot));
+    if (parameters.options().average) visit("average/" + slot.name, parameters.slice(parameters.average(), slot));
     if (gradients) visit("gradient/" + slot.name, parameters.slice(parameters.gradients(), slot));
   }
   visit("step_state", parameters.step_state());
@@ -311,10 +312,11 @@ void save_weights(const std::string& file, const Parameters& parameters) {
   write_file_atomically(real_file_system(), file, weights_of(parameters).bytes());
 }
 
-void load_weights(const std::string& file, const Parameters& parameters) {
+void load_weights(const std::string& file, const Parameters& parameters, const std::string& below) {
   if (!fs::is_regular_file(file)) throw CheckpointError(format_message("[{}] is missing or no file", file));
   const SafetensorsFile weights = SafetensorsFile::read(file);
   TensorTargets targets;
+  targets.below = below;
   for (const auto& slot : parameters.slots()) targets.add(slot.name, slot.master);
   targets.check(weights, file, true);
   targets.copy(weights);

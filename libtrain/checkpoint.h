@@ -2,8 +2,8 @@
 ///
 ///   <folder>/step-00001200/manifest.json          version, TrainState, random state, sizes and hashes, the program's own part
 ///   <folder>/step-00001200/weights.safetensors    every parameter under its name
-///   <folder>/step-00001200/optimizer.safetensors  Adam's moments, the step state, and the gradients when the state lies within an
-///                                                 accumulation
+///   <folder>/step-00001200/optimizer.safetensors  the optimizer's moments and step state, the averaged values if the store keeps them, and the
+///                                                 gradients when the state lies within an accumulation
 ///
 /// A checkpoint is written under a temporary name, every file and folder is flushed to the disk, and only then renamed: after a crash at
 /// any moment the newest complete one loads. Everything that is read is checked: files and tensors against hashes in the manifest, the manifest
@@ -65,8 +65,9 @@ Checkpoint load_checkpoint(const std::string& path, const Parameters& parameters
 
 /// The weights alone, as a safetensors file that other programs read; written atomically.
 void save_weights(const std::string& file, const Parameters& parameters);
-/// Fills the values of `parameters` from a safetensors file with exactly these names and shapes (f32 or f64, converted). Throws CheckpointError
-/// listing what is missing, unexpected or of another shape; nothing is changed then.
-void load_weights(const std::string& file, const Parameters& parameters);
+/// Fills the values of `parameters` from a safetensors file with exactly these names and shapes (f32 or f64, converted), such as PyTorch writes
+/// for modules of the same kind. With `below` ("encoder."), from those tensors of a larger file whose names begin so: what comes behind is the
+/// name here. Throws CheckpointError listing what is missing, unexpected or of another shape; nothing is changed then.
+void load_weights(const std::string& file, const Parameters& parameters, const std::string& below = "");
 
 }  // namespace libtrain

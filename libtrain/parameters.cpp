@@ -1,9 +1,7 @@
 #include "libtrain/parameters.h"
 
-#include <cmath>
 #include <cstddef>
 #include <cstring>
-#include <numbers>
 
 #include "kernels/convert.h"
 
@@ -43,35 +41,6 @@ template <class T> void write_state(const Tensor& tensor, const T& state) { writ
 
 }  // namespace
 
-namespace init {
-Initializer constant(double value) {
-  return [value](std::span<double> values, const Shape&, const auto&) { std::ranges::fill(values, value); };
-}
-
-Initializer uniform(double low, double high) {
-  return [=](std::span<double> values, const Shape&, const auto& generator) {
-    for (double& value : values) value = low + (high - low) * generator();
-  };
-}
-
-Initializer normal(double mean, double stddev) {
-  return [=](std::span<double> values, const Shape&, const auto& generator) {
-    for (double& value : values) {  // Box and Muller
-      const double radius = std::sqrt(-2 * std::log1p(-generator()));
-      value = mean + stddev * radius * std::cos(2 * std::numbers::pi * generator());
-    }
-  };
-}
-
-Initializer xavier_uniform(double gain) {
-  return [gain](std::span<double> values, const Shape& shape, const auto& generator) {
-    LIBTRAIN_CHECK(shape.rank() == 2, "[xavier_uniform] expected a weight [fan_out, fan_in], got {}", shape.str());
-    const double bound = gain * std::sqrt(6.0 / double(shape[0] + shape[1]));
-    uniform(-bound, bound)(values, shape, generator);
-  };
-}
-}  // namespace init
-
 Parameters::Parameters(Options options) : options_(options) {
   LIBTRAIN_CHECK(options.dtype == DType::f32 || options.dtype == DType::f64,
                  "[parameters] expected dtype f32 or f64, got {}", name(options.dtype));
@@ -97,10 +66,16 @@ Tensor Parameters::add(const std::string& name, const Shape& shape, const Initia
   used_ += size;
   value.set_requires_grad();
   bind(slots_.back());
-  const Tensor exact = Tensor::from(std::span<const double>(start), shape).cast(options_.dtype);
-  master.copy_from(exact.to(options_.device));
-  if (options_.mixed_precision) value.copy_from(exact.cast(DType::bf16).to(options_.device));
+  set_value(slots_.back(), Tensor::from(std::span<const double>(start), shape));
+  factors_ = Tensor();
   return value;
+}
+
+/// Sets value, rounded value and average, from any float tensor of the slot's shape.
+void Parameters::set_value(const Slot& slot, const Tensor& value) const {
+  slot.master.copy_from(value.cast(options_.dtype).to(options_.device));
+  if (options_.mixed_precision) slot.value.copy_from(slot.master.cast(DType::bf16));
+  if (options_.average) slice(average_, slot).copy_from(slot.master);
 }
 
 /// Makes the tensors of a slot point into the flat buffers, wherever these are now.
@@ -136,7 +111,65 @@ void Parameters::grow(int64_t needed) {
   grow_buffer(gradients_, MemoryUse::kGradients, options_.dtype);
   for (Tensor* moment : {&first_moment_, &second_moment_}) grow_buffer(*moment, MemoryUse::kOptimizer, options_.dtype);
   if (options_.mixed_precision) grow_buffer(rounded_, MemoryUse::kWeights, DType::bf16);
+  if (options_.average) grow_buffer(average_, MemoryUse::kOptimizer, options_.dtype);
   for (const Slot& slot : slots_) bind(slot);
+}
+
+void Parameters::swap_average() {
+  LIBTRAIN_CHECK(options_.average, "[parameters] no average is kept; make the store with {}", ".average = true");
+  std::swap(values_, average_);
+  for (const Slot& slot : slots_) bind(slot);
+  round_values();
+}
+
+std::vector<Parameters::Slot*> Parameters::chosen(const char* caller, const Filter& filter) {
+  std::vector<Slot*> found;
+  for (Slot& slot : slots_)
+    if (filter(slot)) found.push_back(&slot);
+  LIBTRAIN_CHECK(!found.empty(), "[{}] none of the {} parameters is chosen", caller, slots_.size());
+  return found;
+}
+
+void Parameters::set_group(const Filter& filter, const GroupOptions& options) {
+  const double rate = options.rate.value_or(1), decay = options.decay.value_or(1);
+  LIBTRAIN_CHECK(rate > 0 && rate < 1e30, "[set_group] rate must be > 0 and < 1e30 (to stop updates: freeze), got {}",
+                 rate);
+  LIBTRAIN_CHECK(decay >= 0 && decay < 1e30, "[set_group] decay must be >= 0 and < 1e30, got {}", decay);
+  for (Slot* slot : chosen("set_group", filter)) {
+    if (options.rate) slot->factors.rate = float(rate);
+    if (options.decay) slot->factors.decay = float(decay);
+  }
+  alike_ = false;
+  factors_ = Tensor();
+}
+
+void Parameters::set_frozen(const Filter& filter, bool frozen) {
+  for (Slot* slot : chosen(frozen ? "freeze" : "unfreeze", filter)) {
+    slot->frozen = frozen;
+    slot->value.clear_grad();
+    slot->value.set_requires_grad(!frozen);
+    slice(gradients_, *slot).fill(0);
+  }
+  alike_ = false;
+  factors_ = Tensor();
+}
+
+View<const UpdateFactors> Parameters::update_factors() const {
+  if (alike_ || used_ == 0) return {};
+  const int64_t units = used_ / kUpdateUnit;
+  if (!factors_.defined()) {
+    std::vector<UpdateFactors> table(static_cast<size_t>(units));
+    for (size_t i = 0; i < slots_.size(); ++i) {
+      const int64_t end = i + 1 < slots_.size() ? slots_[i + 1].offset : used_;
+      UpdateFactors factors = slots_[i].factors;
+      if (slots_[i].frozen) factors.rate = 0;
+      std::fill(table.begin() + slots_[i].offset / kUpdateUnit, table.begin() + end / kUpdateUnit, factors);
+    }
+    factors_ = Tensor({units, 2}, DType::f32, options_.device);
+    copy_bytes(factors_.node_handle()->data, device(), table.data(), Device::kCpu,
+               table.size() * sizeof(UpdateFactors));
+  }
+  return {reinterpret_cast<const UpdateFactors*>(factors_.view<float>().data), {units, 1, 1, 1}};
 }
 
 bool Parameters::contains(std::string_view name) const {
@@ -158,6 +191,44 @@ int64_t Parameters::count() const {
   return total;
 }
 
+std::string Parameters::str() const {
+  size_t width = 5;
+  for (const Slot& slot : slots_) width = std::max(width, slot.name.size());
+  std::string text;
+  const auto line = [&](const std::string& name, const std::string& shape, int64_t elements) {
+    text += format_message("{}{}  {:>16}  {:>11}\n", name, std::string(width - name.size(), ' '), shape, elements);
+  };
+  for (const Slot& slot : slots_) line(slot.name, slot.value.shape().str(), slot.value.numel());
+  line("total", "", count());
+  return text;
+}
+
+void Parameters::reset(const Filter& filter, const Initializer& initializer) {
+  for (const Slot* slot : chosen("reset", filter)) {
+    std::vector<double> start(size_t(slot->value.numel()));
+    initializer(start, slot->value.shape(), generator_for(options_.seed, slot->name));
+    set_value(*slot, Tensor::from(std::span<const double>(start), slot->value.shape()));
+  }
+}
+
+void Parameters::copy_values(const Parameters& from, const std::function<std::string(const std::string&)>& name_there) {
+  std::vector<std::pair<const Slot*, Tensor>> pairs;
+  std::string faults;
+  for (const Slot& slot : slots_) {
+    const std::string name = name_there ? name_there(slot.name) : slot.name;
+    if (name.empty()) continue;
+    const auto found = std::ranges::find(from.slots_, name, &Slot::name);
+    if (found == from.slots_.end())
+      faults += format_message("; {} is missing", name);
+    else if (found->value.shape() != slot.value.shape())
+      faults += format_message("; {} is {}, expected {}", name, found->value.shape().str(), slot.value.shape().str());
+    else
+      pairs.emplace_back(&slot, found->master);
+  }
+  LIBTRAIN_CHECK(faults.empty(), "[copy_values] the other store does not fit{}", faults);
+  for (const auto& [slot, value] : pairs) set_value(*slot, value);
+}
+
 Tensor Parameters::slice(const Tensor& flat, const Slot& slot) const {
   return flat.rows(slot.offset, slot.offset + slot.value.numel()).reshape(slot.value.shape());
 }
@@ -168,7 +239,7 @@ void Parameters::clear_gradients() const {
 
 void Parameters::zero_unwritten_gradients() const {
   for (const Slot& slot : slots_)
-    if (!slot.value.has_grad()) slice(gradients_, slot).fill(0);
+    if (!slot.value.has_grad() && !slot.frozen) slice(gradients_, slot).fill(0);
 }
 
 void Parameters::mark_gradients_written() const {

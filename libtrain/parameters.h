@@ -1,41 +1,55 @@
 /// Everything that training changes: values, gradients, Adam's moments, step counters and the random state, in flat buffers.
 #pragma once
 #include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "kernels/philox.h"
 #include "kernels/step_state.h"
+#include "kernels/update_factors.h"
+#include "libtrain/init.h"
 #include "libtrain/tensor.h"
 
 namespace libtrain {
-
-/// How a parameter starts: fills host memory. `generator` gives uniform numbers in [0, 1) that depend on seed and name only.
-using Initializer =
-    std::function<void(std::span<double> values, const Shape& shape, const std::function<double()>& generator)>;
-
-namespace init {
-Initializer constant(double value);
-Initializer uniform(double low, double high);
-Initializer normal(double mean, double stddev);
-/// U(±gain · sqrt(6 / (fan_in + fan_out))) for a weight [fan_out, fan_in] (Glorot and Bengio, AISTATS 2010).
-Initializer xavier_uniform(double gain = 1);
-}  // namespace init
 
 struct ParametersOptions {
   DType dtype = DType::f32;  // of values, gradients and moments: f32, or f64 for tests
   /// Mixed precision: operations get the values rounded to bf16 (and so compute in bf16), while values, gradients and moments stay f32.
   bool mixed_precision = false;
   Device device = Device::kCpu;
-  uint64_t seed = 1;  // of the initial values and of dropout
+  uint64_t seed = 1;     // of the initial values and of dropout
+  bool average = false;  // keep a running average of the values, in a buffer of its own: see optim/moving_average.h
 };
+
+/// What differs for some parameters from what the optimizer is told for all. What is not given stays as it was.
+struct GroupOptions {
+  std::optional<double> rate{};   // factor on the learning rate, > 0. Default 1
+  std::optional<double> decay{};  // factor on the weight decay, >= 0. Default 1
+};
+
+/// "<module>.<name>", or for the module "" the name alone, as in a file that holds one module.
+inline std::string join_name(const std::string& module, const std::string& name) {
+  return module.empty() ? name : module + "." + name;
+}
 
 /// The store that modules register their parameters in. Each is a named slice of one flat buffer per kind (value, gradient, first
 /// and second moment), so that one kernel launch serves all. Not thread-safe; one training loop at a time per store.
 class Parameters {
  public:
   using Options = ParametersOptions;
+
+  struct Slot {
+    std::string name;
+    Tensor value;    // what operations use; its gradient is the slice of gradients()
+    Tensor master;   // the slice of values(): `value` itself, unless that is its rounding to bf16
+    int64_t offset;  // in elements, from the start of each flat buffer
+    UpdateFactors factors = {};
+    bool frozen = false;
+  };
+  /// Which parameters are meant: true for those.
+  using Filter = std::function<bool(const Slot&)>;
 
   explicit Parameters(Options options = {});
   Parameters(const Parameters&) = delete;
@@ -48,16 +62,19 @@ class Parameters {
   const Tensor& get(std::string_view name) const;
   bool contains(std::string_view name) const;
 
-  struct Slot {
-    std::string name;
-    Tensor value;    // what operations use; its gradient is the slice of gradients()
-    Tensor master;   // the slice of values(): `value` itself, unless that is its rounding to bf16
-    int64_t offset;  // in elements, from the start of each flat buffer
-  };
   /// In order of registration.
   const std::vector<Slot>& slots() const { return slots_; }
   /// Elements of all parameters, without the gaps that align them.
   int64_t count() const;
+  /// A line for each parameter, with name, shape and number of elements, and one for their sum.
+  std::string str() const;
+
+  /// Starts the parameters that `filter` chooses once more, with another initializer. Throws InvalidArgument when none is chosen.
+  void reset(const Filter& filter, const Initializer& initializer);
+  /// Gives the parameters of this store the values that `from` has under the same names, whatever its dtype and device, or under the
+  /// name that `name_there` returns for a name of this store; those for which it returns "" stay as they are. Throws InvalidArgument
+  /// listing what is missing there or of another shape; nothing is changed then.
+  void copy_values(const Parameters& from, const std::function<std::string(const std::string&)>& name_there = {});
 
   /// The flat buffers, [flat_size()]; slices start at multiples of 256 bytes, gaps are and stay zero.
   Tensor values() const { return values_.rows(0, used_); }
@@ -69,6 +86,21 @@ class Parameters {
   Tensor rounded_values() const { return options_.mixed_precision ? rounded_.rows(0, used_) : Tensor(); }
   /// Rounds all values once more, after they have been changed by something else. Without mixed precision nothing is to be done.
   void round_values() const;
+
+  /// The running average, [flat_size()]; undefined unless Options::average asks for it. Begins as the initial values.
+  Tensor average() const { return options_.average ? average_.rows(0, used_) : Tensor(); }
+  /// Exchanges values and average, so that all tensors of the store show the other ones. See optim/moving_average.h.
+  void swap_average();
+
+  /// Sets rate and decay of the parameters that `filter` chooses; may be called again for others, or for the same. Not part of a checkpoint:
+  /// a program sets its groups when it builds its model. Throws InvalidArgument for a factor out of range, or when no parameter is chosen.
+  void set_group(const Filter& filter, const GroupOptions& options);
+  /// Parameters that are chosen keep their values, whatever the optimizer: no gradient is computed for them, they do not count in the norm,
+  /// and their moments stand still until they are unfrozen. Throws InvalidArgument when no parameter is chosen.
+  void freeze(const Filter& filter) { set_frozen(filter, true); }
+  void unfreeze(const Filter& filter) { set_frozen(filter, false); }
+  /// For kernels, one entry per kUpdateUnit elements of the flat buffers; no view while all parameters are treated alike.
+  View<const UpdateFactors> update_factors() const;
 
   /// The slice of `flat` (one of the buffers above) that belongs to a slot, in the slot's shape.
   Tensor slice(const Tensor& flat, const Slot& slot) const;
@@ -102,11 +134,16 @@ class Parameters {
  private:
   void grow(int64_t needed);
   void bind(const Slot& slot) const;
+  void set_value(const Slot& slot, const Tensor& value) const;
+  std::vector<Slot*> chosen(const char* caller, const Filter& filter);
+  void set_frozen(const Filter& filter, bool frozen);
   DType compute_dtype() const { return options_.mixed_precision ? DType::bf16 : options_.dtype; }
 
   Options options_;
   std::vector<Slot> slots_;
-  Tensor values_, rounded_, gradients_, first_moment_, second_moment_, random_state_, step_state_;
+  Tensor values_, rounded_, gradients_, first_moment_, second_moment_, average_, random_state_, step_state_;
+  mutable Tensor factors_;  // f32[units, 2]; undefined when it must be made anew
+  bool alike_ = true;       // no parameter has factors of its own
   int64_t used_ = 0, capacity_ = 0;
   uint32_t random_streams_ = 0;
 };

@@ -55,12 +55,13 @@ std::vector<std::pair<std::string, std::string>> TensorFile::hashes() const {
 void TensorTargets::check(const SafetensorsFile& file, const std::string& path, bool convert) const {
   std::vector<std::string> faults;
   for (const auto& [name, target] : targets_)
-    if (!file.contains(name))
-      faults.push_back("missing " + name + " " + spec_of(target));
-    else if (!fits(file.entry(name), target, convert))
-      faults.push_back(name + " is " + spec_of(file.entry(name)) + ", expected " + spec_of(target));
+    if (!file.contains(below + name))
+      faults.push_back("missing " + below + name + " " + spec_of(target));
+    else if (!fits(file.entry(below + name), target, convert))
+      faults.push_back(below + name + " is " + spec_of(file.entry(below + name)) + ", expected " + spec_of(target));
   for (const std::string& name : file.names())
-    if (!targets_.contains(name)) faults.push_back("unexpected " + name + " " + spec_of(file.entry(name)));
+    if (name.starts_with(below) && !targets_.contains(name.substr(below.size())))
+      faults.push_back("unexpected " + name + " " + spec_of(file.entry(name)));
   if (faults.empty()) return;
   const size_t shown = std::min<size_t>(faults.size(), 4);
   std::string list;
@@ -73,7 +74,7 @@ void TensorTargets::check(const SafetensorsFile& file, const std::string& path, 
 
 void TensorTargets::copy(const SafetensorsFile& file) const {
   for (const auto& [name, target] : targets_) {
-    const TensorEntry entry = file.entry(name);
+    const TensorEntry entry = file.entry(below + name);
     const Tensor host(target.shape(), entry.dtype == "F64"   ? DType::f64
                                       : entry.dtype == "F32" ? DType::f32
                                                              : target.dtype());

@@ -26,6 +26,9 @@ class TensorFile {
 /// Where each tensor of a file goes. Checks everything first, so that a file that does not fit changes nothing.
 class TensorTargets {
  public:
+  /// Names of the file that do not begin with this are not looked at, and this is no part of those that do.
+  std::string below = {};
+
   void add(const std::string& name, const Tensor& target) { targets_[name] = target; }
   /// Throws CheckpointError listing what is missing, unexpected, or of another shape or dtype. `convert`: accept f32 for f64 and the other
   /// way round.

@@ -4,6 +4,8 @@
 
 #include "kernels/token_loss.h"
 #include "libtrain/optim/clip_by_norm.h"
+#include "libtrain/optim/clip_by_value.h"
+#include "libtrain/optim/moving_average.h"
 
 namespace libtrain {
 namespace {
@@ -79,10 +81,19 @@ TrainLoop::TrainLoop(const Parameters& parameters, std::function<int64_t(int64_t
   LIBTRAIN_CHECK(options_.accumulate >= 1, "[train_loop] accumulate must be >= 1, got {}", options_.accumulate);
   LIBTRAIN_CHECK(options_.clip_norm >= 0, "[train_loop] clip_norm must be >= 0 (0: no clipping), got {}",
                  options_.clip_norm);
+  LIBTRAIN_CHECK(options_.clip_value >= 0, "[train_loop] clip_value must be >= 0 (0: no clipping), got {}",
+                 options_.clip_value);
+  LIBTRAIN_CHECK(options_.average_decay >= 0 && options_.average_decay < 1,
+                 "[train_loop] average_decay must be in [0, 1), got {}", options_.average_decay);
+  LIBTRAIN_CHECK(options_.average_decay == 0 || parameters.options().average,
+                 "[train_loop] average_decay is {}, but the store keeps no average; make it with {}",
+                 options_.average_decay, ".average = true");
   LIBTRAIN_CHECK(options_.checkpoint_every >= 0, "[train_loop] checkpoint_every must be >= 0, got {}",
                  options_.checkpoint_every);
   LIBTRAIN_CHECK(options_.schedule != nullptr, "[train_loop] schedule is empty; constant_schedule() is the default");
-  check_options(options_.adam);
+  optimizer_ = options_.optimizer.update ? options_.optimizer : adam(options_.adam);
+  LIBTRAIN_CHECK(optimizer_.learning_rate > 0 && optimizer_.learning_rate < 1e30,
+                 "[train_loop] the optimizer's learning_rate must be > 0 and < 1e30, got {}", optimizer_.learning_rate);
   if (parameters_.device() == Device::kCuda) stream_ = std::make_unique<cuda::Stream>();
   parameters_.clear_gradients();
 }
@@ -166,9 +177,11 @@ void TrainLoop::train_batch() {
 
 void TrainLoop::update(StepReport& report) {
   for (const auto& handler : update_handlers_) handler(parameters_);
-  parameters_.set_learning_rate(options_.adam.learning_rate * options_.schedule(state_.updates + 1));
+  parameters_.set_learning_rate(optimizer_.learning_rate * options_.schedule(state_.updates + 1));
+  if (options_.clip_value > 0) clip_by_value(parameters_, options_.clip_value);
   clip_by_norm(parameters_, options_.clip_norm);
-  adam_update(parameters_, options_.adam);
+  optimizer_.update(parameters_);
+  if (options_.average_decay > 0) update_average(parameters_, options_.average_decay);
   parameters_.clear_gradients();
   report.updated = true;
   report.updates = ++state_.updates;

@@ -30,9 +30,16 @@ struct TrainOptions {
   int64_t accumulate = 1;
   /// Largest norm of the mean gradient; longer ones are scaled down to it. 0, the default: no clipping.
   double clip_norm = 0;
+  /// Largest element of the mean gradient, in absolute value; larger ones are cut off, before the norm is taken. 0, the default: none.
+  double clip_value = 0;
   AdamOptions adam = {};
-  /// Factor on adam.learning_rate for each update. Default: 1 throughout.
+  /// sgd({…}), or one of your own. Left empty, the default: adam(adam).
+  Optimizer optimizer = {};
+  /// Factor on the optimizer's learning_rate for each update. Default: 1 throughout.
   Schedule schedule = constant_schedule();
+  /// Share of the running average of the weights that an update keeps, in [0, 1), for a store that keeps one (ParametersOptions::average).
+  /// 0, the default: the average is left alone.
+  double average_decay = 0;
   /// Fire on_checkpoint after every so many updates. 0, the default: only when run() ends.
   int64_t checkpoint_every = 0;
 };
@@ -140,6 +147,7 @@ class TrainLoop {
   std::function<int64_t(int64_t epoch)> begin_epoch_;
   std::function<TokenLoss(int64_t batch)> forward_;
   Options options_;
+  Optimizer optimizer_;
   TrainState state_, update_began_;  // now, and when the open update began
   int64_t batches_ = -1;             // in the open epoch; -1: it must be opened
   StepMailbox mailbox_;

@@ -1,6 +1,7 @@
 #include "op_cases.h"
 
 #include "op_cases_attention.h"
+#include "op_cases_binary.h"
 #include "op_cases_fused.h"
 #include "op_cases_moves.h"
 #include "op_cases_norm.h"
@@ -154,6 +155,7 @@ std::vector<OpCase> make_rows() {
   add_norm_cases(rows);
   add_fused_cases(rows);
   add_rowwise_cases(rows);
+  add_binary_cases(rows);
   add_move_cases(rows);
   add_attention_cases(rows);
   return rows;

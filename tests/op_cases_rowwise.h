@@ -7,10 +7,18 @@
 
 namespace libtrain::testing {
 
+/// Greater than 0.3: for functions that are steep at zero.
+inline Fill positive() {
+  return [](Values& values, Generator& generator) {
+    normal()(values, generator);
+    for (double& value : values) value = 0.3 + std::abs(value);
+  };
+}
+
 inline OpCase elementwise_row(const std::string& op, const Shape& shape, Tensor (*function)(const Tensor&),
-                              double (*formula)(double), bool big = false) {
+                              double (*formula)(double), const Fill& fill, bool big = false) {
   return {.name = format_message("{} {}", op, shape.str()),
-          .inputs = {{shape, away_from_zero()}},
+          .inputs = {{shape, fill}},
           .call = [=](const auto& in) { return function(in[0]); },
           .reference =
               [=](const Inputs& in) {
@@ -25,8 +33,9 @@ inline OpCase elementwise_row(const std::string& op, const Shape& shape, Tensor 
 
 /// The operations on single elements, each in one shape.
 inline void add_elementwise_rows(std::vector<OpCase>& rows, const Shape& shape, bool big = false) {
-  const auto add = [&](const char* op, Tensor (*function)(const Tensor&), double (*formula)(double)) {
-    rows.push_back(elementwise_row(op, shape, function, formula, big));
+  const auto add = [&](const char* op, Tensor (*function)(const Tensor&), double (*formula)(double),
+                       const Fill& fill = away_from_zero()) {
+    rows.push_back(elementwise_row(op, shape, function, formula, fill, big));
   };
   add("relu", relu, [](double x) { return x > 0 ? x : 0; });
   add(
@@ -37,6 +46,17 @@ inline void add_elementwise_rows(std::vector<OpCase>& rows, const Shape& shape, 
   add(
       "gelu_tanh", [](const Tensor& x) { return gelu(x, GeluForm::kTanh); },
       [](double x) { return x / 2 * (1 + std::tanh(std::sqrt(2 / std::numbers::pi) * (x + 0.044715 * x * x * x))); });
+  add(
+      "tanh", [](const Tensor& x) { return tanh(x); }, [](double x) { return std::tanh(x); });
+  add("neg", neg, [](double x) { return -x; });
+  add("sigmoid", sigmoid, [](double x) { return 1 / (1 + std::exp(-x)); });
+  add("silu", silu, [](double x) { return x / (1 + std::exp(-x)); });
+  add(
+      "exp", [](const Tensor& x) { return exp(x); }, [](double x) { return std::exp(x); });
+  add(
+      "log", [](const Tensor& x) { return log(x); }, [](double x) { return std::log(x); }, positive());
+  add(
+      "sqrt", [](const Tensor& x) { return sqrt(x); }, [](double x) { return std::sqrt(x); }, positive());
 }
 
 inline OpCase add_row(const Shape& a, const Shape& b, bool big = false) {

@@ -1,7 +1,9 @@
-/// exp and erfc for the formulas of kernels/pointwise.h: in float without branches or calls, so that loops over them
+/// The functions that the formulas of kernels/pointwise.h use: in float without branches or calls, so that loops over them
 /// vectorize; in double, which gradient checks use, those of the standard library.
 #pragma once
+#include <bit>
 #include <cmath>
+#include <limits>
 
 #include "kernels/cpu/exp.h"
 
@@ -21,7 +23,53 @@ struct CpuMath {
   }
   LIBTRAIN_INLINE static double erfc(double x) { return std::erfc(x); }
 
+  /// Within 1 ulp, also of subnormal numbers. x = m * 2^n with m in [sqrt(1/2), sqrt(2)); log(m) is a polynomial in m - 1
+  /// (coefficients of S. Moshier's Cephes library, logf), and n ln 2 is added in two parts.
+  LIBTRAIN_INLINE static float log(float x) {
+    constexpr float kInfinity = std::numeric_limits<float>::infinity();
+    const bool subnormal = x < std::numeric_limits<float>::min();
+    const int32_t bits = std::bit_cast<int32_t>(subnormal ? x * 8388608.0f : x), above = bits - 0x3F3504F3;
+    const float n = float((above >> 23) - (subnormal ? 23 : 0));
+    const float m = std::bit_cast<float>(bits - (above & ~0x7FFFFF)) - 1.0f;
+    const float log_m = m + (m * (m * m) * log_tail(m) - 0.5f * (m * m) - n * 2.12194440e-4f);
+    const float finite = log_m + n * 0.693359375f, special = x == 0.0f ? -kInfinity : x + kInfinity;
+    return x < 0.0f ? std::numeric_limits<float>::quiet_NaN() : x > 0.0f && x < kInfinity ? finite : special;
+  }
+  LIBTRAIN_INLINE static double log(double x) { return std::log(x); }
+
+  LIBTRAIN_INLINE static float sqrt(float x) { return std::sqrt(x); }
+  LIBTRAIN_INLINE static double sqrt(double x) { return std::sqrt(x); }
+
+  /// Within 2 ulp. Below |x| = 0.625 an odd polynomial (coefficients of Cephes, tanhf), beyond through exp(-2 |x|).
+  LIBTRAIN_INLINE static float tanh(float x) {
+    const float z = x < 0.0f ? -x : x, e = exp(-2.0f * z), outer = 1.0f - 2.0f * e / (1.0f + e);
+    return z < 0.625f ? x + x * (x * x) * tanh_tail(x * x) : x < 0.0f ? -outer : outer;
+  }
+  LIBTRAIN_INLINE static double tanh(double x) { return std::tanh(x); }
+
  private:
+  /// (log(1 + m) - m + m^2 / 2) / m^3 for 1 + m in [sqrt(1/2), sqrt(2))
+  LIBTRAIN_INLINE static float log_tail(float m) {
+    float p = 7.0376836292e-2f;
+    p = p * m - 1.1514610310e-1f;
+    p = p * m + 1.1676998740e-1f;
+    p = p * m - 1.2420140846e-1f;
+    p = p * m + 1.4249322787e-1f;
+    p = p * m - 1.6668057665e-1f;
+    p = p * m + 2.0000714765e-1f;
+    p = p * m - 2.4999993993e-1f;
+    return p * m + 3.3333331174e-1f;
+  }
+
+  /// (tanh(x) - x) / x^3 as a polynomial in t = x * x, for |x| up to 0.625
+  LIBTRAIN_INLINE static float tanh_tail(float t) {
+    float p = -5.70498872745e-3f;
+    p = p * t + 2.06390887954e-2f;
+    p = p * t - 5.37397155531e-2f;
+    p = p * t + 1.33314422036e-1f;
+    return p * t - 3.33332819422e-1f;
+  }
+
   /// erf(x) / x as a polynomial in t = x * x, minimax on [0, 1] (relative error 1.2e-9).
   LIBTRAIN_INLINE static float erf_over_x(float t) {
     float p = 7.85386063e-5f;

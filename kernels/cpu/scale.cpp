@@ -5,17 +5,20 @@
 namespace libtrain::kernels {
 namespace {
 
-template <class T> void scale_chunk(const T* x, accum_t<T> factor, int64_t begin, int64_t end, Sink<T> y) {
+template <class T> void scale_chunk(const Scale<T>& k, int64_t begin, int64_t end) {
   using A = accum_t<T>;
+  const A factor = A(k.factor), offset = A(k.offset);
+  const T* x = k.x.data;
+  T* y = k.y.data;
+  const bool accumulate = k.y.accumulate;
 #pragma omp simd
-  for (int64_t i = begin; i < end; ++i) put(y.data[i], A(x[i]) * factor, y.accumulate);
+  for (int64_t i = begin; i < end; ++i) put(y[i], A(x[i]) * factor + offset, accumulate);
 }
 
 }  // namespace
 
 template <Isa isa, class T> void scale(Cpu<isa>, const Scale<T>& k) {
-  const auto factor = accum_t<T>(k.factor);
-  for_chunks(k.x.size(), [&](int64_t begin, int64_t end) { scale_chunk(k.x.data, factor, begin, end, k.y); });
+  for_chunks(k.x.size(), [&](int64_t begin, int64_t end) { scale_chunk(k, begin, end); });
 }
 
 #define INSTANTIATE(T) template void scale(Cpu<kIsa>, const Scale<T>&);

@@ -1,14 +1,15 @@
-// Shapes    weights, first_moment, second_moment, gradients, rounded [size]; state, one element.
+// Shapes    weights, first_moment, second_moment, gradients, rounded [size]; state, one element; factors [size / 32, rounded up].
 // Mapping   A thread owns a pack of 16 bytes of each buffer (or an element) and strides over the grid; the first thread of a block works
-//           out the factors of the update from the state. A second launch of one thread writes the state, when all have read it.
-// Traffic   Reads weights, moments and gradients, writes weights and moments: 28 bytes a weight in f32, 30 with `rounded`. Moments and
-//           gradients pass the cache by; weights stay, for the forward to come. Bound by memory.
+//           out what is the same for all weights from the state. finish_update writes the state, when all have read it.
+// Traffic   Reads weights, moments and gradients, writes weights and moments: 28 bytes a weight in f32, 30 with `rounded`, and a quarter
+//           of a byte more with `factors`. Moments and gradients pass the cache by; weights stay, for the forward to come. Bound by memory.
 // Numerics  Factors in f64 and rounded once; the update in f32 (f64 for f64), as on the CPU up to contraction.
 // Source    See kernels/adam.h.
 // Measured  Not yet on a device.
 #include "kernels/adam.h"
 
-#include "kernels/cuda/elements.cuh"
+#include "kernels/cuda/update.cuh"
+#include "kernels/finish_update.h"
 
 namespace libtrain::kernels {
 namespace {
@@ -16,35 +17,39 @@ namespace {
 __device__ inline float root(float x) { return sqrtf(x); }
 __device__ inline double root(double x) { return sqrt(x); }
 
-/// What is the same for all weights.
-template <class T> struct Factors {
+/// What is the same for all weights, or for those of a unit.
+template <class T> struct Step {
   T scale, rate, second, keep;
   bool skip;
 };
 
-__device__ inline bool must_skip(const StepState& state, const BadIndex* note) {
-  return state.skip || (note && note->op != BadIndex::kNone);
-}
-
-template <class T> __device__ inline Factors<T> factors_of(const Adam<T>& k, const BadIndex* note) {
+template <class T> __device__ inline Step<T> step_of(const Adam<T>& k, const BadIndex* note) {
   const StepState& state = *k.state.data;
   const double t = double(state.updates + 1), rate = state.learning_rate;
   return {T(state.gradient_scale), T(rate / (1 - pow(k.beta1, t))), T(1 / sqrt(1 - pow(k.beta2, t))),
           T(1 - rate * k.weight_decay), must_skip(state, note)};
 }
 
+template <class T> __device__ inline Step<T> with_factors(Step<T> step, UpdateFactors factors) {
+  step.rate *= T(factors.rate);
+  step.keep = 1 - T(factors.rate) * T(factors.decay) * (1 - step.keep);
+  return step;
+}
+
 /// The update of `width` neighbouring weights a thread.
 template <int width, class T> __global__ void __launch_bounds__(kBlockThreads)
     update_weights(Adam<T> k, int64_t parts, const BadIndex* note) {
-  __shared__ Factors<T> shared;
-  if (threadIdx.x == 0) shared = factors_of(k, note);
+  __shared__ Step<T> shared;
+  if (threadIdx.x == 0) shared = step_of(k, note);
   __syncthreads();
-  const Factors<T> f = shared;
-  if (f.skip) return;
+  if (shared.skip) return;
   const T beta1 = T(k.beta1), beta2 = T(k.beta2), epsilon = T(k.epsilon);
   const int64_t stride = int64_t(gridDim.x) * kBlockThreads;
 #pragma unroll 1
   for (int64_t i = blockIdx.x * int64_t(kBlockThreads) + threadIdx.x; i < parts; i += stride) {
+    const UpdateFactors factors = factors_at(k.factors.data, i * width);
+    if (factors.rate == 0) continue;
+    const Step<T> f = with_factors(shared, factors);
     const auto gradients = load_elements_streaming<width>(k.gradients.data + i * width);
     auto m = load_elements_streaming<width>(k.first_moment.data + i * width);
     auto v = load_elements_streaming<width>(k.second_moment.data + i * width);
@@ -63,19 +68,6 @@ template <int width, class T> __global__ void __launch_bounds__(kBlockThreads)
   }
 }
 
-/// Counts the update and opens the next one. One warp, of which one thread works.
-__global__ void finish_update(StepState* state, const BadIndex* note) {
-  if (threadIdx.x != 0) return;
-  if (must_skip(*state, note)) {
-    state->skip = 1;
-    state->skipped_updates += state->loss_count > 0;
-  } else {
-    ++state->updates;
-  }
-  state->loss_sum = 0;
-  state->loss_count = 0;
-}
-
 }  // namespace
 
 template <class T> void adam_update(Cuda where, const Adam<T>& k) {
@@ -87,7 +79,7 @@ template <class T> void adam_update(Cuda where, const Adam<T>& k) {
   const LaunchShape shape{persistent_blocks(parts, kBlockThreads, 8), kBlockThreads};
   launch(where, "adam_update", shape, wide ? update_weights<Pack<T>::kSize, T> : update_weights<1, T>, k, parts,
          where.bad_index);
-  launch(where, "adam_update", {1, kWarp}, finish_update, k.state.data, where.bad_index);
+  finish_update(where, k.state);
 }
 
 template void adam_update(Cuda, const Adam<float>&);

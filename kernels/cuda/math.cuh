@@ -14,6 +14,8 @@ struct CudaMath {
   __device__ static double log(double x) { return ::log(x); }
   __device__ static float sqrt(float x) { return sqrtf(x); }
   __device__ static double sqrt(double x) { return ::sqrt(x); }
+  __device__ static float tanh(float x) { return tanhf(x); }
+  __device__ static double tanh(double x) { return ::tanh(x); }
 };
 
 }  // namespace libtrain::kernels

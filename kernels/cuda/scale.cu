@@ -2,7 +2,7 @@
 // Mapping   A thread owns a pack of 16 bytes (behind the last full one, or where an address is no multiple of 16, one element) and strides
 //           over the grid.
 // Traffic   Reads x, writes y (and reads it first where it is added to): 2 x size or 3 x size; bound by memory.
-// Numerics  One product in f32 (f64 for f64), rounded once.
+// Numerics  A product and a sum in f32 (f64 for f64), rounded once to the dtype.
 // Measured  Not yet on a device.
 #include "kernels/scale.h"
 
@@ -11,13 +11,13 @@
 namespace libtrain::kernels {
 namespace {
 
-/// y (+)= factor * x, a pack or an element at a time; y may be x.
+/// y (+)= factor * x + offset, a pack or an element at a time; y may be x.
 template <class T> __global__ void __launch_bounds__(kBlockThreads) scale_kernel(Scale<T> k, Flat f) {
-  const auto factor = accum_t<T>(k.factor);
+  const auto factor = accum_t<T>(k.factor), offset = accum_t<T>(k.offset);
   for_elements<T>(f, [&]<int width>(int64_t at) {
     auto x = load_elements<width>(k.x.data + at);
 #pragma unroll
-    for (int j = 0; j < width; ++j) x.at[j] *= factor;
+    for (int j = 0; j < width; ++j) x.at[j] = x.at[j] * factor + offset;
     put_elements(k.y.data + at, x, k.y.accumulate);
   });
 }

@@ -14,8 +14,9 @@ namespace libtrain {
 class Embedding {
  public:
   Embedding(Parameters& parameters, const std::string& name, int64_t vocab, int64_t size, int64_t max_positions)
-      : Embedding(parameters.add(name + ".weight", {vocab, size}, init::normal(0, 1 / std::sqrt(double(size)))),
-                  max_positions) {}
+      : Embedding(
+            parameters.add(join_name(name, "weight"), {vocab, size}, init::normal(0, 1 / std::sqrt(double(size)))),
+            max_positions) {}
   /// Shares a table that exists already (tied embeddings).
   Embedding(const Tensor& table, int64_t max_positions)
       : table_(table), positions_(sinusoidal_positions(max_positions, table.dim(1), table.dtype(), table.device())) {}

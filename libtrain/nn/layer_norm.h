@@ -11,8 +11,8 @@ namespace libtrain {
 class LayerNorm {
  public:
   LayerNorm(Parameters& parameters, const std::string& name, int64_t size, double epsilon = 1e-5)
-      : weight_(parameters.add(name + ".weight", {size}, init::constant(1))),
-        bias_(parameters.add(name + ".bias", {size}, init::constant(0))),
+      : weight_(parameters.add(join_name(name, "weight"), {size}, init::constant(1))),
+        bias_(parameters.add(join_name(name, "bias"), {size}, init::constant(0))),
         epsilon_(epsilon) {}
 
   /// x [..., size] → the same shape

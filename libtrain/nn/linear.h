@@ -11,8 +11,8 @@ class Linear {
  public:
   /// Registers the parameters under "<name>.weight" and "<name>.bias".
   Linear(Parameters& parameters, const std::string& name, int64_t inputs, int64_t outputs, bool bias = true)
-      : weight_(parameters.add(name + ".weight", {outputs, inputs}, init::xavier_uniform())),
-        bias_(bias ? parameters.add(name + ".bias", {outputs}, init::constant(0)) : Tensor()) {}
+      : weight_(parameters.add(join_name(name, "weight"), {outputs, inputs}, init::xavier_uniform())),
+        bias_(bias ? parameters.add(join_name(name, "bias"), {outputs}, init::constant(0)) : Tensor()) {}
 
   /// x [..., inputs] → [..., outputs]
   Tensor operator()(const Tensor& x) const { return linear(x, weight_, bias_); }

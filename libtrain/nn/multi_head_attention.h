@@ -13,9 +13,9 @@ class MultiHeadAttention {
  public:
   /// Attention probabilities are dropped with probability `dropout` while a tape is alive and train(true) holds.
   MultiHeadAttention(Parameters& parameters, const std::string& name, int64_t size, int64_t heads, float dropout)
-      : in_weight_(parameters.add(name + ".in_proj_weight", {3 * size, size}, init::xavier_uniform())),
-        in_bias_(parameters.add(name + ".in_proj_bias", {3 * size}, init::constant(0))),
-        out_(parameters, name + ".out_proj", size, size),
+      : in_weight_(parameters.add(join_name(name, "in_proj_weight"), {3 * size, size}, init::xavier_uniform())),
+        in_bias_(parameters.add(join_name(name, "in_proj_bias"), {3 * size}, init::constant(0))),
+        out_(parameters, join_name(name, "out_proj"), size, size),
         size_(size),
         heads_(heads),
         rate_(dropout),

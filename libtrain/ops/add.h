@@ -1,43 +1,34 @@
 #pragma once
 #include "kernels/add.h"
-#include "kernels/scale.h"
-#include "libtrain/ops/gemm.h"
-#include "libtrain/tape.h"
+#include "libtrain/ops/broadcast.h"
+#include "libtrain/ops/scale.h"
 
 namespace libtrain {
 
-/// a + b: a residual of the same shape, or a bias added to every row.
-///   a [..., columns] f32, bf16 or f64;  b of the shape of a, or [columns];  same dtype  →  the shape and dtype of a
-/// A bias is a parameter: its gradient is kept in f32 (f64 for f64). Where a has rank 1 too, b counts as a residual.
-/// Throws InvalidArgument when shapes, dtypes or devices differ from this.
+/// a + b, element by element.
+///   a, b  f32, bf16 or f64, the same, of up to 6 dimensions: aligned at the last one, their sizes are equal, or one of them is 1 or missing
+///         and its elements are repeated  →  the larger size of each dimension, the dtype of both
+/// Gradients are summed over what was repeated, in a fixed order and in f32 (f64 for f64). That of a leaf that is repeated, a bias for instance,
+/// is kept so; others have the dtype of the argument. Throws InvalidArgument when shapes, dtypes or devices differ from this.
 Tensor add(const Tensor& a, const Tensor& b);
+
+/// x + number, for x of any shape.
+template <Scalar S> Tensor add(const Tensor& x, S number) { return detail::scaled("add", x, 1, double(number)); }
 
 // ---------------------------------------------------------------------------------------------------------------------
 
-namespace detail {
-
-template <class T> void residual_backward(const BackwardStep& step, size_t input) {
-  const kernels::Scale<T> args{step.doutput<T>(), 1, step.sink<T>(input)};
-  if (args.y) on(step.output.device(), [&](auto device) { kernels::scale(device, args); });
-}
-
-}  // namespace detail
-
 inline Tensor add(const Tensor& a, const Tensor& b) {
-  const bool bias = b.defined() && b.rank() == 1 && a.rank() > 1;
-  check_like("add", "b", b, a, bias ? Shape{a.dim(-1)} : a.shape());
-  const Tensor y(a.shape(), a.dtype(), a.device());
+  using Passed = detail::Passed<1>;
+  const Shape shape = detail::broadcast_shape("add", a, b);
+  const bool row = b.rank() == 1 && shape.rank() > 1 && b.dim(0) == shape[-1];
+  if (a.shape() != shape || !(row || b.shape() == shape))
+    return detail::binary<kernels::Plus, Passed, Passed>("add", a, b);
+  const Tensor y(shape, a.dtype(), a.device());  // residuals and biases have a kernel of their own
   visit_float("add", a.dtype(), [&]<class T> {
     const kernels::Add<T> args{a.matrix<const T>(), b.matrix<const T>(), y.matrix<T>()};
     on(a.device(), [&](auto device) { kernels::add(device, args); });
-    record("add", y, {a, b}, {}, [bias](const BackwardStep& step) {
-      detail::residual_backward<T>(step, 0);
-      if (bias)
-        detail::run_column_sum(step.output.device(), step.doutput<T>(), step.sink<accum_t<T>>(1));
-      else
-        detail::residual_backward<T>(step, 1);
-    });
   });
+  detail::record_binary<Passed, Passed>("add", y, a, b, detail::plan_broadcast("add", a, b, shape));
   return y;
 }
 

@@ -1,6 +1,6 @@
 #pragma once
 #include "kernels/adam.h"
-#include "libtrain/parameters.h"
+#include "libtrain/optim/optimizer.h"
 
 namespace libtrain {
 
@@ -11,7 +11,7 @@ struct AdamOptions {
   double beta1 = 0.9, beta2 = 0.98;
   /// Added to the root of the second moment, > 0. Default 1e-9.
   double epsilon = 1e-9;
-  /// Decoupled decay per unit of learning rate, >= 0, of every parameter (AdamW). Default 0: plain Adam.
+  /// Decoupled decay per unit of learning rate, >= 0, of every parameter whose group says nothing else (AdamW). Default 0: plain Adam.
   double weight_decay = 0;
 };
 
@@ -24,6 +24,9 @@ inline void check_options(const AdamOptions& options) {
   LIBTRAIN_CHECK(options.epsilon > 0, "[adam] epsilon must be > 0, got {}", options.epsilon);
   LIBTRAIN_CHECK(options.weight_decay >= 0, "[adam] weight_decay must be >= 0, got {}", options.weight_decay);
 }
+
+/// Adam for a TrainLoop. Throws InvalidArgument naming the first option that is out of range.
+Optimizer adam(const AdamOptions& options);
 
 /// Updates all parameters in place, at the learning rate that stands in the store's StepState; see kernels/adam.h for the formulas.
 /// Expects complete gradients of the summed loss and a StepState prepared by clip_by_norm.
@@ -40,10 +43,16 @@ inline void adam_update(const Parameters& parameters, const AdamOptions& options
                                   options.beta2,
                                   options.epsilon,
                                   options.weight_decay,
-                                  rounded.defined() ? rounded.view<bf16>() : View<bf16>{}};
+                                  rounded.defined() ? rounded.view<bf16>() : View<bf16>{},
+                                  parameters.update_factors()};
       on(parameters.device(), [&](auto device) { kernels::adam_update(device, args); });
     }
   });
+}
+
+inline Optimizer adam(const AdamOptions& options) {
+  check_options(options);
+  return {options.learning_rate, [options](const Parameters& parameters) { adam_update(parameters, options); }};
 }
 
 }  // namespace libtrain

@@ -1,5 +1,11 @@
-/// Learning-rate schedules: the factor on the peak rate for each update, counted from 1.
+/// Learning-rate schedules: the factor on the peak rate for each update, counted from 1. Pieces in `schedule::` can be joined and
+/// multiplied; below them stand the combinations that most programs want.
+///
+///   using namespace libtrain::schedule;
+///   const auto cycle = then(warmup(100), 100, cosine(1, 0.1, 900));     // 100 updates up, 900 down, then 0.1
+///   const auto halved = times(cycle, step(5000, 0.5));
 #pragma once
+#include <algorithm>
 #include <cmath>
 #include <functional>
 #include <numbers>
@@ -8,59 +14,112 @@
 
 namespace libtrain {
 
-/// Factor for update number `update` (1, 2, 3…). A pure function, so that a resumed run continues exactly.
+/// Factor for update number `update` (1, 2, 3…). A pure function, so that a resumed run continues exactly: any function will do.
 using Schedule = std::function<double(int64_t update)>;
+
+namespace schedule {
+Schedule constant(double factor = 1);
+/// update / updates, up to 1. updates 0: 1 throughout.
+Schedule warmup(int64_t updates);
+/// In a straight line to `to`, which it reaches at update `updates` and keeps; `from` would be its value at update 0. updates >= 1.
+Schedule linear(double from, double to, int64_t updates);
+/// Likewise, on half a cosine (Loshchilov and Hutter, ICLR 2017).
+Schedule cosine(double from, double to, int64_t updates);
+/// 1 up to update `updates`, then sqrt(updates / update) (Vaswani et al. 2017, section 5.3, without its warm-up). updates >= 1.
+Schedule inverse_sqrt(int64_t updates);
+/// 1 for the first `every` updates, and `factor` times as much for each `every` thereafter. every >= 1.
+Schedule step(int64_t every, double factor);
+
+/// `first` for so many updates, then `next`, which counts its own from 1.
+Schedule then(Schedule first, int64_t updates, Schedule next);
+/// The product of both.
+Schedule times(Schedule a, Schedule b);
+}  // namespace schedule
 
 /// 1 after a linear warm-up over the first `warmup` updates (0: none).
 Schedule constant_schedule(int64_t warmup = 0);
-/// Linear warm-up, then sqrt(warmup / update) (Vaswani et al. 2017, section 5.3). warmup >= 1.
+/// Linear warm-up, then sqrt(warmup / update). warmup >= 1.
 Schedule inverse_sqrt_schedule(int64_t warmup);
 /// Linear warm-up, then linear decay to `floor` at update `total` and beyond.
 Schedule linear_schedule(int64_t warmup, int64_t total, double floor = 0);
-/// Linear warm-up, then half a cosine down to `floor` at update `total` and beyond (Loshchilov and Hutter, ICLR 2017).
+/// Linear warm-up, then half a cosine down to `floor` at update `total` and beyond.
 Schedule cosine_schedule(int64_t warmup, int64_t total, double floor = 0);
 
 // ---------------------------------------------------------------------------------------------------------------------
 
 namespace detail {
-inline double warmup_factor(int64_t update, int64_t warmup) {
-  return update < warmup ? double(update) / double(warmup) : 1.0;
-}
-/// 0 at the end of the warm-up, 1 at `total`.
-inline double decay_progress(int64_t update, int64_t warmup, int64_t total) {
-  if (update <= warmup) return 0;
-  return update >= total ? 1.0 : double(update - warmup) / double(total - warmup);
+inline void check_updates(const char* name, const char* argument, int64_t updates, int64_t least) {
+  LIBTRAIN_CHECK(updates >= least, "[{}] {} must be >= {}, got {}", name, argument, least, updates);
 }
 inline void check_schedule(const char* name, int64_t warmup, int64_t total) {
   LIBTRAIN_CHECK(warmup >= 0 && total > warmup, "[{}] expected 0 <= warmup < total, got warmup {} and total {}", name,
                  warmup, total);
 }
+/// 0 at update 0, 1 at `updates` and beyond.
+inline double progress(int64_t update, int64_t updates) {
+  return update >= updates ? 1.0 : double(update) / double(updates);
+}
 }  // namespace detail
 
-inline Schedule constant_schedule(int64_t warmup) {
-  return [warmup](int64_t update) { return detail::warmup_factor(update, warmup); };
+namespace schedule {
+inline Schedule constant(double factor) {
+  return [factor](int64_t) { return factor; };
 }
 
-inline Schedule inverse_sqrt_schedule(int64_t warmup) {
-  LIBTRAIN_CHECK(warmup >= 1, "[inverse_sqrt_schedule] warmup must be >= 1, got {}", warmup);
-  return [warmup](int64_t update) {
-    return update < warmup ? detail::warmup_factor(update, warmup) : std::sqrt(double(warmup) / double(update));
+inline Schedule warmup(int64_t updates) {
+  detail::check_updates("schedule::warmup", "updates", updates, 0);
+  return [updates](int64_t update) { return detail::progress(update, updates); };
+}
+
+inline Schedule linear(double from, double to, int64_t updates) {
+  detail::check_updates("schedule::linear", "updates", updates, 1);
+  return [=](int64_t update) { return from + (to - from) * detail::progress(update, updates); };
+}
+
+inline Schedule cosine(double from, double to, int64_t updates) {
+  detail::check_updates("schedule::cosine", "updates", updates, 1);
+  return [=](int64_t update) {
+    return to + (from - to) * (1 + std::cos(std::numbers::pi * detail::progress(update, updates))) / 2;
   };
+}
+
+inline Schedule inverse_sqrt(int64_t updates) {
+  detail::check_updates("schedule::inverse_sqrt", "updates", updates, 1);
+  return [updates](int64_t update) { return std::sqrt(double(updates) / double(std::max(update, updates))); };
+}
+
+inline Schedule step(int64_t every, double factor) {
+  detail::check_updates("schedule::step", "every", every, 1);
+  return [=](int64_t update) { return std::pow(factor, double((update - 1) / every)); };
+}
+
+inline Schedule then(Schedule first, int64_t updates, Schedule next) {
+  detail::check_updates("schedule::then", "updates", updates, 0);
+  LIBTRAIN_CHECK(first && next, "[schedule::then] expected two schedules, got an empty one");
+  return [=](int64_t update) { return update <= updates ? first(update) : next(update - updates); };
+}
+
+inline Schedule times(Schedule a, Schedule b) {
+  LIBTRAIN_CHECK(a && b, "[schedule::times] expected two schedules, got an empty one");
+  return [=](int64_t update) { return a(update) * b(update); };
+}
+}  // namespace schedule
+
+inline Schedule constant_schedule(int64_t warmup) { return schedule::warmup(warmup); }
+
+inline Schedule inverse_sqrt_schedule(int64_t warmup) {
+  detail::check_updates("inverse_sqrt_schedule", "warmup", warmup, 1);
+  return schedule::times(schedule::warmup(warmup), schedule::inverse_sqrt(warmup));
 }
 
 inline Schedule linear_schedule(int64_t warmup, int64_t total, double floor) {
   detail::check_schedule("linear_schedule", warmup, total);
-  return [=](int64_t update) {
-    return detail::warmup_factor(update, warmup) * (1 - (1 - floor) * detail::decay_progress(update, warmup, total));
-  };
+  return schedule::then(schedule::warmup(warmup), warmup, schedule::linear(1, floor, total - warmup));
 }
 
 inline Schedule cosine_schedule(int64_t warmup, int64_t total, double floor) {
   detail::check_schedule("cosine_schedule", warmup, total);
-  return [=](int64_t update) {
-    const double cosine = std::cos(std::numbers::pi * detail::decay_progress(update, warmup, total));
-    return detail::warmup_factor(update, warmup) * (floor + (1 - floor) * (1 + cosine) / 2);
-  };
+  return schedule::then(schedule::warmup(warmup), warmup, schedule::cosine(1, floor, total - warmup));
 }
 
 }  // namespace libtrain

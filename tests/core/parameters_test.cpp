@@ -214,4 +214,85 @@ TEST_CASE("parameters: with mixed precision operations use the values rounded to
         "[parameters] mixed precision keeps f32 values, got dtype f64");
 }
 
+TEST_CASE("parameters: initializers by name, with the spread that they promise", "[parameters]") {
+  Parameters parameters({.dtype = DType::f64});
+  const auto start = [&](const std::string& name, const Shape& shape) {
+    return parameters.add(name, shape, init::by_name(name)).to_vector<double>();
+  };
+  const auto spread = [](const std::vector<double>& values) {
+    double squares = 0;
+    for (const double value : values) squares += value * value;
+    return std::sqrt(squares / double(values.size()));
+  };
+  CHECK(start("zeros", {3}) == std::vector<double>(3, 0));
+  CHECK(start("ones", {3}) == std::vector<double>(3, 1));
+  const std::pair<const char*, double> expected[] = {{"xavier_uniform", std::sqrt(2.0 / 140)},
+                                                     {"xavier_normal", std::sqrt(2.0 / 140)},
+                                                     {"kaiming_uniform", std::sqrt(2.0 / 40)},
+                                                     {"kaiming_normal", std::sqrt(2.0 / 40)}};
+  for (const auto& [name, deviation] : expected) {
+    INFO(name);
+    const auto values = start(name, {100, 40});
+    CHECK(std::abs(spread(values) / deviation - 1) < 0.05);
+    const double largest = std::abs(*std::ranges::max_element(values, {}, [](double x) { return std::abs(x); }));
+    CHECK((largest < 1.8 * deviation) == std::string(name).ends_with("uniform"));  // sqrt(3) for uniform ones
+  }
+  CHECK(message_of<InvalidArgument>([] { init::by_name("xavier_unifrom"); }) ==
+        "[init] no initializer is named 'xavier_unifrom' (did you mean 'xavier_uniform'?)");
+  CHECK(message_of<InvalidArgument>([&] { start("orthogonal", {3}); }) ==
+        "[orthogonal] expected a weight [fan_out, fan_in], got [3]");
+}
+
+TEST_CASE("parameters: orthogonal rows, or columns where there are more rows", "[parameters]") {
+  for (const auto& [rows, columns] : {std::pair<int64_t, int64_t>{5, 12}, {12, 5}, {7, 7}}) {
+    Parameters parameters({.dtype = DType::f64});
+    const auto w = parameters.add("w", {rows, columns}, init::orthogonal(2)).to_vector<double>();
+    const bool wide = rows <= columns;
+    const int64_t few = std::min(rows, columns), many = std::max(rows, columns);
+    const auto at = [&](int64_t i, int64_t k) { return w[size_t(wide ? i * columns + k : k * columns + i)]; };
+    for (int64_t i = 0; i < few; ++i)
+      for (int64_t j = 0; j < few; ++j) {
+        double product = 0;
+        for (int64_t k = 0; k < many; ++k) product += at(i, k) * at(j, k);
+        REQUIRE(std::abs(product - (i == j ? 4 : 0)) < 1e-13);
+      }
+  }
+}
+
+TEST_CASE("parameters: listed, started anew, and moved between models by name", "[parameters]") {
+  Parameters one({.seed = 3, .average = true}), two({.dtype = DType::f64, .seed = 4});
+  const Linear layer(one, "encoder.0", 3, 2), other(two, "layers.0", 3, 2);
+  two.add("scale", {1}, init::constant(5));
+  CHECK(two.str() ==
+        "layers.0.weight            [2, 3]            6\n"
+        "layers.0.bias                 [2]            2\n"
+        "scale                         [1]            1\n"
+        "total                                        9\n");
+  const auto there = [](const std::string& name) {
+    return name == "scale" ? "" : "encoder" + name.substr(std::string("layers").size());
+  };
+  two.copy_values(one, there);
+  CHECK(two.get("layers.0.weight").cast(DType::f32).to_vector<float>() ==
+        one.get("encoder.0.weight").to_vector<float>());
+  CHECK(two.get("scale").item() == 5);
+  const auto before = two.values().to_vector<double>();
+  CHECK(message_of<InvalidArgument>([&] { two.copy_values(one); }) ==
+        "[copy_values] the other store does not fit; layers.0.weight is missing; layers.0.bias is missing; scale is "
+        "missing");
+  Parameters wide;
+  const Linear wider(wide, "encoder.0", 4, 2);
+  CHECK(message_of<InvalidArgument>([&] { wide.copy_values(one); }) ==
+        "[copy_values] the other store does not fit; encoder.0.weight is [2, 3], expected [2, 4]");
+  CHECK(two.values().to_vector<double>() == before);
+
+  const auto is_weight = [](const Parameters::Slot& slot) { return slot.name.ends_with("weight"); };
+  one.reset(is_weight, init::constant(0.25));
+  CHECK(one.get("encoder.0.weight").to_vector<float>() == std::vector<float>(6, 0.25f));
+  CHECK(one.average().to_vector<float>()[5] == 0.25f);
+  one.reset(is_weight, init::xavier_uniform());  // the same numbers as at first
+  CHECK(one.get("encoder.0.weight").to_vector<float>() ==
+        two.get("layers.0.weight").cast(DType::f32).to_vector<float>());
+  CHECK_THROWS_AS(one.reset([](const auto&) { return false; }, init::constant(0)), InvalidArgument);
+}
+
 }  // namespace libtrain

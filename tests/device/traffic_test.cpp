@@ -76,6 +76,7 @@ void one_of_each(DType dtype) {
                   packing, drop);
   x = add(gelu(x), b);
   x = relu(x);
+  x = neg(silu(tanh(sqrt(exp(log(sigmoid(x)))))));
   x = permute(x, {1, 0});
   x = concat({narrow(x, 1, 0, 96), narrow(x, 1, 96, 96)}, 1);
   x = add(permute(x, {1, 0}), index_select(x.reshape({kTokens, kWidth}), ids_below(kTokens)));

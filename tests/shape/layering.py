@@ -13,7 +13,7 @@ RANKS = {
     "kernels": 0,
     "config": 1, "error": 1,
     "cuda": 2, "shape": 2,
-    "device": 3,
+    "device": 3, "init": 3,
     "allocator": 4,
     "tensor": 5,
     "tape": 6, "parameters": 6, "packing": 6, "random": 6, "step_mailbox": 7, "data": 6, "io": 6,

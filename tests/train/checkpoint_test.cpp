@@ -82,6 +82,46 @@ TEST_CASE("checkpoint: a run resumed from any of its 40 steps ends with the same
   CHECK(mid_epoch >= 30);
 }
 
+TEST_CASE("checkpoint: a run with momentum, groups, frozen parameters and averaged weights goes on exactly",
+          "[checkpoint]") {
+  const auto pairs = reversal_pairs(64);
+  const TemporaryFile place("");
+  const TrainOptions options{.epochs = 3,
+                             .clip_norm = 1,
+                             .clip_value = 0.01,
+                             .optimizer = sgd({.learning_rate = 0.5, .momentum = 0.9, .nesterov = true}),
+                             .average_decay = 0.8};
+  const auto group = [](ToyRun& run) {
+    run.parameters.set_group([](const auto& slot) { return slot.value.rank() < 2; }, {.rate = 0.5});
+    run.parameters.freeze([](const auto& slot) { return slot.name.starts_with("encoder.norm"); });
+  };
+  ToyRun whole(pairs, options, 0.2f, ParametersOptions{.seed = 5, .average = true});
+  group(whole);
+  whole.loop.on_step([&](const StepReport&) { save_checkpoint(place.folder(), whole.parameters, whole.loop.state()); });
+  whole.loop.run();
+  CHECK(whole.parameters.get("encoder.norm.weight").to_vector<float>() == std::vector<float>(16, 1));
+  const auto averages = whole.parameters.average().to_vector<float>();
+  CHECK(averages != whole.parameters.values().to_vector<float>());
+  for (const int64_t step : {1, 5, 8, 23}) {
+    ToyRun resumed(pairs, options, 0.2f, ParametersOptions{.seed = 5, .average = true});
+    group(resumed);
+    for (const auto& slot : resumed.parameters.slots()) slot.value.fill(3);
+    resumed.parameters.average().fill(4);
+    resumed.loop.restore(
+        load_checkpoint(place.folder() + format_message("/step-{:08}", step), resumed.parameters).state);
+    resumed.loop.run();
+    CHECK(resumed.weights() == whole.weights());
+    const auto again = resumed.parameters.average().to_vector<float>();
+    for (const auto& slot : resumed.parameters.slots())
+      for (int64_t i = slot.offset; i < slot.offset + slot.value.numel(); ++i)
+        REQUIRE(again[size_t(i)] == averages[size_t(i)]);
+  }
+  ToyRun without(pairs, {}, 0.2f);
+  CHECK(message_of<CheckpointError>([&] {
+          load_checkpoint(newest_checkpoint(place.folder(), {}), without.parameters);
+        }).find("unexpected average/") != std::string::npos);
+}
+
 TEST_CASE("checkpoint: an exception after resuming in mid-accumulation repeats the whole update", "[checkpoint]") {
   const auto pairs = reversal_pairs(64);
   const TemporaryFile place("");
@@ -292,6 +332,16 @@ TEST_CASE("weights: alone, in a file that another dtype can read", "[checkpoint]
   save_weights(file, f32);
   load_weights(file, f64);
   CHECK(f64.get("w").to_vector<double>() == std::vector<double>(4, 0.5));
+  Parameters many, part({.dtype = DType::f64});
+  many.add("encoder.w", {2, 2}, init::constant(0.25));
+  many.add("decoder.w", {2, 2}, init::constant(0.75));
+  const Tensor w = part.add("w", {2, 2}, init::constant(1));
+  save_weights(file, many);
+  CHECK_THROWS_AS(load_weights(file, part), CheckpointError);
+  CHECK(message_of<CheckpointError>([&] { load_weights(file, part, "coder."); }).find("missing coder.w F64[2, 2]") !=
+        std::string::npos);
+  load_weights(file, part, "decoder.");
+  CHECK(w.to_vector<double>() == std::vector<double>(4, 0.75));
   CHECK(message_of<CheckpointError>([&] { load_weights(place.folder() + "/none", f32); }).find("is missing") !=
         std::string::npos);
   spill(file, "not a safetensors file at all");

@@ -79,6 +79,42 @@ TEST_CASE("train loop: max_updates ends training in mid-epoch, and nothing happe
   CHECK_FALSE(run.loop.step());
 }
 
+TEST_CASE("train loop: sgd, and an optimizer of the program's own that does the same", "[train]") {
+  const auto pairs = reversal_pairs(40);
+  ToyRun plain(pairs, {.epochs = 2, .clip_norm = 0.5, .optimizer = sgd({.learning_rate = 0.5})}, 0, DType::f64);
+  const Optimizer mine{0.5, [](const Parameters& parameters) {
+                         const StepState state = parameters.step();
+                         const auto w = parameters.values().view<double>();
+                         const auto g = parameters.gradients().view<const double>();
+                         for (int64_t i = 0; i < w.size(); ++i)
+                           w.data[i] -= state.learning_rate * state.gradient_scale * g.data[i];
+                         finish_update(parameters);
+                       }};
+  ToyRun own(pairs, {.epochs = 2, .clip_norm = 0.5, .optimizer = mine}, 0, DType::f64);
+  const auto before = plain.weights();
+  plain.loop.run();
+  own.loop.run();
+  CHECK(own.parameters.step().updates == plain.loop.state().updates);
+  const auto expected = plain.weights(), actual = own.weights();
+  double moved = 0;
+  for (size_t i = 0; i < before.size(); ++i) {
+    REQUIRE(std::abs(actual[i] - expected[i]) < 1e-12);
+    moved = std::max(moved, std::abs(expected[i] - before[i]));
+  }
+  CHECK(moved > 0.01);
+}
+
+TEST_CASE("train loop: gradient values are clipped before the norm is taken", "[train]") {
+  const auto pairs = reversal_pairs(16);
+  ToyRun run(pairs, {.max_updates = 1, .clip_value = 1e-4});
+  run.loop.on_step([&](const StepReport& report) {
+    const double most = 1e-4 * std::sqrt(double(run.parameters.count()));
+    CHECK(report.gradient_norm <= most * (1 + 1e-6));
+    CHECK(report.gradient_norm > 0.2 * most);
+  });
+  run.loop.run();
+}
+
 TEST_CASE("train loop: learning rates follow the schedule, and long gradients are clipped", "[train]") {
   const auto pairs = reversal_pairs(40);
   ToyRun run(pairs,
@@ -267,6 +303,12 @@ TEST_CASE("train loop: options out of range are named", "[train]") {
   CHECK(refused({.accumulate = 0}) == "[train_loop] accumulate must be >= 1, got 0");
   CHECK(refused({.clip_norm = -2}) == "[train_loop] clip_norm must be >= 0 (0: no clipping), got -2");
   CHECK(refused({.adam = {.learning_rate = -1}}) == "[adam] learning_rate must be > 0 and < 1e30, got -1");
+  CHECK(refused({.clip_value = -2}) == "[train_loop] clip_value must be >= 0 (0: no clipping), got -2");
+  CHECK(refused({.average_decay = 1}) == "[train_loop] average_decay must be in [0, 1), got 1");
+  CHECK(refused({.average_decay = 0.9}) ==
+        "[train_loop] average_decay is 0.9, but the store keeps no average; make it with .average = true");
+  CHECK(refused({.optimizer = {.learning_rate = 0, .update = [](const Parameters&) {}}}) ==
+        "[train_loop] the optimizer's learning_rate must be > 0 and < 1e30, got 0");
   CHECK(refused({.schedule = nullptr}).find("schedule is empty") != std::string::npos);
 }
 

@@ -1,0 +1,49 @@
+#include "kernels/dim_sum.h"
+
+#include "kernels/cpu/common.h"
+
+namespace libtrain::kernels {
+namespace {
+
+/// The sum of `count` neighbours.
+template <class From> accum_t<From> sum_of(const From* x, int64_t count) {
+  using A = accum_t<From>;
+  A sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (int64_t i = 0; i < count; ++i) sum += A(x[i]);
+  return sum;
+}
+
+/// sums[i] = the sum over `count` rows of x [count, inner].
+template <class From> void sum_rows(const From* x, int64_t count, int64_t inner, accum_t<From>* sums) {
+  using A = accum_t<From>;
+  if (inner == 1) return void(*sums = sum_of(x, count));
+  for (int64_t i = 0; i < inner; ++i) sums[i] = 0;
+  for (int64_t c = 0; c < count; ++c)
+#pragma omp simd
+    for (int64_t i = 0; i < inner; ++i) sums[i] += A(x[c * inner + i]);
+}
+
+}  // namespace
+
+template <Isa isa, class From, class To> void dim_sum(Cpu<isa>, const DimSum<From, To>& k) {
+  using A = accum_t<From>;
+  const auto [outer, count, inner, d3] = k.x.dims;
+  const int64_t pieces = dim_sum_pieces(outer, count, inner), size = outer * inner;
+#pragma omp parallel for schedule(static) if (size * count > kTeamElements)
+  for (int64_t item = 0; item < outer * pieces; ++item) {
+    const int64_t o = item / pieces, piece = item % pieces;
+    const int64_t begin = count * piece / pieces, end = count * (piece + 1) / pieces;
+    sum_rows(k.x.data + (o * count + begin) * inner, end - begin, inner, k.workspace.data + piece * size + o * inner);
+  }
+  for (int64_t i = 0; i < size; ++i) {
+    A sum = 0;
+    for (int64_t piece = 0; piece < pieces; ++piece) sum += k.workspace.data[piece * size + i];
+    put(k.y.data[i], sum * A(k.scale), k.y.accumulate);
+  }
+}
+
+#define INSTANTIATE(From, To) template void dim_sum(Cpu<kIsa>, const DimSum<From, To>&);
+LIBTRAIN_FOR_SUMS(INSTANTIATE)
+
+}  // namespace libtrain::kernels

@@ -1,0 +1,27 @@
+#pragma once
+#include "libtrain/ops/dropout.h"
+#include "libtrain/parameters.h"
+
+namespace libtrain {
+
+/// Dropout that acts while a Tape is alive and train(true) holds, the default. No parameters; random bits from the store's seed and step.
+class Dropout {
+ public:
+  Dropout(Parameters& parameters, float p)
+      : rate_(p), spec_{p, parameters.new_random_stream(), parameters.random_state()} {
+    LIBTRAIN_CHECK(p >= 0 && p < 1, "[dropout] p must be in [0, 1), got {}", p);
+  }
+
+  /// x [..., columns] → the same shape
+  Tensor operator()(const Tensor& x) const { return dropout(x, spec_); }
+  /// x [tokens, columns] of packed sequences: draws the same as for the padded ones.
+  Tensor operator()(const Tensor& x, const Packing& packing) const { return dropout(x, packing, spec_); }
+
+  void train(bool on) { spec_.p = on ? rate_ : 0; }
+
+ private:
+  float rate_;
+  DropoutSpec spec_;
+};
+
+}  // namespace libtrain

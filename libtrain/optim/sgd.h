@@ -1,0 +1,50 @@
+#pragma once
+#include "kernels/sgd.h"
+#include "libtrain/optim/optimizer.h"
+
+namespace libtrain {
+
+struct SgdOptions {
+  /// Step size at schedule factor 1. Must be > 0 and finite. Default 0.1.
+  double learning_rate = 0.1;
+  /// Share of the velocity that is kept, in [0, 1). Default 0: no momentum.
+  double momentum = 0;
+  /// Added to the gradient per unit of weight, >= 0, for every parameter whose group says nothing else. Default 0.
+  double weight_decay = 0;
+  /// Looks ahead along the velocity (Nesterov). Needs momentum. Default false.
+  bool nesterov = false;
+};
+
+/// Updates all parameters in place, at the learning rate that stands in the store's StepState; see kernels/sgd.h for the formulas. The
+/// velocity is the store's first moment; the second is not used. Expects what adam_update expects.
+inline void sgd_update(const Parameters& parameters, const SgdOptions& options) {
+  const Tensor rounded = parameters.rounded_values();
+  visit_float("sgd", parameters.dtype(), [&]<class T> {
+    if constexpr (!std::is_same_v<T, bf16>) {
+      const kernels::Sgd<T> args{parameters.values().view<T>(),
+                                 parameters.first_moment().view<T>(),
+                                 parameters.gradients().view<const T>(),
+                                 parameters.step_view(),
+                                 options.momentum,
+                                 options.weight_decay,
+                                 options.nesterov,
+                                 rounded.defined() ? rounded.view<bf16>() : View<bf16>{},
+                                 parameters.update_factors()};
+      on(parameters.device(), [&](auto device) { kernels::sgd_update(device, args); });
+    }
+  });
+}
+
+/// Stochastic gradient descent for a TrainLoop. Throws InvalidArgument naming the first option that is out of range.
+inline Optimizer sgd(const SgdOptions& options) {
+  LIBTRAIN_CHECK(options.learning_rate > 0 && options.learning_rate < 1e30,
+                 "[sgd] learning_rate must be > 0 and < 1e30, got {}", options.learning_rate);
+  LIBTRAIN_CHECK(options.momentum >= 0 && options.momentum < 1, "[sgd] momentum must be in [0, 1), got {}",
+                 options.momentum);
+  LIBTRAIN_CHECK(options.weight_decay >= 0, "[sgd] weight_decay must be >= 0, got {}", options.weight_decay);
+  LIBTRAIN_CHECK(!options.nesterov || options.momentum > 0, "[sgd] nesterov needs momentum > 0, got {}",
+                 options.momentum);
+  return {options.learning_rate, [options](const Parameters& parameters) { sgd_update(parameters, options); }};
+}
+
+}  // namespace libtrain

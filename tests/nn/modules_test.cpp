@@ -1,0 +1,134 @@
+/// Modules beside the transformer; that they compute what PyTorch's compute stands in tests/oracle/modules_test.cpp.
+#include <cmath>
+
+#include "catch.h"
+#include "data/temporary_file.h"
+#include "libtrain/libtrain.h"
+#include "op_cases.h"
+
+namespace libtrain::testing {
+using test::message_of;
+namespace {
+
+Tensor drawn(const Shape& shape, uint64_t seed) {
+  Values values(size_t(shape.numel()));
+  Generator generator(seed);
+  normal(1)(values, generator);
+  return Tensor::from(std::span<const double>(values), shape);
+}
+
+double worst_difference(const Tensor& a, const Tensor& b) {
+  const Values x = values_of(a), y = values_of(b);
+  REQUIRE(x.size() == y.size());
+  double most = 0;
+  for (size_t i = 0; i < x.size(); ++i) most = std::max(most, std::abs(x[i] - y[i]));
+  return most;
+}
+
+std::vector<std::string> names_of(const Parameters& parameters) {
+  std::vector<std::string> names;
+  for (const auto& slot : parameters.slots()) names.push_back(slot.name);
+  return names;
+}
+
+}  // namespace
+
+TEST_CASE("rms_norm module: the op with a weight of its own", "[nn]") {
+  Parameters parameters({.dtype = DType::f64});
+  const RMSNorm norm(parameters, "norm", 6, 1e-3);
+  const Tensor x = drawn({4, 6}, 1);
+  parameters.get("norm.weight").copy_from(drawn({6}, 2));
+  CHECK(values_of(norm(x)) == values_of(rms_norm(x, parameters.get("norm.weight"), 1e-3)));
+}
+
+TEST_CASE("dropout module: acts while a tape lives and training is on, each place with bits of its own", "[nn]") {
+  Parameters parameters({.dtype = DType::f64});
+  Dropout first(parameters, 0.5f);
+  const Dropout second(parameters, 0.5f);
+  const Tensor x = Tensor::full({8, 40}, 1, DType::f64);
+  CHECK(values_of(first(x)) == values_of(x));
+  const Tape tape;
+  const Values dropped = values_of(first(x));
+  const auto zeros = std::ranges::count(dropped, 0.0);
+  CHECK((zeros > 100 && zeros < 220));
+  CHECK(dropped == values_of(first(x)));
+  CHECK(dropped != values_of(second(x)));
+  const int64_t lengths[] = {5, 3};
+  CHECK(dropped != values_of(first(x, make_packing(lengths))));  // positions count from 0 in each sequence
+  first.train(false);
+  CHECK(values_of(first(x)) == values_of(x));
+  CHECK(message_of<InvalidArgument>([&] { Dropout(parameters, 1); }) == "[dropout] p must be in [0, 1), got 1");
+}
+
+TEST_CASE("sequential: modules are named by their place, run in order, and follow train()", "[nn]") {
+  Parameters parameters({.dtype = DType::f64});
+  Sequential net(parameters, "net");
+  net.add<Linear>(5, 7).add(relu).add<Dropout>(0.5f).add<Linear>(7, 3, false);
+  CHECK(names_of(parameters) == std::vector<std::string>{"net.0.weight", "net.0.bias", "net.3.weight"});
+  CHECK(net.size() == 4);
+  const Tensor x = drawn({4, 5}, 1);
+  const auto& p = parameters;
+  const Tensor expected =
+      linear(relu(linear(x, p.get("net.0.weight"), p.get("net.0.bias"))), p.get("net.3.weight"), {});
+  CHECK(worst_difference(net(x), expected) == 0);
+  const Tape tape;
+  CHECK(worst_difference(net(x), expected) > 0);
+  net.train(false);
+  CHECK(worst_difference(net(x), expected) == 0);
+  Sequential outer(parameters, "outer");
+  outer.add(net).add<Linear>(3, 2);  // shares the modules of `net`
+  CHECK(outer(x).shape() == Shape{4, 2});
+  CHECK(values_of(Sequential(parameters, "empty")(x)) == values_of(x));
+}
+
+TEST_CASE("recurrent layers: cells over time, whose states go on where the last call ended", "[nn]") {
+  Parameters parameters({.dtype = DType::f64});
+  const GRU gru(parameters, "gru", 3, 4, 2);
+  const LSTM lstm(parameters, "lstm", 3, 4, 2);
+  CHECK(names_of(parameters).front() == "gru.weight_ih_l0");
+  CHECK(names_of(parameters).back() == "lstm.bias_hh_l1");
+  const Tensor x = drawn({5, 2, 3}, 1);
+  std::vector<Tensor> states;
+  std::vector<LstmState> memories;
+  const Tensor outputs = concat({gru(x.rows(0, 2), states), gru(x.rows(2, 5), states)}, 0),
+               lstm_outputs = concat({lstm(x.rows(0, 2), memories), lstm(x.rows(2, 5), memories)}, 0);
+  CHECK(outputs.shape() == Shape{5, 2, 4});
+  CHECK(worst_difference(outputs, gru(x)) < 1e-15);
+  CHECK(worst_difference(lstm_outputs, lstm(x)) < 1e-15);
+  CHECK(worst_difference(states[1], outputs.rows(4, 5)) == 0);
+  CHECK(worst_difference(memories[1].h, lstm_outputs.rows(4, 5)) == 0);
+
+  Parameters single({.dtype = DType::f64});
+  const GRUCell cell(single, "", 3, 4);
+  single.copy_values(parameters, [](const std::string& name) { return "gru." + name + "_l0"; });
+  Tensor h = cell.initial_state(2);
+  for (int64_t t = 0; t < 5; ++t) h = cell(x.rows(t, t + 1).reshape({2, 3}), h);
+  CHECK(worst_difference(h, states[0]) < 1e-15);
+
+  CHECK(message_of<InvalidArgument>([&] {
+          gru(x.reshape({10, 3}));
+        }) == "[gru] x must be [steps, batch, inputs], got f64[10, 3]");
+  states.pop_back();
+  CHECK(message_of<InvalidArgument>([&] { gru(x, states); }) == "[gru] expected 2 states, one for each layer, got 1");
+  CHECK_THROWS_AS(GRU(parameters, "none", 3, 4, 0), InvalidArgument);
+  CHECK_THROWS_AS(LSTMCell(parameters, "none", 0, 4), InvalidArgument);
+}
+
+TEST_CASE("recurrent layers: gradients reach the first step, and end where a state was detached", "[nn]") {
+  Parameters parameters({.dtype = DType::f64});
+  const GRU gru(parameters, "gru", 3, 4);
+  for (const bool cut : {false, true}) {
+    const Tensor x = drawn({4, 2, 3}, 1);
+    x.set_requires_grad();
+    Tape tape;
+    std::vector<Tensor> states;
+    gru(slice(x, 0, 2), states);
+    if (cut) states[0] = states[0].detach();
+    tape.backward(sum(gru(slice(x, 2, 4), states)));
+    const Values dx = values_of(x.grad());
+    const double first = std::abs(dx[0]) + std::abs(dx[1]) + std::abs(dx[2]);
+    CHECK((first == 0) == cut);
+  }
+}
+
+}  // namespace libtrain::testing
