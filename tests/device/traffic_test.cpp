@@ -30,7 +30,8 @@ const std::map<std::string, Limit> kLimits{
     {"rms_norm_forward", {1.5, "the weight again for each row: (x + weight + y) / (x + y)"}},
     {"add_dropout_layer_norm_forward", {1.75, "three vectors again for each row: (4 + 3) / 4 matrices"}},
     {"add_dropout_layer_norm_backward", {1.25, "the weight again for each row: (5 + 1) / 5 matrices, less the sums"}},
-    {"embedding_forward", {1.5, "rows of common ids again from the cache: tokens / distinct ids of this batch"}},
+    {"embedding_forward",
+     {1.5, "rows of common ids and positions again from the cache: tokens / distinct ones of this batch"}},
     {"embedding_backward", {1.5, "ids once for each pass of the sort, dy once"}},
     {"attention_forward", {1.5, "keys and values again for each tile of queries of their sequence"}},
     {"attention_dkv", {2, "queries and their gradient again for each tile of keys of their sequence"}},
@@ -68,7 +69,9 @@ void one_of_each(DType dtype) {
   const Tensor table = random({kVocab, kWidth}, dtype, 1), w = random({kWidth}, dtype, 2),
                b = random({kWidth}, dtype, 3);
   const Tensor qkv_weight = random({3 * kWidth, kWidth}, dtype, 4);
-  Tensor x = dropout(embedding(ids, table, 16), packing, drop);
+  const Tensor positions = sinusoidal_positions(32, kWidth, dtype, Device::kCuda);
+  Tensor x = embedding(ids, table, 16, positions, packing, -1, drop);
+  x = dropout(x, packing, drop);
   x = layer_norm(x, w, b);
   x = rms_norm(x, w);
   x = add_dropout_layer_norm(x, scale(x, 0.5), b, w, b, packing, drop).y;
@@ -134,7 +137,7 @@ TEST_CASE("traffic: a training step of a small transformer, in launches and byte
   }
   std::printf("a training step, 1+1 layers:\n%s%ld launches, %.3f requested per compulsory byte\n",
               executor::traffic_table().c_str(), long(launches), double(requested) / double(compulsory));
-  CHECK(launches <= 110);  // 104 when this was written: more is to be on purpose
+  CHECK(launches <= 104);  // 100 when this was written: more is to be on purpose
   CHECK(double(requested) <= 1.15 * double(compulsory));
   executor::set_observer(executor::Observer::race);
 }
