@@ -54,6 +54,15 @@ Tensor ids_below(int64_t count) {
   return Tensor::from(std::span<const int32_t>(numbers), {count}, Device::kCuda);
 }
 
+/// Shared memory serves nearly every request in as few cycles as its banks allow: accesses in rows, padded or swizzled where they turn.
+void check_banks() {
+  for (const executor::KernelTraffic& kernel : executor::traffic()) {
+    INFO(kernel.name << ": " << kernel.bank_cycles << " cycles of banks, " << kernel.least_bank_cycles
+                     << " without conflicts");
+    CHECK(double(kernel.bank_cycles) <= 1.05 * double(kernel.least_bank_cycles));
+  }
+}
+
 /// Forward and backward of every operation of a training step, once.
 void one_of_each(DType dtype) {
   constexpr int64_t kTokens = 192, kWidth = 256, kVocab = 512;
@@ -105,6 +114,7 @@ TEST_CASE("traffic: kernels ask for hardly more than they must", "[traffic]") {
                      << " compulsory; limit " << limit.ratio << " (" << limit.derivation << ")");
     CHECK(double(kernel.requested()) <= limit.ratio * double(kernel.compulsory()));
   }
+  check_banks();
   executor::set_observer(executor::Observer::race);
 }
 
@@ -139,6 +149,7 @@ TEST_CASE("traffic: a training step of a small transformer, in launches and byte
               executor::traffic_table().c_str(), long(launches), double(requested) / double(compulsory));
   CHECK(launches <= 104);  // 100 when this was written: more is to be on purpose
   CHECK(double(requested) <= 1.15 * double(compulsory));
+  check_banks();
   executor::set_observer(executor::Observer::race);
 }
 
