@@ -1,10 +1,10 @@
-/// Rows of a table picked by token ids, plus rows of a constant table picked by positions.
-///   y[r] = table[ids[r]] * scale + position_table[positions[r]], or zeros where ids[r] == pad_id
-/// Backward: dtable[id] = scale * sum of dy[r] over the rows with that id, in an order fixed by the ids; rows of padding bring
-/// nothing. Rows are first grouped by id (a stable sort), so there are no atomic additions and the result is always the same bits.
+/// Rows of a table picked by token ids, plus rows of a constant table picked by positions, and dropout of the sum.
+///   y[r] = dropout(table[ids[r]] * scale + position_table[positions[r]]), or zeros where ids[r] == pad_id
+/// Backward: dtable[id] = scale * sum of what dropout keeps of dy[r], scaled, over the rows with that id, in an order fixed by the ids; rows
+/// of padding bring nothing. Dropout is that of kernels/dropout.h: each kept element is multiplied by its own scale, before any sum. Rows are first grouped by id (a stable sort), so there are no atomic additions and the result is always the same bits.
 /// On a device, a row whose id or position is outside its table is zeros, and noted; no row of dtable is for such an id.
 #pragma once
-#include "kernels/dtype.h"
+#include "kernels/dropout.h"
 
 namespace libtrain::kernels {
 
@@ -15,7 +15,8 @@ template <class T> struct Embedding {
   View<const int32_t> positions;  // [tokens], given with position_table
   View<T> y;                      // [tokens, columns]
   double scale;
-  int32_t pad_id;  // negative: none
+  int32_t pad_id;      // negative: none
+  DropoutMask mask{};  // of y; without a state nothing is dropped
 };
 
 /// Instantiated for Out = accum_t<T>, the gradient of a parameter, and for (bf16, bf16), that of an activation.

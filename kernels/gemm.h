@@ -1,10 +1,16 @@
 /// Matrix product: c = op(a) op(b) + bias, or c += the same. op transposes or does nothing; bias is added to every row.
 ///   op(a) [m, k], op(b) [k, n], bias [n], c [m, n]
-/// Products are summed in accum_t<In>; c is rounded to Out once. With k = 0, op(a) op(b) is zero. c aliases no operand.
+/// A batch is so many products of one shape; on the CPU each has the bits that it would have alone. Products are summed in accum_t<In>; c is rounded to Out once. With k = 0, op(a) op(b) is zero. c aliases no operand.
 #pragma once
 #include "kernels/dtype.h"
 
 namespace libtrain::kernels {
+
+/// How many products there are, and how many elements after one matrix the next begins; 0: all have the same one (c never).
+struct GemmBatch {
+  int64_t count = 1;
+  int64_t a = 0, b = 0, c = 0;
+};
 
 /// Instantiated for (In, Out) = (float, float), (double, double), (bf16, bf16), (bf16, float).
 template <class In, class Out> struct Gemm {
@@ -14,6 +20,7 @@ template <class In, class Out> struct Gemm {
   bool transpose_b = false;
   View<const In> bias{};          // [n], or none
   Sink<Out> c{};                  // [m, n]
+  GemmBatch batch{};              // a, b and c are those of its first product
   View<accum_t<In>> workspace{};  // [gemm_workspace(device, *this)], or none where that is 0
 
   int64_t m() const { return a.dims[transpose_a ? 1 : 0]; }
@@ -24,10 +31,11 @@ template <class In, class Out> struct Gemm {
 /// No dimension may be larger: BLAS counts in 32 bits.
 constexpr int64_t kGemmMaxSize = INT32_MAX;
 
-/// Elements of workspace. On the CPU, bf16 operands (and a bf16 result) are converted to f32 there.
+/// Elements of workspace. On the CPU, bf16 operands (and bf16 results) are converted to f32 there.
 template <Isa isa, class In, class Out> constexpr int64_t gemm_workspace(Cpu<isa>, const Gemm<In, Out>& g) {
   if (std::is_same_v<In, accum_t<In>>) return 0;
-  return g.m() * g.k() + g.k() * g.n() + (std::is_same_v<Out, accum_t<In>> ? 0 : g.m() * g.n());
+  const int64_t count = g.batch.count, a = g.batch.a ? count : 1, b = g.batch.b ? count : 1;
+  return a * g.m() * g.k() + b * g.k() * g.n() + (std::is_same_v<Out, accum_t<In>> ? 0 : count * g.m() * g.n());
 }
 template <class In, class Out> int64_t gemm_workspace(Cuda, const Gemm<In, Out>&);
 

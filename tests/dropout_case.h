@@ -23,7 +23,8 @@ struct DropoutCase {
   /// One, if there is none yet: without a tape nothing is dropped.
   std::unique_ptr<Tape> tape() const { return Tape::active() ? nullptr : std::make_unique<Tape>(); }
 
-  Values reference(const Values& x, int64_t columns) const {
+  /// (sequence, position) of each row.
+  std::vector<std::pair<uint32_t, uint32_t>> places() const {
     std::vector<std::pair<uint32_t, uint32_t>> places;
     for (int64_t r = 0; r < rows; ++r) places.emplace_back(0, packed ? 0 : r);
     uint32_t sequence = 0;
@@ -32,7 +33,16 @@ struct DropoutCase {
       for (int64_t i = 0; i < length; ++i) places[first++] = {sequence, uint32_t(i)};
       ++sequence;
     }
-    return dropout_reference(x, columns, double(p), kState, kStream, places);
+    return places;
+  }
+  Values positions() const {
+    Values positions;
+    for (const auto& [sequence, position] : places()) positions.push_back(position);
+    return positions;
+  }
+
+  Values reference(const Values& x, int64_t columns) const {
+    return dropout_reference(x, columns, double(p), kState, kStream, places());
   }
 };
 

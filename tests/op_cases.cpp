@@ -28,6 +28,37 @@ OpCase matmul_row(int64_t m, int64_t n, int64_t k, MatmulOptions options, bool b
           .big = big};
 }
 
+/// `batch` products, of as many b or of one.
+OpCase matmul_batch_row(const Shape& batch, int64_t m, int64_t n, int64_t k, MatmulOptions options, bool shares_b,
+                        bool big = false) {
+  const OpCase one = matmul_row(m, n, k, options, big);
+  const auto stacked = [&](const Shape& matrix) {
+    std::vector<int64_t> dims(batch.dims().begin(), batch.dims().end());
+    dims.insert(dims.end(), {matrix[0], matrix[1]});
+    return Shape(std::span<const int64_t>(dims));
+  };
+  OpCase row = one;
+  const auto count = size_t(batch.numel());
+  row.name += format_message(" batch {}{}", batch.str(), shares_b ? " one b" : "");
+  row.inputs[0].shape = stacked(one.inputs[0].shape);
+  if (!shares_b) row.inputs[1].shape = stacked(one.inputs[1].shape);
+  row.reference = [=, size_a = size_t(m * k), size_b = size_t(k * n)](const Inputs& in) {
+    const auto part = [](const Values& values, size_t index, size_t size) {
+      return Values(values.begin() + int64_t(index * size), values.begin() + int64_t((index + 1) * size));
+    };
+    Values all;
+    for (size_t i = 0; i < count; ++i) {
+      const Values c = one.reference({part(in[0], i, size_a), part(in[1], shares_b ? 0 : i, size_b)});
+      all.insert(all.end(), c.begin(), c.end());
+    }
+    return all;
+  };
+  row.terms = std::max({m * (shares_b ? int64_t(count) : 1), n, k});
+  row.elements = double(count) * double(m * k + m * n) + double(k * n) * (shares_b ? 1 : double(count));
+  row.flops = one.flops * double(count);
+  return row;
+}
+
 OpCase linear_row(int64_t rows, int64_t inputs, int64_t outputs, bool bias, bool big = false) {
   OpCase row{.name = format_message("linear {}x{} to {}{}", rows, inputs, outputs, bias ? " bias" : ""),
              .inputs = {{{rows, inputs}}, {{outputs, inputs}}},
@@ -126,6 +157,16 @@ std::vector<OpCase> make_rows() {
       rows.push_back(matmul_row(130, 66, 1024, {ta, tb}, true));  // and leaves rows 4096 bytes apart to BLAS
     }
   rows.push_back(matmul_row(512, 256, 1000, {}, true));
+  for (const bool ta : {false, true})
+    for (const bool tb : {false, true})
+      for (const bool one_b : {false, true}) {
+        rows.push_back(matmul_batch_row({3}, 3, 5, 7, {ta, tb}, one_b));
+        rows.push_back(matmul_batch_row({2, 1, 3}, 17, 33, 31, {ta, tb}, one_b));
+        rows.push_back(matmul_batch_row({2, 0}, 4, 3, 2, {ta, tb}, one_b));
+        rows.push_back(matmul_batch_row({2}, 3, 4, 0, {ta, tb}, one_b));
+        rows.push_back(matmul_batch_row({5}, 65, 127, 129, {ta, tb}, one_b, true));
+      }
+  rows.push_back(matmul_batch_row({256}, 32, 32, 64, {false, true}, false, true));  // scores of short sequences
   // linear
   for (const auto& [r, i, o] :
        {std::tuple<int64_t, int64_t, int64_t>{3, 33, 5}, {127, 1, 31}, {1, 1, 1}, {0, 4, 3}, {5, 0, 3}, {2, 17, 129}})

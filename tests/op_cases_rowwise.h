@@ -115,6 +115,29 @@ inline OpCase embedding_row(int64_t tokens, int64_t vocab, int64_t columns, bool
   return row;
 }
 
+/// embedding with dropout: ids of packed sequences with their positions, or of no sequences and without.
+inline OpCase dropped_embedding_row(int64_t tokens, int64_t vocab, int64_t columns, float p, bool packed,
+                                    int32_t pad_id, bool big = false) {
+  const DropoutCase dropped{tokens, p, packed};
+  OpCase row = embedding_row(tokens, vocab, columns, packed, pad_id, big);
+  row.name += format_message(" p {:.2g}", p);
+  if (packed) {
+    row.inputs.pop_back();  // positions are those of the packing
+    row.inputs[2].shape = {std::max<int64_t>(tokens, 1), columns};
+  }
+  row.call = [=](const auto& in) {
+    const auto tape = dropped.tape();
+    const Device where = in[1].device();
+    return embedding(in[0], in[1], 1.5, packed ? in[2] : Tensor(), dropped.packing(where), pad_id, dropped.spec(where));
+  };
+  row.reference = [=](const Inputs& in) {
+    Inputs with_positions = in;
+    if (packed) with_positions.push_back(dropped.positions());
+    return dropped.reference(embedding_reference(with_positions, columns, 1.5, pad_id), columns);
+  };
+  return row;
+}
+
 /// Two slices of one tensor, used together: apart, overlapping or the same.
 inline OpCase slices_row(int64_t rows, int64_t columns, int64_t first, int64_t second, int64_t count,
                          bool big = false) {
@@ -172,6 +195,13 @@ inline void add_rowwise_cases(std::vector<OpCase>& rows) {
   rows.push_back(embedding_row(70, 300000, 1, false, -1));
   rows.push_back(embedding_row(3000, 2, 8, false, -1));
   rows.push_back(embedding_row(17000, 600, 1, false, 7));
+  for (const bool packed : {false, true}) {
+    for (const auto& [t, v, c] :
+         {std::tuple<int64_t, int64_t, int64_t>{31, 5, 33}, {7, 1, 1}, {0, 4, 8}, {129, 3, 264}})
+      rows.push_back(dropped_embedding_row(t, v, c, 0.3f, packed, v > 1 ? 1 : -1));
+    rows.push_back(dropped_embedding_row(33, 20, 64, 0.1f, packed, -1));
+    rows.push_back(dropped_embedding_row(1000, 40, 512, 0.1f, packed, 0, true));
+  }
   for (const auto& [first, second, count] :
        {std::tuple<int64_t, int64_t, int64_t>{1, 4, 2}, {0, 1, 6}, {2, 2, 3}, {7, 0, 0}})
     rows.push_back(slices_row(7, 33, first, second, count));

@@ -1,19 +1,28 @@
 #include "kernels/embedding.h"
 
-#include "kernels/cpu/common.h"
+#include "kernels/cpu/dropout_bits.h"
 
 namespace libtrain::kernels {
 namespace {
 
-/// y of one row that is no padding; `position` is null without a position table.
-template <class T> void row_forward(const T* entry, const T* position, accum_t<T> scale, int64_t columns, T* y) {
+/// y of row r, which is no padding.
+template <class T> void row_forward(const Embedding<T>& k, const Dropper<accum_t<T>>& dropper, int64_t r) {
   using A = accum_t<T>;
-  if (position)
+  const int64_t columns = k.y.dims[1];
+  const A scale = A(k.scale);
+  const T* entry = k.table.data + k.ids.data[r] * columns;
+  const T* position = k.position_table ? k.position_table.data + k.positions.data[r] * columns : nullptr;
+  T* y = k.y.data + r * columns;
+  dropper.for_chunks_of(r, columns, [&](int64_t first, int64_t count, const uint16_t* bits) {
+    if (position)
 #pragma omp simd
-    for (int64_t c = 0; c < columns; ++c) put(y[c], A(entry[c]) * scale + A(position[c]), false);
-  else
+      for (int64_t c = first; c < first + count; ++c)
+        put(y[c], dropper.drop(A(entry[c]) * scale + A(position[c]), bits[c - first]), false);
+    else
 #pragma omp simd
-    for (int64_t c = 0; c < columns; ++c) put(y[c], A(entry[c]) * scale, false);
+      for (int64_t c = first; c < first + count; ++c)
+        put(y[c], dropper.drop(A(entry[c]) * scale, bits[c - first]), false);
+  });
 }
 
 /// Sorts the rows by id, keeping their order: rows of group `id` are order[first[id]] up to order[first[id + 1]].
@@ -30,46 +39,63 @@ template <class T> void group_rows(const Embedding<T>& k, int32_t* first, int32_
   first[0] = 0;
 }
 
-constexpr int64_t kWidth = 64;  // columns summed at a time
+/// The rows of dy with one id.
+struct Group {
+  const int32_t* rows;
+  int64_t count;
+};
 
-/// `width` columns of one row of dtable: the sum over the rows of its group, in order.
-template <class T, class Out> LIBTRAIN_INLINE void sum_group(const T* dy, int64_t columns, const int32_t* rows,
-                                                             int64_t count, int64_t width, accum_t<T> scale,
-                                                             Sink<Out> out) {
+/// Columns summed at a time: as many as stay in registers, or as many as one draw of random bits serves.
+template <bool drops> constexpr int64_t kWidth = drops ? kDropoutChunk : 64;
+
+/// `width` columns from `first` on of one row of dtable: the sum over the rows of its group, in order.
+template <bool drops, class T, class Out>
+LIBTRAIN_INLINE void sum_group(const Embedding<T>& k, const Dropper<accum_t<T>>& dropper, const T* dy, Group group,
+                               int64_t first, int64_t width, Sink<Out> out) {
   using A = accum_t<T>;
-  alignas(64) A sum[kWidth] = {};
-  for (int64_t i = 0; i < count; ++i) {
-    const T* row = dy + rows[i] * columns;
+  const int64_t columns = k.table.dims[1];
+  alignas(64) A sum[kWidth<drops>] = {};
+  for (int64_t i = 0; i < group.count; ++i) {
+    const T* row = dy + group.rows[i] * columns + first;
+    if constexpr (drops) {
+      uint16_t bits[kDropoutChunk];
+      A kept
+          [kDropoutChunk];  // rounded before it is summed, as when dropout is an operation of its own: no FMA of the two
+      dropout_chunk(dropper.key, dropper.place_of(group.rows[i]), uint32_t(first / kDropoutChunk), bits);
 #pragma omp simd
-    for (int64_t c = 0; c < width; ++c) sum[c] += A(row[c]);
+      for (int64_t c = 0; c < width; ++c) kept[c] = dropper.drop(A(row[c]), bits[c]);
+#pragma omp simd
+      for (int64_t c = 0; c < width; ++c) sum[c] += kept[c];
+    } else {
+#pragma omp simd
+      for (int64_t c = 0; c < width; ++c) sum[c] += A(row[c]);
+    }
   }
 #pragma omp simd
-  for (int64_t c = 0; c < width; ++c) put(out.data[c], sum[c] * scale, out.accumulate);
+  for (int64_t c = 0; c < width; ++c) put(out.data[first + c], sum[c] * A(k.scale), out.accumulate);
 }
 
 /// One row of dtable. Whole widths are a call of their own, whose constant lets the sums stay in registers.
-template <class T, class Out>
-void entry_backward(const T* dy, int64_t columns, const int32_t* rows, int64_t count, accum_t<T> scale, Sink<Out> out) {
-  const auto part = [&](int64_t c) { return Sink<Out>{out.data + c, out.accumulate}; };
+template <bool drops, class T, class Out> void entry_backward(const Embedding<T>& k, const Dropper<accum_t<T>>& dropper,
+                                                              const T* dy, Group group, Sink<Out> out) {
+  constexpr int64_t kAtOnce = kWidth<drops>;
+  const int64_t columns = k.table.dims[1];
   int64_t c = 0;
-  for (; c + kWidth <= columns; c += kWidth) sum_group(dy + c, columns, rows, count, kWidth, scale, part(c));
-  if (c < columns) sum_group(dy + c, columns, rows, count, columns - c, scale, part(c));
+  for (; c + kAtOnce <= columns; c += kAtOnce) sum_group<drops>(k, dropper, dy, group, c, kAtOnce, out);
+  if (c < columns) sum_group<drops>(k, dropper, dy, group, c, columns - c, out);
 }
 
 }  // namespace
 
 template <Isa isa, class T> void embedding_forward(Cpu<isa>, const Embedding<T>& k) {
   const auto [tokens, columns, d2, d3] = k.y.dims;
+  const Dropper<accum_t<T>> dropper{k.mask};
 #pragma omp parallel for schedule(static) if (tokens * columns > kTeamElements)
   for (int64_t r = 0; r < tokens; ++r) {
-    T* y = k.y.data + r * columns;
-    const int64_t id = k.ids.data[r];
-    if (id == k.pad_id) {
-      for (int64_t c = 0; c < columns; ++c) y[c] = T(0);
-      continue;
-    }
-    const T* position = k.position_table ? k.position_table.data + k.positions.data[r] * columns : nullptr;
-    row_forward(k.table.data + id * columns, position, accum_t<T>(k.scale), columns, y);
+    if (k.ids.data[r] == k.pad_id)
+      for (int64_t c = 0; c < columns; ++c) k.y.data[r * columns + c] = T(0);
+    else
+      row_forward(k, dropper, r);
   }
 }
 
@@ -78,13 +104,15 @@ void embedding_backward(Cpu<isa>, const Embedding<T>& k, View<const T> dy, const
   const auto [vocab, columns, d2, d3] = k.table.dims;
   int32_t *first = g.workspace.data, *order = first + vocab + 1;
   group_rows(k, first, order);
+  const Dropper<accum_t<T>> dropper{k.mask};
   // Dynamic, because common ids stand together; each row of dtable is one sum in a fixed order whoever computes it.
 #pragma omp parallel for schedule(dynamic, 16) if ((k.ids.dims[0] + vocab) * columns > kTeamElements)
   for (int64_t id = 0; id < vocab; ++id) {
-    const int64_t count = first[id + 1] - first[id];
-    if (count == 0 && g.dtable.accumulate) continue;
-    entry_backward(dy.data, columns, order + first[id], count, accum_t<T>(k.scale),
-                   Sink<Out>{g.dtable.data + id * columns, g.dtable.accumulate});
+    const Group group{order + first[id], first[id + 1] - first[id]};
+    if (group.count == 0 && g.dtable.accumulate) continue;
+    const Sink<Out> out{g.dtable.data + id * columns, g.dtable.accumulate};
+    k.mask.state ? entry_backward<true>(k, dropper, dy.data, group, out)
+                 : entry_backward<false>(k, dropper, dy.data, group, out);
   }
 }
 

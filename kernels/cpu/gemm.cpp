@@ -78,17 +78,29 @@ template <class A, class Bias> void multiply_by_blas(const Product<A, Bias>& p, 
        p.c + piece.row0 * p.n + piece.column0, int(p.n));
 }
 
-/// Pieces of c, shared out among our own team. A BLAS built on OpenMP does not open a second team inside it.
-template <class A, class Bias> void multiply(const Product<A, Bias>& p) {
-  if (p.m == 0 || p.n == 0) return;
-  const bool ours = in_registers(p);
-  const Pieces pieces = ours ? pieces_in_registers(p.m, p.n, p.k) : pieces_for_blas(p.m, p.n, p.k);
-  const int64_t count = pieces.rows * pieces.columns, rows = ours ? kRows : 1, columns = ours ? kPanel<A> : 1;
-#pragma omp parallel for schedule(static) if (count > 1)
-  for (int64_t i = 0; i < count; ++i) {
-    const int64_t row = i / pieces.columns, column = i % pieces.columns;
-    const Piece piece{border(p.m, row, pieces.rows, rows), border(p.m, row + 1, pieces.rows, rows),
-                      border(p.n, column, pieces.columns, columns), border(p.n, column + 1, pieces.columns, columns)};
+/// Product `index` of a batch that begins with `first`.
+template <class A, class Bias>
+Product<A, Bias> product_at(Product<A, Bias> first, const GemmBatch& batch, int64_t index) {
+  first.a += index * batch.a;
+  first.b += index * batch.b;
+  first.c += index * batch.c;
+  return first;
+}
+
+/// Pieces of all c, shared out among our own team. A BLAS built on OpenMP does not open a second team inside it.
+template <class A, class Bias> void multiply(const Product<A, Bias>& first, const GemmBatch& batch) {
+  const int64_t m = first.m, n = first.n, k = first.k;
+  if (m == 0 || n == 0) return;
+  const bool ours = in_registers(first);
+  const Pieces pieces = ours ? pieces_in_registers(m, n, k) : pieces_for_blas(m, n, k);
+  const int64_t each = pieces.rows * pieces.columns, rows = ours ? kRows : 1, columns = ours ? kPanel<A> : 1;
+  const bool team = each > 1 || (batch.count > 1 && batch.count * m * n * k > kSerialProducts);
+#pragma omp parallel for schedule(static) if (team)
+  for (int64_t i = 0; i < each * batch.count; ++i) {
+    const Product<A, Bias> p = product_at(first, batch, i / each);
+    const int64_t row = i % each / pieces.columns, column = i % pieces.columns;
+    const Piece piece{border(m, row, pieces.rows, rows), border(m, row + 1, pieces.rows, rows),
+                      border(n, column, pieces.columns, columns), border(n, column + 1, pieces.columns, columns)};
     ours ? multiply_in_registers(p, piece) : multiply_by_blas(p, piece);
   }
 }
@@ -100,32 +112,48 @@ Product<A, In> product_of(const Gemm<In, Out>& g, const A* a, const A* b, A* c, 
           g.bias.data, c, accumulate,  g.m(),       g.n(),         g.k()};
 }
 
-void to_f32(View<const bf16> from, float* to) {
-  const int64_t size = from.size();
-#pragma omp parallel for simd schedule(static) if (size > kTeamElements)
-  for (int64_t i = 0; i < size; ++i) to[i] = float(from.data[i]);
+/// Matrices of `size` elements, `stride` apart in memory, whose copies stand one behind the other.
+struct Stack {
+  int64_t count, size, stride;
+
+  /// The same elements in as few matrices as possible: no stride, one matrix; no gaps, one large one.
+  Stack(int64_t of_batch, int64_t elements, int64_t apart)
+      : count(apart == 0 || apart == elements ? 1 : of_batch),
+        size(apart == elements ? of_batch * elements : elements),
+        stride(apart) {}
+};
+
+void to_f32(const bf16* from, const Stack& matrices, float* to) {
+  for (int64_t matrix = 0; matrix < matrices.count; ++matrix, from += matrices.stride, to += matrices.size)
+#pragma omp parallel for simd schedule(static) if (matrices.size > kTeamElements)
+    for (int64_t i = 0; i < matrices.size; ++i) to[i] = float(from[i]);
 }
 
-/// Adds or writes the product, rounding it once.
-void to_bf16(const float* from, int64_t size, Sink<bf16> to) {
-#pragma omp parallel for simd schedule(static) if (size > kTeamElements)
-  for (int64_t i = 0; i < size; ++i) put(to.data[i], from[i], to.accumulate);
+/// Adds or writes the products, rounding them once.
+void to_bf16(const float* from, const Stack& matrices, Sink<bf16> to) {
+  for (int64_t matrix = 0; matrix < matrices.count; ++matrix, from += matrices.size, to.data += matrices.stride)
+#pragma omp parallel for simd schedule(static) if (matrices.size > kTeamElements)
+    for (int64_t i = 0; i < matrices.size; ++i) put(to.data[i], from[i], to.accumulate);
 }
 
 template <class T> void run(const Gemm<T, T>& g) {
-  multiply(product_of<T>(g, g.a.data, g.b.data, g.c.data, g.c.accumulate));
+  multiply(product_of<T>(g, g.a.data, g.b.data, g.c.data, g.c.accumulate), g.batch);
 }
 
-/// bf16 operands: their f32 copies stand in the workspace one behind the other, then a result that is to become bf16.
+/// bf16 operands: their f32 copies stand in the workspace one behind the other, then results that are to become bf16.
 template <class Out> void run_bf16(const Gemm<bf16, Out>& g) {
-  float *a = g.workspace.data, *b = a + g.m() * g.k(), *c = b + g.k() * g.n();
-  to_f32(g.a, a);
-  to_f32(g.b, b);
+  const int64_t mk = g.m() * g.k(), kn = g.k() * g.n(), mn = g.m() * g.n();
+  const Stack of_a(g.batch.count, mk, g.batch.a), of_b(g.batch.count, kn, g.batch.b);
+  float *a = g.workspace.data, *b = a + of_a.count * of_a.size, *c = b + of_b.count * of_b.size;
+  to_f32(g.a.data, of_a, a);
+  to_f32(g.b.data, of_b, b);
+  GemmBatch copies{g.batch.count, g.batch.a ? mk : 0, g.batch.b ? kn : 0, g.batch.c};
   if constexpr (std::is_same_v<Out, float>) {
-    multiply(product_of<float>(g, a, b, g.c.data, g.c.accumulate));
+    multiply(product_of<float>(g, a, b, g.c.data, g.c.accumulate), copies);
   } else {
-    multiply(product_of<float>(g, a, b, c, false));
-    to_bf16(c, g.m() * g.n(), g.c);
+    copies.c = mn;
+    multiply(product_of<float>(g, a, b, c, false), copies);
+    to_bf16(c, Stack(g.batch.count, mn, g.batch.c), g.c);
   }
 }
 void run(const Gemm<bf16, bf16>& g) { run_bf16(g); }

@@ -19,6 +19,9 @@ namespace libtrain::kernels {
 constexpr unsigned kAllLanes = 0xFFFFFFFFu;
 constexpr int kWarp = 32;
 
+/// Neighbours of type A that the banks of shared memory give in one cycle.
+template <class A> constexpr int kBanks = 128 / sizeof(A);
+
 /// 16 bytes of elements in registers, read and written as `accum_t<T>`.
 template <class T> struct Pack {
   static constexpr int kSize = 16 / sizeof(T);

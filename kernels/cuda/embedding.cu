@@ -1,17 +1,19 @@
 // Shapes    ids, positions [tokens]; y, dy [tokens, columns]; table, dtable [vocab, columns]; position_table [max positions, columns].
-// Mapping   forward: a thread owns a pack of 16 bytes of y (or an element) and strides over the grid.
+// Mapping   forward: a thread owns a pack of 16 bytes of y (or an element), draws its bits, and strides over the grid.
 //           backward: rows are sorted by id (group_rows.cuh). A window is 32 neighbours of that order; a warp owns a window and a slice
-//           of 32 packs of columns (or 32 columns), keeps one id and row number a lane, and sums the rows of each id in registers.
-//           Sums of ids that stand within one window go to dtable; those of ids that reach over windows go to `partials`, and the
-//           warp of the window where such an id begins adds them up in a second launch, in order. So no warp has more than 32
-//           rows, however often an id occurs.
+//           of 32 packs of columns (or 32 columns), keeps one id, row number and place of dropout a lane, and sums what is kept of the rows
+//           of each id in registers. Sums of ids that stand within one window go to dtable; those of ids that reach over windows go to
+//           `partials`, and the warp of the window where such an id begins adds them up in a second launch, in order. So no warp has
+//           more than 32 rows, however often an id occurs.
 // Traffic   forward: reads the picked rows, writes y: 2 x tokens x columns, 3 x with positions. backward: reads dy once, writes the
 //           rows of dtable that occur, after a fill with zeros where it overwrites; partials at most 1/8 of dy (bf16) both ways; the
 //           sort moves 12 bytes a token and pass. Bound by memory.
-// Numerics  f32 (f64 for f64), rounded once. A group's sum: its rows in order within each window, then the windows in order.
+// Numerics  f32 (f64 for f64), rounded once. Bits of dropout by logical place (kernels/philox.h), the same in both directions. A
+//           group's sum: its rows in order within each window, then the windows in order.
 // Measured  Not yet on a device.
 #include "kernels/embedding.h"
 
+#include "kernels/cuda/dropout_bits.cuh"
 #include "kernels/cuda/elements.cuh"
 #include "kernels/cuda/group_rows.cuh"
 
@@ -41,6 +43,7 @@ template <class T> __device__ inline Picked pick(const Embedding<T>& k, int64_t 
 template <int width, class T> __global__ void __launch_bounds__(kBlockThreads)
     pick_rows(Embedding<T> k, int64_t parts, BadIndex* note) {
   const int64_t columns = parts * width, count = k.ids.dims[0] * parts;
+  const Dropper<accum_t<T>> dropper(k.mask);
   for (int64_t i = blockIdx.x * int64_t(kBlockThreads) + threadIdx.x; i < count;
        i += int64_t(gridDim.x) * kBlockThreads) {
     const int64_t row = i / parts, column = (i - row * parts) * width;
@@ -50,6 +53,7 @@ template <int width, class T> __global__ void __launch_bounds__(kBlockThreads)
     if (at.position >= 0) position = load_elements<width>(k.position_table.data + at.position * columns + column);
 #pragma unroll
     for (int j = 0; j < width; ++j) y.at[j] = y.at[j] * accum_t<T>(k.scale) + position.at[j];
+    if (k.mask.state) dropper.drop(y.at, dropper.place_of(k.mask, row), column);
     store_elements(k.y.data + row * columns + column, y);
   }
 }
@@ -61,6 +65,7 @@ template <class T, class Out> struct WindowSums {
   accum_t<T>*
       partials;  // [windows, 2, columns]: of the id that came from before the window, of the id that goes beyond it
   accum_t<T> scale;
+  DropoutMask mask;  // of dy
   int64_t tokens, columns;
   int64_t slices;  // of a row, a warp each
   int32_t vocab;
@@ -91,6 +96,13 @@ __device__ inline void put_sum(const WindowSums<T, Out>& k, int64_t window, int3
     put_scaled(k, id, column, sum);
 }
 
+/// Warp: the place of dropout that `lane` holds.
+__device__ inline DropoutRow place_in(int lane, DropoutRow held) {
+  held.position = __shfl_sync(kAllLanes, held.position, lane);
+  held.sequence = __shfl_sync(kAllLanes, held.sequence, lane);
+  return held;
+}
+
 /// Warp: what one window brings to `width` columns a lane from `column` on.
 template <int width, class T, class Out>
 __device__ inline void sum_window(const WindowSums<T, Out>& k, int64_t window, int64_t column) {
@@ -103,6 +115,8 @@ __device__ inline void sum_window(const WindowSums<T, Out>& k, int64_t window, i
   const unsigned ends = __ballot_sync(kAllLanes, id < k.vocab && (lane == kWarp - 1 || id != next));
   const int count = __popc(__ballot_sync(kAllLanes, id < k.vocab));
   const bool mine = column < k.columns;
+  const Dropper<accum_t<T>> dropper(k.mask);
+  const DropoutRow place_of_row = k.mask.state ? dropper.place_of(k.mask, row) : DropoutRow{};
   Elements<T, width> sum = {};
   bool from_before = __shfl_sync(kAllLanes, id, 0) == before;  // the id being summed
   for (int begin = 0; begin < count; begin += kAtOnce) {
@@ -114,6 +128,7 @@ __device__ inline void sum_window(const WindowSums<T, Out>& k, int64_t window, i
     }
 #pragma unroll
     for (int i = 0; i < kAtOnce; ++i) {
+      if (k.mask.state) dropper.drop(x[i].at, place_in(begin + i, place_of_row), column);
 #pragma unroll
       for (int j = 0; j < width; ++j) sum.at[j] += x[i].at[j];
       const int32_t of = __shfl_sync(kAllLanes, id, begin + i);
@@ -128,7 +143,7 @@ __device__ inline void sum_window(const WindowSums<T, Out>& k, int64_t window, i
 }
 
 /// Sums each window's rows by id, a window and a slice of the columns a warp.
-template <int width, class T, class Out> __global__ void __launch_bounds__(kBlockThreads)
+template <int width, class T, class Out> __global__ void __launch_bounds__(kBlockThreads, 2)
     sum_windows(WindowSums<T, Out> k) {
   const int64_t items = k.windows() * k.slices;
   const int lane = threadIdx.x % kWarp;
@@ -203,6 +218,7 @@ void embedding_backward(Cuda where, const Embedding<T>& k, View<const T> dy, con
                                 .dtable = g.dtable,
                                 .partials = g.partials.data,
                                 .scale = accum_t<T>(k.scale),
+                                .mask = k.mask,
                                 .tokens = tokens,
                                 .columns = columns,
                                 .slices = 0,

@@ -23,7 +23,9 @@ template <int width> __device__ inline MatrixThread column_walk() {
 template <class T, int width>
 __device__ inline void write_column_sums(const Elements<T, width>& sum, int64_t columns, accum_t<T>* partial) {
   constexpr int kWarps = kBlockThreads / kWarp;
-  __shared__ accum_t<T> of_warp[kWarps][width][kWarp];
+  // Lane after lane, so that a warp writes to all banks; padded, so that it meets all when it reads column after column.
+  constexpr int kPadding = width == 1 ? 0 : kBanks<accum_t<T>> / width;
+  __shared__ accum_t<T> of_warp[kWarps][width][kWarp + kPadding];
 #pragma unroll
   for (int j = 0; j < width; ++j) of_warp[threadIdx.x / kWarp][j][threadIdx.x % kWarp] = sum.at[j];
   __syncthreads();

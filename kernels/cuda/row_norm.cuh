@@ -110,24 +110,39 @@ template <class T, int group, int outs> struct ColumnSums {
   /// Writes the sums of the block's groups, added up in order, to partial [outs, columns]. The whole block calls it.
   __device__ void write(int thread, int columns, A* partial) const {
     if constexpr (kGroups(group) == 1) {
-      put(thread, columns, partial, false);
+      each(
+          [&](int out, int i, int column) {
+            Elements<A, kSize> sum;
+#pragma unroll
+            for (int j = 0; j < kSize; ++j) sum.at[j] = at[out][i][j];
+            store_elements(partial + out * columns + column, sum);
+          },
+          thread, columns);
     } else {
-      __shared__ A sums[outs * Part<T, group>::kColumns];
+      // Lane after lane, so that a warp writes to all banks; padded, so that it meets all when it reads column after column.
+      __shared__ A sums[outs][kPacks<T, group>][kSize][group + kBanks<A> / kSize];
       for (int g = 0; g < kGroups(group); ++g) {
-        if (int(threadIdx.x) / group == g) put(thread, columns, sums, g > 0);
+        if (int(threadIdx.x) / group == g)
+          each(
+              [&](int out, int i, int) {
+#pragma unroll
+                for (int j = 0; j < kSize; ++j) put(sums[out][i][j][thread], at[out][i][j], g > 0);
+              },
+              thread, columns);
         __syncthreads();
       }
-      for (int c = threadIdx.x; c < outs * columns; c += kBlockThreads) partial[c] = sums[c];
+      for (int out = 0; out < outs; ++out)
+        for (int c = threadIdx.x; c < columns; c += kBlockThreads)
+          partial[out * columns + c] = sums[out][c / kSize / group][c % kSize][c / kSize % group];
     }
   }
 
  private:
-  __device__ void put(int thread, int columns, A* sums, bool accumulate) const {
+  /// Calls f(out, i, column) for the thread's packs of every out.
+  template <class F> __device__ static void each(const F& f, int thread, int columns) {
     Part<T, group>::for_packs(thread, columns, [&](int i, int column) {
 #pragma unroll
-      for (int out = 0; out < outs; ++out)
-#pragma unroll
-        for (int j = 0; j < kSize; ++j) kernels::put(sums[out * columns + column + j], at[out][i][j], accumulate);
+      for (int out = 0; out < outs; ++out) f(out, i, column);
     });
   }
 };

@@ -11,20 +11,21 @@ namespace {
 
 using Host = Cpu<Isa::kBaseline>;
 
-/// Bytes of an operand, which lie in the memory of the device; none if it was not given.
-template <class T> int64_t checked_bytes(const T* data, int64_t size) {
+/// Bytes of `count` matrices of an operand, `stride` apart, which lie in the memory of the device; none if it was not given.
+template <class T> int64_t checked_bytes(const T* data, int64_t size, int64_t count = 1, int64_t stride = 0) {
   if (!data) return 0;
-  executor::check_range(data, size * int64_t(sizeof(T)), "gemm");
-  return size * int64_t(sizeof(T));
+  executor::check_range(data, ((count - 1) * stride + size) * int64_t(sizeof(T)), "gemm");
+  return (stride ? count : 1) * size * int64_t(sizeof(T));
 }
 
 }  // namespace
 
 template <class In, class Out> void gemm(Cuda where, const Gemm<In, Out>& g) {
-  if (g.m() == 0 || g.n() == 0) return;
-  const int64_t read = checked_bytes(g.a.data, g.m() * g.k()) + checked_bytes(g.b.data, g.k() * g.n()) +
-                       checked_bytes(g.bias.data, g.n());
-  const int64_t written = checked_bytes(g.c.data, g.m() * g.n());
+  const GemmBatch& batch = g.batch;
+  if (g.m() == 0 || g.n() == 0 || batch.count == 0) return;
+  const int64_t read = checked_bytes(g.a.data, g.m() * g.k(), batch.count, batch.a) +
+                       checked_bytes(g.b.data, g.k() * g.n(), batch.count, batch.b) + checked_bytes(g.bias.data, g.n());
+  const int64_t written = checked_bytes(g.c.data, g.m() * g.n(), batch.count, batch.c);
   executor::enqueue(where, {"gemm", read + (g.c.accumulate ? written : 0), written}, [g = Gemm<In, Out>(g)]() mutable {
     std::vector<accum_t<In>> workspace(size_t(gemm_workspace(Host{}, g)));
     g.workspace = {workspace.data(), {int64_t(workspace.size()), 1, 1, 1}};

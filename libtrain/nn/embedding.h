@@ -27,6 +27,11 @@ class Embedding {
     return embedding(ids, table_, std::sqrt(double(table_.dim(1))), positions_, packing.positions, kPad);
   }
 
+  /// dropout() of the same, in one pass.
+  Tensor operator()(const Tensor& ids, const Packing& packing, const DropoutSpec& dropout) const {
+    return embedding(ids, table_, std::sqrt(double(table_.dim(1))), positions_, packing, kPad, dropout);
+  }
+
   const Tensor& table() const { return table_; }
 
  private:

@@ -59,14 +59,14 @@ Transformer::Transformer(Parameters& parameters, const Options& options)
 }
 
 Tensor Transformer::encode(const Tensor& source_ids, const Packing& source) const {
-  ResidualSum x = embed(source_embedding_, source_ids, source, source_dropout_);
+  ResidualSum x = source_embedding_(source_ids, source, source_dropout_);
   for (const EncoderLayer& layer : encoder_) x = layer(x, source);
   return encoder_norm_ ? x.normalized(*encoder_norm_, source).y : x.value(source);
 }
 
 Tensor Transformer::decode(const Tensor& target_in, const Packing& target, const Tensor& memory,
                            const Packing& source) const {
-  ResidualSum x = embed(target_embedding_, target_in, target, target_dropout_);
+  ResidualSum x = target_embedding_(target_in, target, target_dropout_);
   for (const DecoderLayer& layer : decoder_) x = layer(x, target, memory, source);
   return decoder_norm_ ? x.normalized(*decoder_norm_, target).y : x.value(target);
 }

@@ -66,10 +66,6 @@ class Transformer {
   const Options& options() const { return options_; }
 
  private:
-  Tensor embed(const Embedding& embedding, const Tensor& ids, const Packing& packing, const DropoutSpec& spec) const {
-    return dropout(embedding(ids, packing), packing, spec);
-  }
-
   Options options_;
   Embedding source_embedding_, target_embedding_;
   Tensor output_;  // [target_vocab, size]

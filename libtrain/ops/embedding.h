@@ -3,7 +3,7 @@
 #include <vector>
 
 #include "kernels/embedding.h"
-#include "libtrain/tape.h"
+#include "libtrain/ops/dropout.h"
 
 namespace libtrain {
 
@@ -16,6 +16,13 @@ namespace libtrain {
 /// ids are on the CPU, for an id outside [0, vocab) or a position outside its table.
 Tensor embedding(const Tensor& ids, const Tensor& table, double scale = 1, const Tensor& position_table = {},
                  const Tensor& positions = {}, int32_t pad_id = -1);
+
+/// dropout(embedding(...)) of packed tokens, in one pass each way.
+///   ids i32[tokens], packed as `packing` says, whose positions are those of position_table (which may be undefined: none)
+///   →  [tokens, columns]
+/// The same as embedding() and dropout() one after the other, but rounded once; in f32 and f64 the same bits. Throws InvalidArgument as those do.
+Tensor embedding(const Tensor& ids, const Tensor& table, double scale, const Tensor& position_table,
+                 const Packing& packing, int32_t pad_id, const DropoutSpec& spec);
 
 /// [max_positions, columns] with P[pos][2i] = sin(pos / 10000^(2i / columns)), P[pos][2i + 1] = cos of the same
 /// (Vaswani et al. 2017, section 3.5).
@@ -80,27 +87,46 @@ inline Shape embedding_shape(const Tensor& ids, int64_t columns) {
   return Shape(std::span<const int64_t>(dims));
 }
 
-}  // namespace detail
-
-inline Tensor embedding(const Tensor& ids, const Tensor& table, double scale, const Tensor& position_table,
-                        const Tensor& positions, int32_t pad_id) {
-  detail::check_embedding(ids, table, position_table, positions, pad_id);
+/// Rows of ids, positions and dropout in whatever shape: y is their matrix.
+inline Tensor dropped_embedding(const Tensor& ids, const Tensor& table, double scale, const Tensor& position_table,
+                                const Tensor& positions, int32_t pad_id, const Packing& packing,
+                                const DropoutSpec& spec) {
+  check_embedding(ids, table, position_table, positions, pad_id);
   const int64_t tokens = ids.numel();
   const auto flat = [&](const Tensor& t) {
     return t.defined() ? t.reshape({tokens}).view<const int32_t>() : View<const int32_t>{};
   };
-  const Tensor y(detail::embedding_shape(ids, table.dim(1)), table.dtype(), table.device());
+  const Tensor y(embedding_shape(ids, table.dim(1)), table.dtype(), table.device());
+  check_dropout(y, packing, spec);
+  const bool drops = spec.active();
   visit_float("embedding", table.dtype(), [&]<class T> {
     using A = accum_t<T>;
     const auto constant = position_table.defined() ? position_table.view<const T>() : View<const T>{};
-    const kernels::Embedding<T> args{flat(ids), table.view<const T>(), constant, flat(positions), y.matrix<T>(), scale,
-                                     pad_id};
+    const kernels::Embedding<T> args{flat(ids),     table.view<const T>(),
+                                     constant,      flat(positions),
+                                     y.matrix<T>(), scale,
+                                     pad_id,        drops ? dropout_mask(packing, spec) : kernels::DropoutMask{}};
     on(table.device(), [&](auto device) { kernels::embedding_forward(device, args); });
-    record("embedding", y, {table}, {ids}, [args](const BackwardStep& step) {
-      detail::run_embedding_backward(step.output.device(), args, step.doutput<T>(), step.sink<A>(0));
-    });
+    const auto saved = [&](const Tensor& tensor) { return drops ? tensor : Tensor(); };
+    record("embedding", y, {table}, {ids, saved(packing.sequences), saved(packing.positions), saved(spec.random_state)},
+           [args](const BackwardStep& step) {
+             run_embedding_backward(step.output.device(), args, step.doutput<T>(), step.sink<A>(0));
+           });
   });
   return y;
+}
+
+}  // namespace detail
+
+inline Tensor embedding(const Tensor& ids, const Tensor& table, double scale, const Tensor& position_table,
+                        const Tensor& positions, int32_t pad_id) {
+  return detail::dropped_embedding(ids, table, scale, position_table, positions, pad_id, {}, {});
+}
+
+inline Tensor embedding(const Tensor& ids, const Tensor& table, double scale, const Tensor& position_table,
+                        const Packing& packing, int32_t pad_id, const DropoutSpec& spec) {
+  return detail::dropped_embedding(ids, table, scale, position_table,
+                                   position_table.defined() ? packing.positions : Tensor(), pad_id, packing, spec);
 }
 
 inline Tensor sinusoidal_positions(int64_t max_positions, int64_t columns, DType dtype, Device device) {

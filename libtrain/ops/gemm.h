@@ -11,6 +11,8 @@ template <class In, class Out> void run_gemm(Device where, kernels::Gemm<In, Out
   using A = accum_t<In>;
   LIBTRAIN_CHECK(std::max({product.m(), product.n(), product.k()}) <= kernels::kGemmMaxSize,
                  "[gemm] expected sizes below 2^31, got m {}, n {}, k {}", product.m(), product.n(), product.k());
+  LIBTRAIN_CHECK(product.batch.count <= kernels::kGemmMaxSize, "[gemm] expected a batch below 2^31, got {}",
+                 product.batch.count);
   on(where, [&](auto device) {
     Tensor workspace;
     if (const int64_t size = kernels::gemm_workspace(device, product)) {

@@ -64,6 +64,26 @@ TEST_CASE("executor: gemm of f32, f64 and bf16", "[executor][gemm]") {
   }
 }
 
+TEST_CASE("executor: gemm of a batch, with gaps and with an operand for all", "[executor][gemm]") {
+  const auto numbers = values<float>(60, 5);
+  const DeviceArray<float> a(numbers), b(numbers), c(std::vector<float>(30, 9));
+  Gemm<float, float> g;
+  g.a = {a.data(), {2, 3, 1, 1}};
+  g.b = {b.data(), {3, 4, 1, 1}};
+  g.c = {c.data()};
+  g.batch = {3, 7, 0, 10};
+  gemm(Cuda{}, g);
+  const auto got = c.values();
+  for (size_t i = 0; i < 30; ++i) {
+    const size_t matrix = i / 10, row = i % 10 / 4, column = i % 10 % 4;
+    float expected = 0;
+    for (size_t k = 0; k < 3; ++k) expected += numbers[matrix * 7 + row * 3 + k] * numbers[k * 4 + column];
+    CHECK(got[i] == (i % 10 < 8 ? expected : 9));
+  }
+  g.batch.a = 28;  // the third matrix of a would reach beyond it
+  CHECK_THROWS_AS(gemm(Cuda{}, g), Failure);
+}
+
 TEST_CASE("executor: gemm waits for its turn in the stream, and takes memory of the device only", "[executor][gemm]") {
   const DeviceArray<float> a(std::vector<float>(16, 1)), c(16);
   std::vector<float> host(16, 1);

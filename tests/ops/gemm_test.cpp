@@ -34,12 +34,40 @@ TEST_CASE("matmul: inner sizes that differ name the transposition that helps") {
 TEST_CASE("matmul: ranks and dtypes are checked") {
   const Tensor a = Tensor::zeros({2, 3}), f64 = Tensor::zeros({3, 2}, DType::f64),
                ids = Tensor::zeros({2, 2}, DType::i32);
-  CHECK_THROWS_WITH(matmul(Tensor::zeros({2, 3, 4}), a),
-                    "[matmul] expected two matrices, got f32[2, 3, 4] × f32[2, 3]");
-  CHECK_THROWS_WITH(matmul(a, Tensor()), "[matmul] expected two matrices, got f32[2, 3] × undefined");
+  CHECK_THROWS_WITH(matmul(Tensor::zeros({4}), a),
+                    "[matmul] expected matrices or batches of them, got f32[4] × f32[2, 3]");
+  CHECK_THROWS_WITH(matmul(a, Tensor()), "[matmul] expected matrices or batches of them, got f32[2, 3] × undefined");
   CHECK_THROWS_WITH(matmul(a, f64), "[matmul] b must be f32[3, 2], got f64[3, 2]");
   CHECK_THROWS_WITH(matmul(ids, ids), Contains("[matmul] expected a float dtype"));
   CHECK_THROWS_AS(matmul(a, f64), InvalidArgument);
+}
+
+TEST_CASE("matmul: batches that do not go together are refused, naming the transposition that helps") {
+  const auto of = [](const Shape& shape) { return Tensor::zeros(shape); };
+  CHECK_THROWS_WITH(matmul(of({8, 64, 512}), of({8, 256, 512})),
+                    "[matmul] inner sizes differ: [8, 64, 512] × [8, 256, 512]; did you mean "
+                    "matmul(a, b, {.transpose_b = true})?");
+  CHECK_THROWS_WITH(matmul(of({8, 2, 64, 512}), of({256, 512})),
+                    "[matmul] inner sizes differ: [8, 2, 64, 512] × [256, 512]; did you mean "
+                    "matmul(a, b, {.transpose_b = true})?");
+  CHECK_THROWS_WITH(
+      matmul(of({2, 3, 4}), of({3, 4, 5})),
+      "[matmul] leading dimensions differ: [2, 3, 4] × [3, 4, 5]; expected the same ones, or one matrix b "
+      "for all of a's");
+  CHECK_THROWS_WITH(matmul(of({3, 4}), of({2, 4, 5})), Contains("leading dimensions differ"));
+  CHECK_THROWS_WITH(matmul(of({1, 3, 4}), of({2, 4, 5})), Contains("leading dimensions differ"));
+}
+
+TEST_CASE("matmul: on the CPU, each product of a batch has the bits that it has alone") {
+  for (const DType dtype : {DType::f32, DType::bf16})
+    for (const auto& [m, n, k] : {std::tuple<int64_t, int64_t, int64_t>{5, 7, 3}, {70, 130, 300}}) {
+      const Tensor a = random({4, m, k}, dtype), b = random({4, k, n}, dtype, 5);
+      const Tensor c = matmul(a, b);
+      for (int64_t i = 0; i < 4; ++i) {
+        const auto matrix = [i](const Tensor& t) { return t.rows(i, i + 1).reshape(Shape{t.dim(1), t.dim(2)}); };
+        CHECK(values_of(matrix(c)) == values_of(matmul(matrix(a), matrix(b))));
+      }
+    }
 }
 
 TEST_CASE("matmul: a tensor times itself gets both gradients") {
@@ -118,6 +146,33 @@ TEST_CASE("products are the same bits for any number of threads") {
       for (const int threads : {2, 3, 5}) CHECK(results(threads) == one);
     }
   omp_set_num_threads(before);
+}
+
+TEST_CASE("a batch of products: gaps stay as they are, an operand may serve them all, its result is added to") {
+  const Tensor a = random({100}, DType::bf16), b = random({100}, DType::bf16, 8), bias = random({3}, DType::bf16, 9);
+  for (const auto& strides : {kernels::GemmBatch{3, 25, 0, 20}, {3, 0, 15, 13}, {3, 20, 15, 12}}) {
+    INFO(strides.a << " " << strides.b << " " << strides.c);
+    const Tensor c = Tensor::full({60}, 10, DType::bf16);
+    const auto part = [](const Tensor& t, int64_t first, const std::array<int64_t, 4>& dims) {
+      return View<const bf16>{t.view<const bf16>().data + first, dims};
+    };
+    kernels::Gemm<bf16, bf16> product{.a = part(a, 0, {4, 5, 1, 1}),
+                                      .b = part(b, 0, {5, 3, 1, 1}),
+                                      .bias = bias.view<const bf16>(),
+                                      .c = {c.view<bf16>().data, true},
+                                      .batch = strides};
+    detail::run_gemm(Device::kCpu, product);
+    const Tensor expected = Tensor::full({60}, 10, DType::bf16);
+    for (int64_t i = 0; i < 3; ++i) {
+      product.batch = {};
+      product.a = part(a, i * strides.a, {4, 5, 1, 1});
+      product.b = part(b, i * strides.b, {5, 3, 1, 1});
+      product.c.data = expected.view<bf16>().data + i * strides.c;
+      detail::run_gemm(Device::kCpu, product);
+    }
+    CHECK(values_of(c) == values_of(expected));
+    CHECK(values_of(c)[59] == 10);
+  }
 }
 
 TEST_CASE("a column sum adds to what is there when asked to") {

@@ -2,7 +2,7 @@
 #include <omp.h>
 
 #include "catch.h"
-#include "op_cases.h"
+#include "embedding_checks.h"
 
 namespace libtrain::testing {
 namespace {
@@ -45,6 +45,22 @@ TEST_CASE("embedding: the gradient of a bf16 table is f32, and a shared table co
   tape.backward(y, Tensor::full(y.shape(), 1, DType::bf16));
   CHECK(table.grad().dtype() == DType::f32);
   CHECK(values_of(table.grad()) == Values{3000, 3000, 1000, 1000});
+}
+
+TEST_CASE("embedding: with dropout, the bits of the two one after the other") { check_dropped_embedding(Device::kCpu); }
+
+TEST_CASE("embedding: with dropout, arguments are checked, and without a tape nothing is dropped") {
+  const Tensor ids = ids_of({1, 0, 1}), table = counting({2, 1}), state = Tensor::from<int64_t>({1, 2}, {2});
+  const Packing packing = make_packing(std::vector<int64_t>{2, 1}), two = make_packing(std::vector<int64_t>{2});
+  CHECK(values_of(embedding(ids, table, 3, {}, packing, -1, {0.9f, 0, state})) == Values{3, 0, 3});
+  CHECK(values_of(embedding(ids, table, 3, counting({2, 1}), packing, -1, {0.9f, 0, state})) == Values{3, 1, 3});
+  CHECK_THROWS_WITH(embedding(ids, table, 1, {}, packing, -1, {1.5f, 0, state}),
+                    "[dropout] p must be in [0, 1), got 1.5");
+  CHECK_THROWS_WITH(embedding(ids, table, 1, counting({2, 1}), two, -1, {}),
+                    "[embedding] positions must be i32[3], got i32[2]");
+  const Tape tape;
+  CHECK_THROWS_WITH(embedding(ids, table, 1, {}, two, -1, {0.5f, 0, state}),
+                    "[dropout] packing.positions must be i32[3], got i32[2]");
 }
 
 TEST_CASE("embedding: the same bits from any number of threads") {

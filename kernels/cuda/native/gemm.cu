@@ -1,5 +1,5 @@
 // Shapes    As kernels/gemm.h. cuBLASLt counts columns first, so it sees every matrix transposed and the operands change places:
-//           c^T [n, m] = op(b)^T op(a)^T, with the bias along the rows of c^T.
+//           c^T [n, m] = op(b)^T op(a)^T, with the bias along the rows of c^T. Batches: the same strides, one call.
 // Mapping   cuBLASLt's, by its heuristic: the first algorithm that sums in a fixed order (no split of k but through the workspace).
 //           Found once for each shape, alignment and epilogue, then kept: the same call always runs the same algorithm.
 // Traffic   Each operand once from memory; bound by the tensor cores for m, n, k in the hundreds.
@@ -71,16 +71,18 @@ template <class V> void set(const Preference& to, cublasLtMatmulPreferenceAttrib
         "cublasLtMatmulPreferenceSetAttribute");
 }
 
-uint32_t alignment_of(const void* pointer) {
-  const auto address = reinterpret_cast<uintptr_t>(pointer);
-  return uint32_t(std::min<uintptr_t>(address & -address, 256));
+/// Of all matrices of a batch.
+uint32_t alignment_of(const void* pointer, int64_t stride_bytes = 0) {
+  const auto bits = reinterpret_cast<uintptr_t>(pointer) | uintptr_t(stride_bytes);
+  return uint32_t(std::min<uintptr_t>(bits & -bits, 256));
 }
 
 /// A product as cuBLASLt is asked for it: the descriptions, and what they depend on as the key of the algorithm.
 template <class In, class Out> struct Call {
   Operation operation;
-  Layout first, second, result;  // op(b)^T, op(a)^T, c^T
-  std::array<int64_t, 12> key;
+  Layout first, second, result;        // op(b)^T, op(a)^T, c^T
+  uint32_t align_a, align_b, align_c;  // of every product's
+  std::array<int64_t, 16> key;
 };
 
 template <class In> cublasComputeType_t compute_type() {
@@ -88,9 +90,16 @@ template <class In> cublasComputeType_t compute_type() {
   return std::is_same_v<In, float> && tf32_allowed() ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
 }
 
-void make_layout(Layout& layout, cudaDataType_t type, int64_t rows, int64_t columns) {
+template <class V> void set(const Layout& to, cublasLtMatrixLayoutAttribute_t what, V value) {
+  check(cublasLtMatrixLayoutSetAttribute(to.value, what, &value, sizeof value), "cublasLtMatrixLayoutSetAttribute");
+}
+
+void make_layout(Layout& layout, cudaDataType_t type, int64_t rows, int64_t columns, int64_t count, int64_t stride) {
   check(cublasLtMatrixLayoutCreate(&layout.value, type, uint64_t(columns), uint64_t(rows), columns),
         "cublasLtMatrixLayoutCreate");
+  if (count == 1) return;
+  set(layout, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, int32_t(count));
+  set(layout, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, stride);
 }
 
 template <class In, class Out> void describe(const Gemm<In, Out>& g, bool with_bias, Call<In, Out>& call) {
@@ -103,9 +112,14 @@ template <class In, class Out> void describe(const Gemm<In, Out>& g, bool with_b
     set(call.operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, static_cast<const void*>(g.bias.data));
     set(call.operation, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, kType<In>);
   }
-  make_layout(call.first, kType<In>, g.b.dims[0], g.b.dims[1]);
-  make_layout(call.second, kType<In>, g.a.dims[0], g.a.dims[1]);
-  make_layout(call.result, kType<Out>, g.m(), g.n());
+  const GemmBatch& batch = g.batch;
+  make_layout(call.first, kType<In>, g.b.dims[0], g.b.dims[1], batch.count, batch.b);
+  make_layout(call.second, kType<In>, g.a.dims[0], g.a.dims[1], batch.count, batch.a);
+  make_layout(call.result, kType<Out>, g.m(), g.n(), batch.count, batch.c);
+  const auto in_batch = [&](int64_t stride) { return batch.count == 1 ? 0 : stride; };
+  call.align_a = alignment_of(g.a.data, in_batch(batch.a) * int64_t(sizeof(In)));
+  call.align_b = alignment_of(g.b.data, in_batch(batch.b) * int64_t(sizeof(In)));
+  call.align_c = alignment_of(g.c.data, in_batch(batch.c) * int64_t(sizeof(Out)));
   call.key = {kType<In>,
               kType<Out>,
               compute,
@@ -115,9 +129,13 @@ template <class In, class Out> void describe(const Gemm<In, Out>& g, bool with_b
               g.transpose_a,
               g.transpose_b,
               with_bias,
-              alignment_of(g.a.data),
-              alignment_of(g.b.data),
-              std::min(alignment_of(g.c.data), with_bias ? alignment_of(g.bias.data) : 256u)};
+              call.align_a,
+              call.align_b,
+              std::min(call.align_c, with_bias ? alignment_of(g.bias.data) : 256u),
+              batch.count,
+              in_batch(batch.a),
+              in_batch(batch.b),
+              in_batch(batch.c)};
 }
 
 struct Algorithm {
@@ -126,15 +144,15 @@ struct Algorithm {
 };
 
 /// Asks the heuristic for an algorithm that sums in a fixed order.
-template <class In, class Out> Algorithm ask(const Gemm<In, Out>& g, const Call<In, Out>& call) {
+template <class In, class Out> Algorithm ask(const Call<In, Out>& call) {
   Preference preference;
   check(cublasLtMatmulPreferenceCreate(&preference.value), "cublasLtMatmulPreferenceCreate");
   set(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, uint64_t(kWorkspaceBytes));
   set(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, uint32_t(CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE));
-  set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, alignment_of(g.b.data));
-  set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, alignment_of(g.a.data));
-  set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, alignment_of(g.c.data));
-  set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, alignment_of(g.c.data));
+  set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, call.align_b);
+  set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, call.align_a);
+  set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, call.align_c);
+  set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, call.align_c);
   cublasLtMatmulHeuristicResult_t best;
   int count = 0;
   const cublasStatus_t status =
@@ -147,12 +165,12 @@ template <class In, class Out> Algorithm ask(const Gemm<In, Out>& g, const Call<
   return answer;
 }
 
-template <class In, class Out> Algorithm algorithm_for(const Gemm<In, Out>& g, const Call<In, Out>& call) {
+template <class In, class Out> Algorithm algorithm_for(const Call<In, Out>& call) {
   static std::mutex mutex;
-  static std::map<std::array<int64_t, 12>, Algorithm> known;
+  static std::map<std::array<int64_t, 16>, Algorithm> known;
   const std::lock_guard lock(mutex);
   const auto [place, is_new] = known.try_emplace(call.key);
-  if (is_new) place->second = ask(g, call);
+  if (is_new) place->second = ask(call);
   return place->second;
 }
 
@@ -161,7 +179,7 @@ template <class In, class Out> bool multiply(Cuda where, const Gemm<In, Out>& g,
   using A = accum_t<In>;
   Call<In, Out> call;
   describe(g, with_bias, call);
-  const Algorithm choice = algorithm_for(g, call);
+  const Algorithm choice = algorithm_for(call);
   if (!choice.found) return false;
   runtime::count_launch("gemm");
   const A one = 1, beta = accumulate ? 1 : 0;
@@ -172,18 +190,19 @@ template <class In, class Out> bool multiply(Cuda where, const Gemm<In, Out>& g,
   return true;
 }
 
-/// c (+)= bias, or zero without one: what is left of a product with k = 0. A thread strides over elements.
+/// c (+)= bias, or zero without one: what is left of products with k = 0, of `each` elements and `stride` apart. A thread strides over
+/// elements.
 template <class In, class Out> __global__ void __launch_bounds__(kThreads)
-    start_rows(const In* bias, Sink<Out> c, int64_t size, int64_t n) {
+    start_rows(const In* bias, Sink<Out> c, int64_t size, int64_t n, int64_t each, int64_t stride) {
   using A = accum_t<In>;
   for (int64_t i = blockIdx.x * int64_t(kThreads) + threadIdx.x; i < size; i += int64_t(gridDim.x) * kThreads)
-    put(c.data[i], bias ? A(bias[i % n]) : A(0), c.accumulate);
+    put(c.data[i / each * stride + i % each], bias ? A(bias[i % n]) : A(0), c.accumulate);
 }
 
 template <class In, class Out> void start(Cuda where, const Gemm<In, Out>& g) {
-  const int64_t size = g.m() * g.n();
+  const int64_t each = g.m() * g.n(), size = each * g.batch.count;
   launch(where, "gemm_start", {persistent_blocks(size, kThreads, 8), kThreads}, start_rows<In, Out>, g.bias.data, g.c,
-         size, g.n());
+         size, g.n(), each, g.batch.c);
 }
 
 }  // namespace
@@ -195,14 +214,14 @@ template <class In, class Out> int64_t gemm_workspace(Cuda, const Gemm<In, Out>&
 }
 
 template <class In, class Out> void gemm(Cuda where, const Gemm<In, Out>& g) {
-  if (g.m() == 0 || g.n() == 0) return;
+  if (g.m() == 0 || g.n() == 0 || g.batch.count == 0) return;
   if (g.k() == 0) return start(where, g);
   if (multiply(where, g, bool(g.bias), g.c.accumulate)) return;
   if (g.bias) start(where, g);  // no epilogue for this shape: the bias first, the product on top of it
   if (!g.bias || !multiply(where, g, false, true))
     throw Failure("[gemm] cuBLASLt has no algorithm for m " + std::to_string(g.m()) + ", n " + std::to_string(g.n()) +
-                  ", k " + std::to_string(g.k()) + (g.transpose_a ? ", a transposed" : "") +
-                  (g.transpose_b ? ", b transposed" : ""));
+                  ", k " + std::to_string(g.k()) + ", " + std::to_string(g.batch.count) + " of them" +
+                  (g.transpose_a ? ", a transposed" : "") + (g.transpose_b ? ", b transposed" : ""));
 }
 
 #define INSTANTIATE(In, Out)                                            \
