@@ -91,7 +91,8 @@ TrainLoop::TrainLoop(const Parameters& parameters, std::function<int64_t(int64_t
   LIBTRAIN_CHECK(options_.checkpoint_every >= 0, "[train_loop] checkpoint_every must be >= 0, got {}",
                  options_.checkpoint_every);
   LIBTRAIN_CHECK(options_.schedule != nullptr, "[train_loop] schedule is empty; constant_schedule() is the default");
-  optimizer_ = options_.optimizer.update ? options_.optimizer : adam(options_.adam);
+  optimizer_ = options_.optimizer ? *options_.optimizer : adam(options_.adam);
+  LIBTRAIN_CHECK(optimizer_.update, "[train_loop] the optimizer has no {} function", "update");
   LIBTRAIN_CHECK(optimizer_.learning_rate > 0 && optimizer_.learning_rate < 1e30,
                  "[train_loop] the optimizer's learning_rate must be > 0 and < 1e30, got {}", optimizer_.learning_rate);
   if (parameters_.device() == Device::kCuda) stream_ = std::make_unique<cuda::Stream>();

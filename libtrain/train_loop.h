@@ -34,7 +34,7 @@ struct TrainOptions {
   double clip_value = 0;
   AdamOptions adam = {};
   /// sgd({…}), or one of your own. Left empty, the default: adam(adam).
-  Optimizer optimizer = {};
+  std::optional<Optimizer> optimizer = std::nullopt;
   /// Factor on the optimizer's learning_rate for each update. Default: 1 throughout.
   Schedule schedule = constant_schedule();
   /// Share of the running average of the weights that an update keeps, in [0, 1), for a store that keeps one (ParametersOptions::average).

@@ -25,10 +25,11 @@ std::optional<int64_t> steps_of(std::string_view name) {
   return name.starts_with(kPrefix) ? number(name.substr(kPrefix.size())) : std::nullopt;
 }
 
-/// The process of a name like step-00000012.tmp-4711.
+/// The process of a name like step-00000012.tmp-4711 or latest.tmp-4711.
 std::optional<int64_t> writer_of(std::string_view name) {
   const size_t at = name.rfind(kStaging);
-  return at != name.npos && steps_of(name.substr(0, at)) ? number(name.substr(at + kStaging.size())) : std::nullopt;
+  if (at == name.npos || !(steps_of(name.substr(0, at)) || name.substr(0, at) == kLatestFile)) return {};
+  return number(name.substr(at + kStaging.size()));
 }
 
 bool is_gone(int64_t process) {
@@ -97,7 +98,10 @@ void remove_abandoned_checkpoints(FileSystem& files, const std::string& folder) 
     const auto writer = writer_of(path.filename().native());
     if (!writer || !is_gone(*writer)) return;
     try {
-      remove_checkpoint_files(files, path);
+      if (fs::is_directory(path))
+        remove_checkpoint_files(files, path);
+      else
+        files.remove_file(path);
     } catch (const std::exception&) {  // another user's, say
     }
   });

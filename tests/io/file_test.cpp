@@ -239,11 +239,12 @@ TEST_CASE("checkpoint folder: what dead processes left goes, what living ones wr
   plant(folder + "/step-00000008" + alive, {kWeightsFile});
   plant(folder + "/step-00000009" + gone, {kWeightsFile, "note"});
   plant(folder + "/other" + gone, {kWeightsFile});
+  plant(folder, {"latest" + gone, "latest" + alive, "later" + gone});
   plant(folder + "/step-00000009.tmp-99999999999999", {kWeightsFile});
   remove_abandoned_checkpoints(real_file_system(), folder);
   const Record left = names_in(folder);
-  CHECK(left == Record{"file.tsv", "other" + gone, "step-00000008" + alive, "step-00000009" + gone,
-                       "step-00000009.tmp-99999999999999"});
+  CHECK(left == Record{"file.tsv", "later" + gone, "latest" + alive, "other" + gone, "step-00000008" + alive,
+                       "step-00000009" + gone, "step-00000009.tmp-99999999999999"});
   CHECK(names_in(folder + "/step-00000009" + gone) == Record{"note"});
 }
 

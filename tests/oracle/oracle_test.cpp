@@ -101,10 +101,11 @@ void check_training(const Oracle& oracle, const Setting& setting) {
   const Model model(oracle, setting);
   AlternatingBatches batches(oracle);
   Values losses, norms, rates;
-  TrainLoop loop(model.parameters, batches, [&](const Batch& batch) { return model.transformer.loss(batch); },
-                 {.clip_norm = 1,
-                  .adam = {.learning_rate = 3e-3, .beta1 = 0.9, .beta2 = 0.98, .epsilon = 1e-9},
-                  .schedule = inverse_sqrt_schedule(5)});
+  const TrainOptions options{.clip_norm = 1,
+                             .adam = {.learning_rate = 3e-3, .beta1 = 0.9, .beta2 = 0.98, .epsilon = 1e-9},
+                             .schedule = inverse_sqrt_schedule(5)};
+  TrainLoop loop(
+      model.parameters, batches, [&](const Batch& batch) { return model.transformer.loss(batch); }, options);
   loop.on_step([&](const StepReport& report) {
     losses.push_back(report.loss);
     norms.push_back(report.gradient_norm);
