@@ -46,8 +46,8 @@ inline Shape broadcast_shape(const char* op, const Tensor& a, const Tensor& b) {
   LIBTRAIN_CHECK(a.defined() && b.defined(), "[{}] expected two tensors, got {} and {}", op, a.spec(), b.spec());
   LIBTRAIN_CHECK(a.dtype() == b.dtype(), "[{}] expected one dtype, got {} and {}; cast() converts", op, a.spec(),
                  b.spec());
-  LIBTRAIN_CHECK(a.device() == b.device(), "[{}] a is on {}, b on {}; move one with .to()", op, name(a.device()),
-                 name(b.device()));
+  LIBTRAIN_CHECK(a.device() == b.device(), "[{}] b is on {}, expected it on {}; move it with .to()", op,
+                 name(b.device()), name(a.device()));
   std::vector<int64_t> sizes(size_t(std::max(a.rank(), b.rank())));
   for (int i = 0; i < int(sizes.size()); ++i) {
     const int64_t x = size_from_last(a.shape(), i), y = size_from_last(b.shape(), i);
