@@ -6,9 +6,8 @@
 #include <vector>
 
 #include "kernels/broadcast.h"
-#include "kernels/dim_sum.h"
 #include "kernels/scale.h"
-#include "libtrain/tape.h"
+#include "libtrain/ops/dim_sum.h"
 
 namespace libtrain::detail {
 
@@ -84,21 +83,6 @@ inline BroadcastPlan plan_broadcast(const char* op, const Tensor& a, const Tenso
 
 // ---- Gradients ----------------------------------------------------------------------------------------------------------
 
-template <class From, class To>
-void run_dim_sum(Device where, const From* x, std::array<int64_t, 3> dims, double scale, Sink<To> y) {
-  const auto [outer, count, inner] = dims;
-  on(where, [&](auto device) {
-    using A = accum_t<From>;
-    Tensor workspace;
-    View<A> view;
-    if (const int64_t size = kernels::dim_sum_workspace(device, outer, count, inner)) {
-      workspace = Tensor({size}, dtype_of<A>, where);
-      view = workspace.view<A>();
-    }
-    kernels::dim_sum(device, kernels::DimSum<From, To>{{x, {outer, count, inner, 1}}, scale, y, view});
-  });
-}
-
 /// y (+)= scale * x [plan.sizes], summed over the dimensions along which argument i is repeated.
 template <class From, class To>
 void sum_repeated(Device where, const From* x, BroadcastPlan plan, size_t i, double scale, Sink<To> y) {
@@ -106,12 +90,12 @@ void sum_repeated(Device where, const From* x, BroadcastPlan plan, size_t i, dou
   while (dim < 3 && !plan.repeats(i, dim)) ++dim;
   int64_t outer = 1, inner = 1;
   for (size_t d = 0; d < 4; ++d) (d < dim ? outer : inner) *= d == dim ? 1 : plan.sizes[d];
-  if (!plan.repeats(i, dim)) return run_dim_sum<From, To>(where, x, {1, 1, outer * plan.sizes[dim]}, scale, y);
+  if (!plan.repeats(i, dim)) return run_dim_sum<From, To>(where, x, {1, 1, outer * plan.sizes[dim], {}}, scale, y);
   const int64_t count = std::exchange(plan.sizes[dim], 1);
-  if (!plan.repeats(i)) return run_dim_sum<From, To>(where, x, {outer, count, inner}, scale, y);
+  if (!plan.repeats(i)) return run_dim_sum<From, To>(where, x, {outer, count, inner, {}}, scale, y);
   using A = accum_t<From>;
   const Tensor rest({outer, inner}, dtype_of<A>, where);
-  run_dim_sum<From, A>(where, x, {outer, count, inner}, 1, {rest.view<A>().data});
+  run_dim_sum<From, A>(where, x, {outer, count, inner, {}}, 1, {rest.view<A>().data});
   sum_repeated<A, To>(where, rest.view<const A>().data, plan, i, scale, y);
 }
 
