@@ -44,7 +44,3 @@ template <Isa isa, class T> void dim_sum_backward(Cpu<isa>, const DimSumGradient
 template <class T> void dim_sum_backward(Cuda, const DimSumGradient<T>&);
 
 }  // namespace libtrain::kernels
-
-/// Every pair of types: LIBTRAIN_FOR_SUMS(INSTANTIATE) with a two-argument macro.
-#define LIBTRAIN_FOR_SUMS(macro) \
-  macro(float, float) macro(bf16, float) macro(bf16, bf16) macro(float, bf16) macro(double, double)

@@ -57,7 +57,11 @@ template <Isa isa, class T> void dim_sum_backward(Cpu<isa>, const DimSumGradient
 }
 
 #define INSTANTIATE(From, To) template void dim_sum(Cpu<kIsa>, const DimSum<From, To>&);
-LIBTRAIN_FOR_SUMS(INSTANTIATE)
+INSTANTIATE(float, float)
+INSTANTIATE(float, bf16)
+INSTANTIATE(bf16, float)
+INSTANTIATE(bf16, bf16)
+INSTANTIATE(double, double)
 #define INSTANTIATE_BACKWARD(T) template void dim_sum_backward(Cpu<kIsa>, const DimSumGradient<T>&);
 LIBTRAIN_FOR_FLOATS(INSTANTIATE_BACKWARD)
 

@@ -116,7 +116,11 @@ template <class T> void dim_sum_backward(Cuda where, const DimSumGradient<T>& k)
 }
 
 #define INSTANTIATE(From, To) template void dim_sum(Cuda, const DimSum<From, To>&);
-LIBTRAIN_FOR_SUMS(INSTANTIATE)
+INSTANTIATE(float, float)
+INSTANTIATE(float, bf16)
+INSTANTIATE(bf16, float)
+INSTANTIATE(bf16, bf16)
+INSTANTIATE(double, double)
 #define INSTANTIATE_BACKWARD(T) template void dim_sum_backward(Cuda, const DimSumGradient<T>&);
 LIBTRAIN_FOR_FLOATS(INSTANTIATE_BACKWARD)
 
