@@ -26,6 +26,7 @@
 #include "libtrain/ops/sigmoid.h"
 #include "libtrain/ops/silu.h"
 #include "libtrain/ops/slice.h"
+#include "libtrain/ops/softmax.h"
 #include "libtrain/ops/sqrt.h"
 #include "libtrain/ops/sub.h"
 #include "libtrain/ops/sum.h"
