@@ -16,6 +16,7 @@
 #include "libtrain/ops/linear_cross_entropy.h"
 #include "libtrain/ops/log.h"
 #include "libtrain/ops/matmul.h"
+#include "libtrain/ops/max.h"
 #include "libtrain/ops/mul.h"
 #include "libtrain/ops/narrow.h"
 #include "libtrain/ops/neg.h"

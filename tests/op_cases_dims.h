@@ -1,4 +1,4 @@
-/// Rows of the table for operations along a dimension: softmax, log_softmax.
+/// Rows of the table for operations along a dimension: softmax, log_softmax, max.
 #pragma once
 #include "op_cases_moves.h"
 
@@ -36,6 +36,25 @@ inline OpCase softmax_row(const Shape& shape, int dim, bool log, bool big = fals
           .big = big};
 }
 
+inline OpCase max_row(const Shape& shape, int dim, bool big = false) {
+  return {.name = format_message("max {} along {}", shape.str(), dim),
+          .inputs = {{shape}},
+          .call = [=](const auto& in) { return max(in[0], dim).values; },
+          .reference =
+              [=](const Inputs& in) {
+                Values y;
+                for_each_line(shape, dim, [&](size_t first, size_t stride, size_t count) {
+                  double most = in[0][first];
+                  for (size_t c = 1; c < count; ++c) most = std::max(most, in[0][first + c * stride]);
+                  y.push_back(most);
+                });
+                return y;
+              },
+          .elements = double(shape.numel()),
+          .flops = double(shape.numel()),
+          .big = big};
+}
+
 inline void add_dim_cases(std::vector<OpCase>& rows) {
   for (const bool log : {false, true}) {
     // Rows that a warp holds, a block holds, a warp reads again, a block reads again; and other dimensions.
@@ -57,6 +76,20 @@ inline void add_dim_cases(std::vector<OpCase>& rows) {
     rows.push_back(softmax_row({64, 8192}, -1, log, true));
     rows.push_back(softmax_row({16, 64, 512}, 1, log, true));
   }
+  // Rows that a warp and a block owns, with and without packs; other dimensions.
+  for (const auto& [shape, dim] : {std::pair<Shape, int>{{3, 33}, -1},
+                                   {{127, 8}, 1},
+                                   {{2, 1032}, 1},
+                                   {{2, 1031}, -1},
+                                   {{1}, 0},
+                                   {{0, 3}, -1},
+                                   {{3, 0}, 0},
+                                   {{5, 7}, 0},
+                                   {{2, 3, 4, 5, 3}, -3}})
+    rows.push_back(max_row(shape, dim));
+  rows.push_back(max_row({3, 8003}, -1, true));
+  rows.push_back(max_row({1024, 512}, -1, true));
+  rows.push_back(max_row({16, 64, 512}, 1, true));
 }
 
 }  // namespace libtrain::testing
