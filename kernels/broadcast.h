@@ -2,7 +2,7 @@
 ///
 /// A new function is a struct here, its name in LIBTRAIN_BROADCAST, a header in libtrain/ops/ and a row of the table. Gradients
 /// are such functions too, of what arrives and of the arguments: where a dimension of an argument was repeated, a sum
-/// over it follows (kernels/dim_sum.h). Formulas serve both devices; `A` is float or double.
+/// over it follows (kernels/dim_sum.h). Formulas are as in kernels/pointwise.h.
 #pragma once
 #include "kernels/dtype.h"
 
@@ -10,26 +10,26 @@ namespace libtrain::kernels {
 
 struct Plus {
   static constexpr int kInputs = 2;
-  template <class A> LIBTRAIN_HOST_DEVICE static A apply(A a, A b, A) { return a + b; }
+  template <class Math, class A> LIBTRAIN_HOST_DEVICE static A apply(A a, A b, A) { return a + b; }
 };
 struct Minus {
   static constexpr int kInputs = 2;
-  template <class A> LIBTRAIN_HOST_DEVICE static A apply(A a, A b, A) { return a - b; }
+  template <class Math, class A> LIBTRAIN_HOST_DEVICE static A apply(A a, A b, A) { return a - b; }
 };
 /// Its own gradient: dy * b and dy * a.
 struct Times {
   static constexpr int kInputs = 2;
-  template <class A> LIBTRAIN_HOST_DEVICE static A apply(A a, A b, A) { return a * b; }
+  template <class Math, class A> LIBTRAIN_HOST_DEVICE static A apply(A a, A b, A) { return a * b; }
 };
 /// a / b. Its gradient in a is a quotient too, dy / b.
 struct Quotient {
   static constexpr int kInputs = 2;
-  template <class A> LIBTRAIN_HOST_DEVICE static A apply(A a, A b, A) { return a / b; }
+  template <class Math, class A> LIBTRAIN_HOST_DEVICE static A apply(A a, A b, A) { return a / b; }
 };
 /// The gradient of a quotient in b.
 struct QuotientSlope {
   static constexpr int kInputs = 3;
-  template <class A> LIBTRAIN_HOST_DEVICE static A apply(A a, A b, A dy) { return -dy * (a / b) / b; }
+  template <class Math, class A> LIBTRAIN_HOST_DEVICE static A apply(A a, A b, A dy) { return -dy * (a / b) / b; }
 };
 
 /// Calls macro(F) for every function of the family.

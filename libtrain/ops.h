@@ -33,3 +33,4 @@
 #include "libtrain/ops/sum.h"
 #include "libtrain/ops/tanh.h"
 #include "libtrain/ops/unpack_rows.h"
+#include "libtrain/ops/where.h"

@@ -1,6 +1,7 @@
 #include "kernels/broadcast.h"
 
 #include "kernels/cpu/chunks.h"
+#include "kernels/cpu/math.h"
 
 namespace libtrain::kernels {
 namespace {
@@ -11,7 +12,8 @@ void apply(const T* a, const T* b, const T* dy, int64_t count, Out* y) {
   using A = accum_t<T>;
 #pragma omp simd
   for (int64_t i = 0; i < count; ++i)
-    put(y[i], F::apply(A(a[i * a_stride]), A(b[i * b_stride]), F::kInputs > 2 ? A(dy[i]) : A(0)), accumulate);
+    put(y[i], F::template apply<CpuMath>(A(a[i * a_stride]), A(b[i * b_stride]), F::kInputs > 2 ? A(dy[i]) : A(0)),
+        accumulate);
 }
 
 template <class F, bool accumulate, class T, class Out>
@@ -48,7 +50,7 @@ template <class F, Isa isa, class T, class Out> void broadcast(Cpu<isa>, const B
 #define INSTANTIATE_FOR(F, T, Out) template void broadcast<F>(Cpu<kIsa>, const Broadcast<T, Out>&);
 #define INSTANTIATE(F)             \
   INSTANTIATE_FOR(F, float, float) \
-  INSTANTIATE_FOR(F, double, double) INSTANTIATE_FOR(F, bf16, bf16) INSTANTIATE_FOR(F, bf16, float)
+  INSTANTIATE_FOR(F, bf16, bf16) INSTANTIATE_FOR(F, bf16, float) INSTANTIATE_FOR(F, double, double)
 LIBTRAIN_BROADCAST(INSTANTIATE)
 
 }  // namespace libtrain::kernels
