@@ -4,6 +4,7 @@
 #include "libtrain/ops/add_dropout_layer_norm.h"
 #include "libtrain/ops/attention.h"
 #include "libtrain/ops/bias_activation.h"
+#include "libtrain/ops/binary_cross_entropy_with_logits.h"
 #include "libtrain/ops/cross_entropy.h"
 #include "libtrain/ops/div.h"
 #include "libtrain/ops/dropout.h"
