@@ -18,6 +18,7 @@
 #include "libtrain/ops/log.h"
 #include "libtrain/ops/matmul.h"
 #include "libtrain/ops/max.h"
+#include "libtrain/ops/mse_loss.h"
 #include "libtrain/ops/mul.h"
 #include "libtrain/ops/narrow.h"
 #include "libtrain/ops/neg.h"

@@ -1,4 +1,4 @@
-/// Rows of the table for losses of all elements: binary_cross_entropy_with_logits.
+/// Rows of the table for losses of all elements: binary_cross_entropy_with_logits, mse_loss.
 #pragma once
 #include "references.h"
 
@@ -31,6 +31,8 @@ inline void add_loss_cases(std::vector<OpCase>& rows) {
           return -z * std::log(p) - (1 - z) * std::log(1 - p);
         },
         integers(0, 2), shape, big));
+    rows.push_back(mean_loss_row(
+        "mse_loss", mse_loss, [](double x, double z) { return (x - z) * (x - z); }, normal(), shape, big));
   };
   for (const Shape& shape : {Shape{}, Shape{1}, Shape{31}, Shape{3, 33}, Shape{2, 64}, Shape{127}, Shape{8003}})
     add(shape, false);
