@@ -73,10 +73,10 @@ template <int width, class T> __global__ void __launch_bounds__(kBlockThreads)
   const int64_t stride = int64_t(gridDim.x) * kBlockThreads;
   for (int64_t i = blockIdx.x * int64_t(kBlockThreads) + threadIdx.x; i < count; i += stride) {
     const int64_t row = i / parts, part = i - row * parts;
-    const auto* from = k.dy.data + row / k.count * k.dy.dims[1] + part * width;
-    Elements<T, width> values;
+    const auto dy = load_elements<width>(k.dy.data + row / k.count * k.dy.dims[1] + part * width);
+    auto values = elements_as<T>(dy);
 #pragma unroll
-    for (int j = 0; j < width; ++j) values.at[j] = from[j] * accum_t<T>(k.scale);
+    for (int j = 0; j < width; ++j) values.at[j] *= accum_t<T>(k.scale);
     put_elements(k.dx.data + i * width, values, k.dx.accumulate);
   }
 }
@@ -109,7 +109,7 @@ template <class From, class To> void dim_sum(Cuda where, const DimSum<From, To>&
 
 template <class T> void dim_sum_backward(Cuda where, const DimSumGradient<T>& k) {
   constexpr int kWide = Pack<T>::kSize;
-  const bool wide = packs_fit(k.dx.data, k.dy.dims[1]);
+  const bool wide = packs_fit(k.dx.data, k.dy.dims[1]) && aligned_16(k.dy.data);
   const int64_t parts = wide ? k.dy.dims[1] / kWide : k.dy.dims[1], count = k.dy.dims[0] * k.count * parts;
   const LaunchShape shape{persistent_blocks(count, kBlockThreads, 8), kBlockThreads};
   launch(where, "dim_sum_backward", shape, wide ? spread_across<kWide, T> : spread_across<1, T>, k, count, parts);
