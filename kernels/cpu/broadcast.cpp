@@ -28,8 +28,8 @@ void apply_run(const T* a, int64_t a_stride, const T* b, int64_t b_stride, const
 
 /// Runs of the last dimension are cut into chunks; a chunk is one thread's.
 template <class F, Isa isa, class T, class Out> void broadcast(Cpu<isa>, const Broadcast<T, Out>& k) {
-  const auto [size0, size1, size2, run] = k.sizes;
-  const int64_t runs = size0 * size1 * size2, chunks = (run + kChunk - 1) / kChunk;
+  const int64_t size1 = k.sizes[1], size2 = k.sizes[2], run = k.sizes[3], runs = k.sizes[0] * size1 * size2,
+                chunks = (run + kChunk - 1) / kChunk;
 #pragma omp parallel for schedule(static) if (runs * run > kTeamElements)
   for (int64_t i = 0; i < runs * chunks; ++i) {
     const int64_t r = i / chunks, begin = i % chunks * kChunk, left = run - begin,

@@ -38,7 +38,7 @@ template <class T> void largest_of_rows(const T* x, int64_t count, int64_t inner
 }  // namespace
 
 template <Isa isa, class T> void dim_max_forward(Cpu<isa>, const DimMax<T>& k) {
-  const auto [outer, count, inner, d3] = k.x.dims;
+  const int64_t outer = k.x.dims[0], count = k.x.dims[1], inner = k.x.dims[2];
 #pragma omp parallel for schedule(static) if (outer * count * inner > kTeamElements)
   for (int64_t o = 0; o < outer; ++o) {
     const T* x = k.x.data + o * count * inner;

@@ -28,7 +28,7 @@ template <class From> void sum_rows(const From* x, int64_t count, int64_t inner,
 
 template <Isa isa, class From, class To> void dim_sum(Cpu<isa>, const DimSum<From, To>& k) {
   using A = accum_t<From>;
-  const auto [outer, count, inner, d3] = k.x.dims;
+  const int64_t outer = k.x.dims[0], count = k.x.dims[1], inner = k.x.dims[2];
   const int64_t pieces = dim_sum_pieces(outer, count, inner), size = outer * inner;
 #pragma omp parallel for schedule(static) if (size * count > kTeamElements)
   for (int64_t item = 0; item < outer * pieces; ++item) {

@@ -42,8 +42,8 @@ template <Isa isa, class T> void select(Cpu<isa>, const Select<T>& k) {
   std::array<Operand<T>, 2> in = k.in;
   for (Operand<T>& operand : in)
     if (!operand.data) operand = {&number, {0, 0, 0, 0}};
-  const auto [size0, size1, size2, run] = k.sizes;
-  const int64_t runs = size0 * size1 * size2, chunks = (run + kChunk - 1) / kChunk;
+  const int64_t size1 = k.sizes[1], size2 = k.sizes[2], run = k.sizes[3], runs = k.sizes[0] * size1 * size2,
+                chunks = (run + kChunk - 1) / kChunk;
 #pragma omp parallel for schedule(static) if (runs * run > kTeamElements)
   for (int64_t i = 0; i < runs * chunks; ++i) {
     const int64_t r = i / chunks, begin = i % chunks * kChunk, left = run - begin,

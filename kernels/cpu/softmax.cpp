@@ -49,14 +49,14 @@ template <class T> void row_backward(const T* y, const T* dy, int64_t columns, b
 }  // namespace
 
 template <Isa isa, class T> void softmax_forward(Cpu<isa>, const Softmax<T>& k) {
-  const auto [rows, columns, d2, d3] = k.x.dims;
+  const int64_t rows = k.x.dims[0], columns = k.x.dims[1];
 #pragma omp parallel for schedule(static) if (rows * columns > kTeamElements)
   for (int64_t row = 0; row < rows; ++row)
     row_forward(k.x.data + row * columns, columns, k.log, k.y.data + row * columns);
 }
 
 template <Isa isa, class T> void softmax_backward(Cpu<isa>, const SoftmaxGradient<T>& k) {
-  const auto [rows, columns, d2, d3] = k.y.dims;
+  const int64_t rows = k.y.dims[0], columns = k.y.dims[1];
 #pragma omp parallel for schedule(static) if (rows * columns > kTeamElements)
   for (int64_t row = 0; row < rows; ++row)
     row_backward(k.y.data + row * columns, k.dy.data + row * columns, columns, k.log,

@@ -32,7 +32,8 @@ TEST_CASE("max: NaN is largest, and of several the first; all of -inf give the f
       CHECK(std::isnan(values_of(result.values)[0]));
     }
     CHECK(values_of(max(Tensor::full({3}, -infinity, dtype), 0).indices) == Values{0});
-    const Tensor pairs = Tensor::from({1.0, -infinity, double(NAN), -infinity, double(NAN), -infinity}, {3, 2}).cast(dtype);
+    const Tensor pairs =
+        Tensor::from({1.0, -infinity, double(NAN), -infinity, double(NAN), -infinity}, {3, 2}).cast(dtype);
     CHECK(values_of(max(pairs, 0).indices) == Values{1, 0});
   }
 }
