@@ -103,6 +103,9 @@ inline void add_fused_cases(std::vector<OpCase>& rows) {
     rows.push_back(bias_activation_row({2, 3, 1}, kGelu, p, false));
     rows.push_back(bias_activation_row({0, 16}, kGelu, p, true));
     rows.push_back(bias_activation_row({30, 2048}, kGelu, p, false));
+    rows.push_back(bias_activation_row({129, 31}, kGelu, p, true));
+    rows.push_back(bias_activation_row({31, 129}, kRelu, p, false));
+    rows.push_back(bias_activation_row({2, 8003}, kGeluTanh, p, true));
     rows.push_back(bias_activation_row({300, 127}, kRelu, p, true, true));
     rows.push_back(bias_activation_row({1024, 2048}, kRelu, p, true, true));
     // As layer_norm: odd sizes, rows of a warp and of a block, more of them than groups walk side by side, and longer ones.
@@ -110,6 +113,9 @@ inline void add_fused_cases(std::vector<OpCase>& rows) {
       rows.push_back(add_dropout_layer_norm_row(5, 33, p, true, true, used));
       rows.push_back(add_dropout_layer_norm_row(100, 64, p, used == Used::kX, true, used));
     }
+    rows.push_back(add_dropout_layer_norm_row(31, 129, p, true, false, Used::kBoth));
+    rows.push_back(add_dropout_layer_norm_row(129, 31, p, false, true, Used::kBoth));
+    rows.push_back(add_dropout_layer_norm_row(2, 8003, p, true, true, Used::kBoth));
     rows.push_back(add_dropout_layer_norm_row(0, 8, p, false, true, Used::kBoth));
     rows.push_back(add_dropout_layer_norm_row(1, 1, p, false, false, Used::kBoth));
     rows.push_back(add_dropout_layer_norm_row(3, 1000, p, false, false, Used::kBoth));
