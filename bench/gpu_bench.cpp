@@ -127,6 +127,27 @@ void add_both(std::vector<Case>& cases, const std::string& name, std::vector<Ten
                    }});
 }
 
+/// Bias and activation in the product's epilogue against a kernel of their own: what detail::kActivationInProduct is to be set by.
+void add_epilogues(std::vector<Case>& cases, const std::string& suffix, const Tensor& x, const Tensor& w,
+                   double flops) {
+  const Tensor bias = values({w.dim(0)}, x.dtype());
+  const auto add_case = [&](const std::string& name, const std::function<Tensor()>& call) {
+    cases.push_back({name + suffix, 0, flops, [=] {
+                       const NoTape nothing_recorded;
+                       call();
+                     }});
+  };
+  add_case("linear_bias in the product", [=] { return linear(x, w, bias); });
+  add_case("linear_bias in two kernels", [=] { return add(linear(x, w), bias); });
+  for (const auto& [name, activation] :
+       {std::pair{"linear_relu", Activation::kRelu}, std::pair{"linear_gelu_tanh", Activation::kGeluTanh}}) {
+    add_case(name + std::string(" in the product"),
+             [=, a = activation] { return detail::activation_in_product(x, w, bias, a); });
+    add_case(name + std::string(" in two kernels"),
+             [=, a = activation] { return bias_activation(linear(x, w), bias, a); });
+  }
+}
+
 struct Sizes {
   int64_t tokens, width, heads, vocab, inner, parameters, long_tokens, long_length;
 };
@@ -169,6 +190,7 @@ std::vector<Case> make_cases(const Sizes& s, DType dtype) {
   const double linear_flops = 2.0 * double(s.tokens) * double(s.inner * s.width);
   add_both(cases, "linear" + suffix, {x, w1}, 0, 0, linear_flops, 2 * linear_flops,
            [](const auto& in) { return linear(in[0], in[1]); });
+  add_epilogues(cases, suffix, x, w1, linear_flops);
 
   const Tensor qkv = values({s.tokens, 3 * s.width}, dtype);
   for (const int64_t length : {int64_t(27), int64_t(64), int64_t(128)}) {

@@ -6,6 +6,9 @@
 
 namespace libtrain::kernels {
 
+/// What becomes of op(a) op(b) + bias before it is rounded: GELU in its tanh form (kernels/pointwise.h), the one that cuBLASLt has.
+enum class GemmActivation : uint8_t { kNone, kRelu, kGeluTanh };
+
 /// How many products there are, and how many elements after one matrix the next begins; 0: all have the same one (c never).
 struct GemmBatch {
   int64_t count = 1;
@@ -18,10 +21,11 @@ template <class In, class Out> struct Gemm {
   View<const In> b{};  // [k, n], or [n, k] with transpose_b
   bool transpose_a = false;
   bool transpose_b = false;
-  View<const In> bias{};          // [n], or none
-  Sink<Out> c{};                  // [m, n]
-  GemmBatch batch{};              // a, b and c are those of its first product
-  View<accum_t<In>> workspace{};  // [gemm_workspace(device, *this)], or none where that is 0
+  View<const In> bias{};                              // [n], or none
+  GemmActivation activation = GemmActivation::kNone;  // none where c is added to
+  Sink<Out> c{};                                      // [m, n]
+  GemmBatch batch{};                                  // a, b and c are those of its first product
+  View<accum_t<In>> workspace{};                      // [gemm_workspace(device, *this)], or none where that is 0
 
   int64_t m() const { return a.dims[transpose_a ? 1 : 0]; }
   int64_t k() const { return a.dims[transpose_a ? 0 : 1]; }

@@ -14,6 +14,7 @@
 #include "libtrain/ops/index_select.h"
 #include "libtrain/ops/layer_norm.h"
 #include "libtrain/ops/linear.h"
+#include "libtrain/ops/linear_activation.h"
 #include "libtrain/ops/linear_cross_entropy.h"
 #include "libtrain/ops/log.h"
 #include "libtrain/ops/matmul.h"

@@ -173,6 +173,7 @@ std::vector<OpCase> make_rows() {
   for (const auto& [r, i, o] :
        {std::tuple<int64_t, int64_t, int64_t>{3, 33, 5}, {127, 1, 31}, {1, 1, 1}, {0, 4, 3}, {5, 0, 3}, {2, 17, 129}})
     for (const bool bias : {false, true}) rows.push_back(linear_row(r, i, o, bias, r * i * o > 4000));
+  rows.push_back(linear_row(300, 4, 129, true));  // CUDA: more sums of rows than warps add up at once
   rows.push_back(linear_row(1000, 128, 512, true, true));
   rows.push_back(linear_row(45, 301, 75, true, true));
   // cross_entropy
@@ -181,6 +182,7 @@ std::vector<OpCase> make_rows() {
     rows.push_back(cross_entropy_row(r, v, -100, 0, false, r * v > 4000));
     rows.push_back(cross_entropy_row(r, v, v > 1 ? 0 : -100, 0.1, true, r * v > 4000));
   }
+  for (const int64_t columns : {33, 129, 8003}) rows.push_back(cross_entropy_row(2, columns, 0, 0.1));
   // Rows that more and more threads hold, up to those that none can.
   for (const auto& [r, v] : {std::pair<int64_t, int64_t>{2, 20000}, {2, 33001}, {1, 70001}})
     rows.push_back(cross_entropy_row(r, v, -100, 0.1));
@@ -193,6 +195,7 @@ std::vector<OpCase> make_rows() {
        {std::tuple<int64_t, int64_t, int64_t>{7, 5, 9}, {1, 1, 1}, {0, 3, 4}, {33, 3, 2}, {5, 33, 127}})
     for (const int64_t chunk : {int64_t(1), 3 * v, int64_t(1) << 22})
       rows.push_back(linear_cross_entropy_row(r, d, v, chunk != 1, chunk == 1 ? 0.1 : 0, chunk, r * d * v > 4000));
+  rows.push_back(linear_cross_entropy_row(5, 3, 8003, true, 0.1, 2 * 8003));
   rows.push_back(linear_cross_entropy_row(1200, 128, 42, false, 0.1, 1 << 22, true));
   rows.push_back(linear_cross_entropy_row(256, 64, 2003, true, 0, 1 << 16, true));
   add_norm_cases(rows);

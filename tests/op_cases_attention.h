@@ -60,13 +60,16 @@ inline void add_attention_cases(std::vector<OpCase>& rows) {
   // Head sizes of tensor cores. Strips of 16 rows, one for a sequence, two and eight, and a row more or less; odd numbers of units.
   const Lengths strips{{15, 16, 17, 0, 1}, {31, 1, 32, 5, 0}, 2}, several{{70, 17}, {128, 1}, 1};
   // Tiles of 64 and blocks of 128 rows, and a row more; more tiles than a ring has stages, and one.
-  const Lengths tiles{{129, 200, 17, 0}, {300, 64, 0, 15}, 3};
+  const Lengths tiles{{129, 200, 17, 0}, {300, 64, 0, 15}, 3}, blocks{{128, 0, 300, 1}, {17, 129, 128, 1}, 2};
   for (const std::string kind : {"full", "causal", "cross"}) {
     const float p = kind == "full" ? 0.0f : 0.3f;
     rows.push_back(attention_row(kind, strips, 3, 32, p));
     rows.push_back(attention_row(kind, several, 1, 64, p));
     rows.push_back(attention_row(kind, tiles, 1, 32, p));
+    rows.push_back(attention_row(kind, blocks, 1, 64, p));
   }
+  rows.push_back(attention_row("causal", {{130, 31}, {}, 0}, 1, 96, 0.3f));
+  rows.push_back(attention_row("cross", {{129, 33}, {65, 131}, 1}, 1, 128, 0.3f));
   rows.push_back(attention_row("cross", {{15, 3, 1}, {16, 0, 7}, 1}, 3, 64, 0.3f));
   rows.push_back(attention_row("causal", {{63, 48}, {}, 1}, 1, 128, 0.3f));
   rows.push_back(attention_row("cross", {{33, 64}, {64, 15}, 0}, 1, 96, 0.3f));

@@ -53,6 +53,29 @@ inline OpCase bias_activation_row(const Shape& shape, Activation activation, flo
           .big = big};
 }
 
+inline OpCase linear_activation_row(int64_t rows, int64_t inputs, int64_t outputs, float p, bool big = false) {
+  const DropoutCase dropped{rows, p, true};
+  return {.name = format_message("linear_activation {}x{} to {} p {:.2g}", rows, inputs, outputs, p),
+          .inputs = {{{rows, inputs}}, {{outputs, inputs}}, {{outputs}}},
+          .call =
+              [=](const auto& in) {
+                const auto tape = dropped.tape();
+                const Device where = in[0].device();
+                return linear_activation(in[0], in[1], in[2], Activation::kGeluTanh, dropped.packing(where),
+                                         dropped.spec(where));
+              },
+          .reference =
+              [=](const Inputs& in) {
+                Values y = linear_reference(in, rows, inputs, outputs, true);
+                for (double& value : y) value = activation_reference(Activation::kGeluTanh, value);
+                return dropped.reference(y, outputs);
+              },
+          .terms = std::max({rows, inputs, outputs}),
+          .elements = double(rows * inputs + outputs * inputs + rows * outputs),
+          .flops = 2.0 * double(rows * inputs * outputs),
+          .big = big};
+}
+
 /// Which results of add_dropout_layer_norm are used: y, x, or y + 0.7 x.
 enum class Used { kY, kX, kBoth };
 
@@ -103,13 +126,21 @@ inline void add_fused_cases(std::vector<OpCase>& rows) {
     rows.push_back(bias_activation_row({2, 3, 1}, kGelu, p, false));
     rows.push_back(bias_activation_row({0, 16}, kGelu, p, true));
     rows.push_back(bias_activation_row({30, 2048}, kGelu, p, false));
+    rows.push_back(bias_activation_row({129, 31}, kGelu, p, true));
+    rows.push_back(bias_activation_row({31, 129}, kRelu, p, false));
+    rows.push_back(bias_activation_row({2, 8003}, kGeluTanh, p, true));
     rows.push_back(bias_activation_row({300, 127}, kRelu, p, true, true));
+    rows.push_back(linear_activation_row(31, 33, 129, p));
+    rows.push_back(linear_activation_row(1000, 128, 512, p, true));
     rows.push_back(bias_activation_row({1024, 2048}, kRelu, p, true, true));
     // As layer_norm: odd sizes, rows of a warp and of a block, more of them than groups walk side by side, and longer ones.
     for (const Used used : {Used::kY, Used::kX, Used::kBoth}) {
       rows.push_back(add_dropout_layer_norm_row(5, 33, p, true, true, used));
       rows.push_back(add_dropout_layer_norm_row(100, 64, p, used == Used::kX, true, used));
     }
+    rows.push_back(add_dropout_layer_norm_row(31, 129, p, true, false, Used::kBoth));
+    rows.push_back(add_dropout_layer_norm_row(129, 31, p, false, true, Used::kBoth));
+    rows.push_back(add_dropout_layer_norm_row(2, 8003, p, true, true, Used::kBoth));
     rows.push_back(add_dropout_layer_norm_row(0, 8, p, false, true, Used::kBoth));
     rows.push_back(add_dropout_layer_norm_row(1, 1, p, false, false, Used::kBoth));
     rows.push_back(add_dropout_layer_norm_row(3, 1000, p, false, false, Used::kBoth));

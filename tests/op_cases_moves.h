@@ -169,6 +169,7 @@ inline void add_move_cases(std::vector<OpCase>& rows) {
                                      {{2, 3, 34, 5}, {3, 0, 2, 1}},
                                      {{4, 1, 6, 2}, {2, 3, 1, 0}},
                                      {{0, 3}, {1, 0}},
+                                     {{127, 129}, {1, 0}},
                                      {{127}, {0}},
                                      {{}, {}}})
     rows.push_back(permute_row(shape, order));
@@ -181,6 +182,7 @@ inline void add_move_cases(std::vector<OpCase>& rows) {
                                                   {{2, 3, 32}, 2, 3, 16},
                                                   {{2, 3, 4, 3}, 2, 1, 1},
                                                   {{6, 3}, 0, 2, 3},
+                                                  {{33, 161}, 1, 31, 129},
                                                   {{3, 4}, 1, 2, 0},
                                                   {{0, 4}, 1, 1, 2}})
     rows.push_back(narrow_row(shape, dim, start, length));
@@ -189,6 +191,7 @@ inline void add_move_cases(std::vector<OpCase>& rows) {
   rows.push_back(concat_row({3, 7}, 0, {2, 0, 5}));
   rows.push_back(concat_row({2, 1, 8}, 1, {3, 2, 1}));
   rows.push_back(concat_row({31}, 0, {1, 33, 127}));
+  rows.push_back(concat_row({33, 1}, 1, {1, 129, 31}));
   rows.push_back(concat_row({0, 4}, 1, {1, 2, 3}));
   rows.push_back(concat_row({1024, 1}, 1, {256, 512, 128}, true));
   for (const auto& [shape, picks] :
@@ -199,6 +202,8 @@ inline void add_move_cases(std::vector<OpCase>& rows) {
     for (const Shape& shape : {Shape{3, 33}, Shape{2, 3, 8}, Shape{127, 1}, Shape{1, 127}, Shape{3, 1032}, Shape{0, 8}})
       for (const bool all : {false, true})
         if (!(mean_of && shape.numel() == 0)) rows.push_back(sum_row(shape, mean_of, all));
+    rows.push_back(sum_row({129, 31}, mean_of, false));
+    rows.push_back(sum_row({31, 129}, mean_of, true));
     rows.push_back(sum_row({3, 8003}, mean_of, false));
     rows.push_back(sum_row({2, 3, 4100}, mean_of, true));
   }

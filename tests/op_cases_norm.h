@@ -30,6 +30,8 @@ inline void add_norm_cases(std::vector<OpCase>& rows) {
   // Odd sizes; then whole packs: rows of a warp and of a block, more of them than groups walk side by side, and rows too long for either.
   for (const auto& [r, c] : {std::pair<int64_t, int64_t>{3, 33},
                              {127, 31},
+                             {31, 129},
+                             {129, 127},
                              {1, 1},
                              {0, 8},
                              {2, 8003},

@@ -171,11 +171,17 @@ inline OpCase unpack_rows_row(int64_t tokens, int64_t columns, const Values& ind
 inline void add_rowwise_cases(std::vector<OpCase>& rows) {
   for (const Shape& shape : {Shape{3, 33}, Shape{127}, Shape{2, 1, 31}, Shape{0, 4}, Shape{}})
     add_elementwise_rows(rows, shape);
+  add_elementwise_rows(rows, {129});
   add_elementwise_rows(rows, {50001});  // more packs than a small device's grid takes at once, and a rest
   for (const Shape& shape : {Shape{8003}, Shape{1024, 512}}) add_elementwise_rows(rows, shape, true);
   for (const auto& [r, c] :
        {std::pair<int64_t, int64_t>{3, 33}, {127, 31}, {1, 1}, {0, 8}, {2, 127}, {3, 8003}, {1024, 512}})
     for (const bool bias : {false, true}) rows.push_back(add_row({r, c}, bias ? Shape{c} : Shape{r, c}, r * c > 8000));
+  for (const auto& [r, c] : {std::pair<int64_t, int64_t>{31, 129}, {2, 8003}}) {
+    rows.push_back(add_row({r, c}, {r, c}));
+    rows.push_back(add_row({r, c}, {c}));
+    rows.push_back(dropout_row(r, c, 0.3f, true, true));
+  }
   rows.push_back(add_row({30, 2048}, {2048}));  // whole packs, more rows than a small device's grid takes at once
   rows.push_back(dropout_row(30, 2048, 0.3f, true, false));
   rows.push_back(dropout_row(5, 64, 0.1f, true, true));
@@ -192,6 +198,8 @@ inline void add_rowwise_cases(std::vector<OpCase>& rows) {
   rows.push_back(embedding_row(100, 8003, 128, false, -1, true));
   // CUDA: more than one slice of columns, ids of three digits, ids that reach over many windows, chunks of more than one tile
   rows.push_back(embedding_row(70, 30, 264, true, 0));
+  rows.push_back(embedding_row(33, 8003, 129, true, 0));
+  rows.push_back(embedding_row(129, 31, 127, false, -1));
   rows.push_back(embedding_row(70, 300000, 1, false, -1));
   rows.push_back(embedding_row(3000, 2, 8, false, -1));
   rows.push_back(embedding_row(17000, 600, 1, false, 7));
@@ -205,8 +213,10 @@ inline void add_rowwise_cases(std::vector<OpCase>& rows) {
   for (const auto& [first, second, count] :
        {std::tuple<int64_t, int64_t, int64_t>{1, 4, 2}, {0, 1, 6}, {2, 2, 3}, {7, 0, 0}})
     rows.push_back(slices_row(7, 33, first, second, count));
+  rows.push_back(slices_row(131, 31, 2, 0, 129));
   rows.push_back(slices_row(1024, 512, 0, 512, 512, true));
   rows.push_back(unpack_rows_row(5, 33, {3, -1, 0, 4, -1, 1}));
+  rows.push_back(unpack_rows_row(127, 129, {126, -1, 0, 64, -1, 31}));
   rows.push_back(unpack_rows_row(3, 1, {}));
   rows.push_back(unpack_rows_row(0, 8, {-1}));
   Values spread(1024, -1);

@@ -1,7 +1,9 @@
 #include "kernels/gemm.h"
 
 #include "kernels/cpu/blas.h"
+#include "kernels/cpu/math.h"
 #include "kernels/cpu/register_product.h"
+#include "kernels/pointwise.h"
 
 namespace libtrain::kernels {
 namespace {
@@ -136,8 +138,20 @@ void to_bf16(const float* from, const Stack& matrices, Sink<bf16> to) {
     for (int64_t i = 0; i < matrices.size; ++i) put(to.data[i], from[i], to.accumulate);
 }
 
+template <class F, class A> void apply(A* c, const Stack& matrices) {
+  for (int64_t matrix = 0; matrix < matrices.count; ++matrix, c += matrices.stride)
+#pragma omp parallel for simd schedule(static) if (matrices.size > kTeamElements)
+    for (int64_t i = 0; i < matrices.size; ++i) c[i] = F::template forward<CpuMath>(c[i]);
+}
+
+template <class A> void activate(GemmActivation activation, A* c, const Stack& matrices) {
+  if (activation == GemmActivation::kRelu) apply<Relu>(c, matrices);
+  if (activation == GemmActivation::kGeluTanh) apply<GeluTanh>(c, matrices);
+}
+
 template <class T> void run(const Gemm<T, T>& g) {
   multiply(product_of<T>(g, g.a.data, g.b.data, g.c.data, g.c.accumulate), g.batch);
+  activate(g.activation, g.c.data, Stack(g.batch.count, g.m() * g.n(), g.batch.c));
 }
 
 /// bf16 operands: their f32 copies stand in the workspace one behind the other, then results that are to become bf16.
@@ -150,9 +164,11 @@ template <class Out> void run_bf16(const Gemm<bf16, Out>& g) {
   GemmBatch copies{g.batch.count, g.batch.a ? mk : 0, g.batch.b ? kn : 0, g.batch.c};
   if constexpr (std::is_same_v<Out, float>) {
     multiply(product_of<float>(g, a, b, g.c.data, g.c.accumulate), copies);
+    activate(g.activation, g.c.data, Stack(g.batch.count, mn, g.batch.c));
   } else {
     copies.c = mn;
     multiply(product_of<float>(g, a, b, c, false), copies);
+    activate(g.activation, c, Stack(g.batch.count, mn, mn));
     to_bf16(c, Stack(g.batch.count, mn, g.batch.c), g.c);
   }
 }

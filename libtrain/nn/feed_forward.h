@@ -2,7 +2,7 @@
 #include <string>
 
 #include "libtrain/nn/linear.h"
-#include "libtrain/ops/bias_activation.h"
+#include "libtrain/ops/linear_activation.h"
 
 namespace libtrain {
 
@@ -23,7 +23,7 @@ class FeedForward {
 
   /// The same without the product that comes last, for those who combine it with what they do next. → [tokens, inner]
   Tensor hidden(const Tensor& x, const Packing& packing) const {
-    return bias_activation(linear(x, first_.weight()), first_.bias(), activation_, packing, dropout_);
+    return linear_activation(x, first_.weight(), first_.bias(), activation_, packing, dropout_);
   }
   const Linear& output() const { return second_; }
 

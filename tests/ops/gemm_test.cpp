@@ -2,7 +2,7 @@
 #include <omp.h>
 
 #include "catch.h"
-#include "op_cases.h"
+#include "epilogue_checks.h"
 
 namespace libtrain::testing {
 namespace {
@@ -173,6 +173,11 @@ TEST_CASE("a batch of products: gaps stay as they are, an operand may serve them
     CHECK(values_of(c) == values_of(expected));
     CHECK(values_of(c)[59] == 10);
   }
+}
+
+TEST_CASE("bias and activation in the product give what a kernel of their own gives") {
+  check_activation_in_product(Device::kCpu);
+  check_activations_of_batch(Device::kCpu);
 }
 
 TEST_CASE("a column sum adds to what is there when asked to") {

@@ -4,7 +4,8 @@
 //           Found once for each shape, alignment and epilogue, then kept: the same call always runs the same algorithm.
 // Traffic   Each operand once from memory; bound by the tensor cores for m, n, k in the hundreds.
 // Numerics  bf16 operands: products and sums in f32. f32: in f32, or with TF32 operands (10 bits of fraction) where
-//           set_gemm_tf32 allows it. f64: in f64. Rounded once; the bias is added before that.
+//           set_gemm_tf32 allows it. f64: in f64. Rounded once; the bias is added and the activation applied before
+//           that, but for shapes without such an epilogue.
 // Source    NVIDIA, cuBLAS 13 documentation, chapter "Using the cuBLASLt API".
 // Measured  Not yet on a device.
 #include "kernels/gemm.h"
@@ -19,6 +20,8 @@
 #include <tuple>
 
 #include "kernels/cuda/common.cuh"
+#include "kernels/cuda/math.cuh"
+#include "kernels/pointwise.h"
 
 namespace libtrain::kernels {
 namespace {
@@ -102,13 +105,28 @@ void make_layout(Layout& layout, cudaDataType_t type, int64_t rows, int64_t colu
   set(layout, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, stride);
 }
 
-template <class In, class Out> void describe(const Gemm<In, Out>& g, bool with_bias, Call<In, Out>& call) {
+cublasLtEpilogue_t epilogue(GemmActivation activation, bool with_bias) {
+  switch (activation) {
+    case GemmActivation::kRelu:
+      return with_bias ? CUBLASLT_EPILOGUE_RELU_BIAS : CUBLASLT_EPILOGUE_RELU;
+    case GemmActivation::kGeluTanh:
+      return with_bias ? CUBLASLT_EPILOGUE_GELU_BIAS : CUBLASLT_EPILOGUE_GELU;
+    case GemmActivation::kNone:
+      break;
+  }
+  return with_bias ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT;
+}
+
+/// The product alone, or `complete` with bias and activation.
+template <class In, class Out> void describe(const Gemm<In, Out>& g, bool complete, Call<In, Out>& call) {
+  const bool with_bias = complete && g.bias;
+  const GemmActivation activation = complete ? g.activation : GemmActivation::kNone;
   const cublasComputeType_t compute = compute_type<In>();
   check(cublasLtMatmulDescCreate(&call.operation.value, compute, kType<accum_t<In>>), "cublasLtMatmulDescCreate");
   set(call.operation, CUBLASLT_MATMUL_DESC_TRANSA, g.transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N);
   set(call.operation, CUBLASLT_MATMUL_DESC_TRANSB, g.transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N);
+  set(call.operation, CUBLASLT_MATMUL_DESC_EPILOGUE, epilogue(activation, with_bias));
   if (with_bias) {
-    set(call.operation, CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS);
     set(call.operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, static_cast<const void*>(g.bias.data));
     set(call.operation, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, kType<In>);
   }
@@ -128,7 +146,7 @@ template <class In, class Out> void describe(const Gemm<In, Out>& g, bool with_b
               g.k(),
               g.transpose_a,
               g.transpose_b,
-              with_bias,
+              epilogue(activation, with_bias),
               call.align_a,
               call.align_b,
               std::min(call.align_c, with_bias ? alignment_of(g.bias.data) : 256u),
@@ -175,10 +193,11 @@ template <class In, class Out> Algorithm algorithm_for(const Call<In, Out>& call
 }
 
 /// False, with nothing done, when cuBLASLt has no algorithm for this.
-template <class In, class Out> bool multiply(Cuda where, const Gemm<In, Out>& g, bool with_bias, bool accumulate) {
+template <class In, class Out> bool multiply(Cuda where, const Gemm<In, Out>& g, bool complete, bool accumulate) {
   using A = accum_t<In>;
+  if (complete && std::is_same_v<In, double> && g.activation != GemmActivation::kNone) return false;
   Call<In, Out> call;
-  describe(g, with_bias, call);
+  describe(g, complete, call);
   const Algorithm choice = algorithm_for(call);
   if (!choice.found) return false;
   runtime::count_launch("gemm");
@@ -205,6 +224,29 @@ template <class In, class Out> void start(Cuda where, const Gemm<In, Out>& g) {
          size, g.n(), each, g.batch.c);
 }
 
+/// c = f(c), where the product could not do that itself. A thread strides over elements, as in start_rows.
+template <class A, class Out> __global__ void __launch_bounds__(kThreads)
+    activate_rows(GemmActivation activation, Out* c, int64_t size, int64_t each, int64_t stride) {
+  for (int64_t i = blockIdx.x * int64_t(kThreads) + threadIdx.x; i < size; i += int64_t(gridDim.x) * kThreads) {
+    Out& place = c[i / each * stride + i % each];
+    const A x = A(place);
+    place = Out(activation == GemmActivation::kRelu ? Relu::forward<CudaMath>(x) : GeluTanh::forward<CudaMath>(x));
+  }
+}
+
+template <class In, class Out> void activate(Cuda where, const Gemm<In, Out>& g) {
+  const int64_t each = g.m() * g.n(), size = each * g.batch.count;
+  if (g.activation != GemmActivation::kNone)
+    launch(where, "gemm_activate", {persistent_blocks(size, kThreads, 8), kThreads}, activate_rows<accum_t<In>, Out>,
+           g.activation, g.c.data, size, each, g.batch.c);
+}
+
+template <class In, class Out> [[noreturn]] void throw_unsupported(const Gemm<In, Out>& g) {
+  throw Failure("[gemm] cuBLASLt has no algorithm for m " + std::to_string(g.m()) + ", n " + std::to_string(g.n()) +
+                ", k " + std::to_string(g.k()) + ", " + std::to_string(g.batch.count) + " of them" +
+                (g.transpose_a ? ", a transposed" : "") + (g.transpose_b ? ", b transposed" : ""));
+}
+
 }  // namespace
 
 void set_gemm_tf32(bool allowed) { tf32_allowed() = allowed; }
@@ -215,13 +257,16 @@ template <class In, class Out> int64_t gemm_workspace(Cuda, const Gemm<In, Out>&
 
 template <class In, class Out> void gemm(Cuda where, const Gemm<In, Out>& g) {
   if (g.m() == 0 || g.n() == 0 || g.batch.count == 0) return;
-  if (g.k() == 0) return start(where, g);
-  if (multiply(where, g, bool(g.bias), g.c.accumulate)) return;
-  if (g.bias) start(where, g);  // no epilogue for this shape: the bias first, the product on top of it
-  if (!g.bias || !multiply(where, g, false, true))
-    throw Failure("[gemm] cuBLASLt has no algorithm for m " + std::to_string(g.m()) + ", n " + std::to_string(g.n()) +
-                  ", k " + std::to_string(g.k()) + ", " + std::to_string(g.batch.count) + " of them" +
-                  (g.transpose_a ? ", a transposed" : "") + (g.transpose_b ? ", b transposed" : ""));
+  if (g.k() > 0) {
+    if (multiply(where, g, true, g.c.accumulate)) return;
+    // No such epilogue for this shape: the bias first, the product on top of it, the activation last.
+    if (g.bias) start(where, g);
+    const bool split = g.bias || g.activation != GemmActivation::kNone;
+    if (!split || !multiply(where, g, false, g.c.accumulate || g.bias)) throw_unsupported(g);
+  } else {
+    start(where, g);
+  }
+  activate(where, g);
 }
 
 #define INSTANTIATE(In, Out)                                            \

@@ -1,0 +1,48 @@
+#pragma once
+#include "libtrain/ops/bias_activation.h"
+#include "libtrain/ops/linear.h"
+
+namespace libtrain {
+
+/// dropout(activation(x weight^T + bias)): the first half of a feed-forward layer.
+///   x [tokens, in] f32, bf16 or f64, packed as `packing` says;  weight [out, in], bias [out] of the same dtype  →  [tokens, out]
+/// The same as bias_activation(linear(x, weight), bias, …), sources and errors included.
+Tensor linear_activation(const Tensor& x, const Tensor& weight, const Tensor& bias, Activation activation,
+                         const Packing& packing, const DropoutSpec& spec);
+
+// ---------------------------------------------------------------------------------------------------------------------
+
+namespace detail {
+
+/// Whether, where nothing is recorded, the product on a CUDA device adds the bias and applies the activation itself. Backward reads what
+/// comes before them, and dropout behind them would be a kernel of its own. False, as gpu_bench (linear_relu, linear_gelu_tanh) has not
+/// shown on a device yet that this is better.
+inline constexpr bool kActivationInProduct = false;
+
+/// activation(x weight^T + bias) by one product, rounded once, recorded nowhere. kGelu is not for this.
+inline Tensor activation_in_product(const Tensor& x, const Tensor& weight, const Tensor& bias, Activation activation) {
+  check_linear("linear_activation", x, weight, bias);
+  const Tensor y(x.shape().with_last(weight.dim(0)), x.dtype(), x.device());
+  visit_float("linear_activation", x.dtype(), [&]<class T> {
+    run_gemm(x.device(),
+             kernels::Gemm<T, T>{.a = x.matrix<const T>(),
+                                 .b = weight.view<const T>(),
+                                 .transpose_b = true,
+                                 .bias = bias.view<const T>(),
+                                 .activation = activation == Activation::kRelu ? kernels::GemmActivation::kRelu
+                                                                               : kernels::GemmActivation::kGeluTanh,
+                                 .c = {y.matrix<T>().data}});
+  });
+  return y;
+}
+
+}  // namespace detail
+
+inline Tensor linear_activation(const Tensor& x, const Tensor& weight, const Tensor& bias, Activation activation,
+                                const Packing& packing, const DropoutSpec& spec) {
+  if (detail::kActivationInProduct && !Tape::active() && x.device() == Device::kCuda && activation != Activation::kGelu)
+    return detail::activation_in_product(x, weight, bias, activation);
+  return bias_activation(linear(x, weight), bias, activation, packing, spec);
+}
+
+}  // namespace libtrain
