@@ -220,6 +220,7 @@ inline void add_move_cases(std::vector<OpCase>& rows) {
                                    {{2, 3, 5, 4, 8}, 2},
                                    {{1, 4}, 0},
                                    {{3, 0}, 0},
+                                   {{40, 3, 8}, 1},  // more than a small device's grid takes at once
                                    {{700, 1, 260}, 0}})
     for (const bool mean_of : {false, true}) rows.push_back(dim_sum_row(shape, dim, mean_of, shape.numel() > 50000));
   rows.push_back(dim_sum_row({16, 64, 512}, 1, true, true));

@@ -15,7 +15,8 @@ Tensor mse_loss(const Tensor& predictions, const Tensor& targets);
 inline Tensor mse_loss(const Tensor& predictions, const Tensor& targets) {
   LIBTRAIN_CHECK(predictions.defined(), "[mse_loss] expected predictions, got undefined");
   check_like("mse_loss", "targets", targets, predictions, predictions.shape());
-  visit_float("mse_loss", predictions.dtype(), []<class T> {});  // refuses integers by the name that was called
+  LIBTRAIN_CHECK(is_float(predictions.dtype()), "[mse_loss] expected a float dtype (f32, bf16, f64), got {}",
+                 name(predictions.dtype()));
   const Tensor errors = sub(predictions, targets);
   return mean(mul(errors, errors));
 }
