@@ -13,6 +13,13 @@ template <class From, class To> struct DimSum {
   View<accum_t<From>> workspace;  // [dim_sum_workspace(device, outer, count, inner)], or none where that is 0
 };
 
+template <class T> struct DimSumGradient {
+  View<const accum_t<T>> dy;  // [outer, inner]
+  double scale;
+  Sink<T> dx;  // [outer, count, inner]
+  int64_t count;
+};
+
 /// Pieces of the dimension whose sums are added up in order: fixed by the shape, so that the result depends neither on threads
 /// nor on blocks. Enough to fill a device where sums are few, and never more than 512 for all of them together.
 constexpr int64_t dim_sum_pieces(int64_t outer, int64_t count, int64_t inner) {
@@ -33,8 +40,7 @@ constexpr int64_t dim_sum_workspace(Cuda, int64_t outer, int64_t count, int64_t 
 template <Isa isa, class From, class To> void dim_sum(Cpu<isa>, const DimSum<From, To>&);
 template <class From, class To> void dim_sum(Cuda, const DimSum<From, To>&);
 
-}  // namespace libtrain::kernels
+template <Isa isa, class T> void dim_sum_backward(Cpu<isa>, const DimSumGradient<T>&);
+template <class T> void dim_sum_backward(Cuda, const DimSumGradient<T>&);
 
-/// Every pair of types: LIBTRAIN_FOR_SUMS(INSTANTIATE) with a two-argument macro.
-#define LIBTRAIN_FOR_SUMS(macro) \
-  macro(float, float) macro(bf16, float) macro(bf16, bf16) macro(float, bf16) macro(double, double)
+}  // namespace libtrain::kernels

@@ -2,7 +2,7 @@
 ///
 /// A new function is a struct here with the two formulas, its name in LIBTRAIN_POINTWISE, a header in libtrain/ops/
 /// and a row of the table. Formulas serve both devices and both precisions: `A` is float or double, and `Math` brings
-/// exp, log, sqrt, tanh and erfc of A from the side that compiles them. They are free of branches, so that loops over
+/// exp, log, log1p, sqrt, tanh and erfc of A from the side that compiles them. They are free of branches, so that loops over
 /// them vectorize, and let NaN through.
 #pragma once
 #include "kernels/dtype.h"

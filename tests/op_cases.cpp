@@ -2,7 +2,9 @@
 
 #include "op_cases_attention.h"
 #include "op_cases_binary.h"
+#include "op_cases_dims.h"
 #include "op_cases_fused.h"
+#include "op_cases_losses.h"
 #include "op_cases_moves.h"
 #include "op_cases_norm.h"
 #include "op_cases_rowwise.h"
@@ -157,6 +159,8 @@ std::vector<OpCase> make_rows() {
   add_rowwise_cases(rows);
   add_binary_cases(rows);
   add_move_cases(rows);
+  add_dim_cases(rows);
+  add_loss_cases(rows);
   add_attention_cases(rows);
   return rows;
 }

@@ -1,4 +1,5 @@
-/// Rows of the table for operations on two tensors of different shapes (add, sub, mul, div), and on a tensor and a number.
+/// Rows of the table for operations on two tensors of different shapes (add, sub, mul, div, where, masked_fill), and
+/// on a tensor and a number.
 #pragma once
 #include "op_cases_moves.h"
 #include "op_cases_rowwise.h"
@@ -67,6 +68,63 @@ inline void add_number_rows(std::vector<OpCase>& rows, const Shape& shape) {
       "2 div", [](const Tensor& x) { return div(2, x); }, [](double x) { return 2 / x; });
 }
 
+inline OpCase where_row(const Shape& mask, const Shape& a, const Shape& b, const Shape& result, bool big = false) {
+  return {.name = format_message("where {} {} {}", mask.str(), a.str(), b.str()),
+          .inputs = {{a}, {b}, {mask, mask.numel() == 1 ? exactly({1}) : integers(0, 2), DType::i32}},
+          .call = [](const auto& in) { return where(in[2], in[0], in[1]); },
+          .reference =
+              [=](const Inputs& in) {
+                Values y(size_t(result.numel()));
+                for_each_index(result, [&](const std::vector<int64_t>& index, size_t i) {
+                  y[i] = broadcast_element(in[2], mask, index) != 0 ? broadcast_element(in[0], a, index)
+                                                                    : broadcast_element(in[1], b, index);
+                });
+                return y;
+              },
+          .terms = std::max<int64_t>(result.numel() / std::max<int64_t>(std::min(a.numel(), b.numel()), 1), 1),
+          .elements = double(a.numel() + b.numel() + mask.numel() + result.numel()),
+          .big = big};
+}
+
+inline OpCase masked_fill_row(const Shape& x, const Shape& mask, bool big = false) {
+  return {.name = format_message("masked_fill {} {}", x.str(), mask.str()),
+          .inputs = {{x}, {mask, integers(0, 2), DType::i32}},
+          .call = [](const auto& in) { return masked_fill(in[0], in[1], -2.5); },
+          .reference =
+              [=](const Inputs& in) {
+                Values y = in[0];
+                for_each_index(x, [&](const std::vector<int64_t>& index, size_t i) {
+                  if (broadcast_element(in[1], mask, index) != 0) y[i] = -2.5;
+                });
+                return y;
+              },
+          .elements = double(2 * x.numel() + mask.numel()),
+          .big = big};
+}
+
+inline void add_select_rows(std::vector<OpCase>& rows) {
+  for (const auto& [mask, a, b, result] : {std::tuple<Shape, Shape, Shape, Shape>{{3, 33}, {3, 33}, {3, 33}, {3, 33}},
+                                           {{5, 32}, {5, 32}, {5, 32}, {5, 32}},
+                                           {{127}, {3, 1}, {127}, {3, 127}},
+                                           {{4, 1}, {31}, {4, 31}, {4, 31}},
+                                           {{2, 1, 8}, {3, 1}, {}, {2, 3, 8}},
+                                           {{2, 8}, {2, 1}, {8}, {2, 8}},
+                                           {{1}, {1}, {1}, {1}},
+                                           {{0, 3}, {3}, {0, 3}, {0, 3}}})
+    rows.push_back(where_row(mask, a, b, result));
+  rows.push_back(where_row({1024, 512}, {1024, 512}, {1024, 512}, {1024, 512}, true));
+  for (const auto& [x, mask] : {std::pair<Shape, Shape>{{3, 33}, {33}},
+                                {{2, 3, 4, 8}, {2, 1, 1, 8}},
+                                {{2, 3, 4, 8}, {4, 8}},
+                                {{127, 31}, {127, 1}},
+                                {{10001}, {10001}},
+                                {{2, 3}, {2, 3}},
+                                {{0, 3}, {3}}})
+    rows.push_back(masked_fill_row(x, mask));
+  rows.push_back(masked_fill_row({8, 8, 128, 128}, {8, 1, 1, 128}, true));
+  rows.push_back(masked_fill_row({3, 8003}, {8003}, true));
+}
+
 inline void add_binary_cases(std::vector<OpCase>& rows) {
   // Equal; a row, a column, one number, on either side; both repeated; dimensions in the middle and at both ends; with and without packs.
   for (const auto& [a, b, result] : {std::tuple<Shape, Shape, Shape>{{3, 33}, {3, 33}, {3, 33}},
@@ -95,6 +153,7 @@ inline void add_binary_cases(std::vector<OpCase>& rows) {
                                      {{16, 64, 512}, {16, 1, 512}, {16, 64, 512}},
                                      {{1024, 512}, {1024, 512}, {1024, 512}}})
     add_binary_rows(rows, a, b, result, true);
+  add_select_rows(rows);
   for (const Shape& shape : {Shape{3, 33}, Shape{}, Shape{0}}) add_number_rows(rows, shape);
 }
 

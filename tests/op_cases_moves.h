@@ -134,6 +134,28 @@ inline OpCase sum_row(const Shape& shape, bool mean_of, bool all, bool big = fal
           .big = big};
 }
 
+/// Sum or mean along any dimension.
+inline OpCase dim_sum_row(const Shape& shape, int dim, bool mean_of, bool big = false) {
+  const int at = dim < 0 ? dim + shape.rank() : dim;
+  return {.name = format_message("{} {} along {}", mean_of ? "mean" : "sum", shape.str(), dim),
+          .inputs = {{shape}},
+          .call = [=](const auto& in) { return mean_of ? mean(in[0], dim) : sum(in[0], dim); },
+          .reference =
+              [=](const Inputs& in) {
+                int64_t inner = 1;
+                for (int d = at + 1; d < shape.rank(); ++d) inner *= shape[d];
+                Values y(size_t(shape[at] ? shape.numel() / shape[at] : 0));
+                for (size_t i = 0; i < in[0].size(); ++i)
+                  y[i / size_t(inner * shape[at]) * size_t(inner) + i % size_t(inner)] +=
+                      mean_of ? in[0][i] / double(shape[at]) : in[0][i];
+                return y;
+              },
+          .terms = shape[at],
+          .elements = double(shape.numel()),
+          .flops = double(shape.numel()),
+          .big = big};
+}
+
 inline void add_move_cases(std::vector<OpCase>& rows) {
   // permute: nothing moves, runs stay whole (packs and not), the last dimension turns (within, at and across tiles)
   for (const auto& [shape, order] : {std::pair<Shape, std::vector<int>>{{3, 5}, {0, 1}},
@@ -184,6 +206,19 @@ inline void add_move_cases(std::vector<OpCase>& rows) {
   rows.push_back(sum_row({5, 0}, false, false));
   rows.push_back(sum_row({1024, 512}, true, false, true));
   rows.push_back(sum_row({1200, 1000}, false, true, true));
+  // Along other dimensions: narrow and wide, with and without packs, in one piece and in many.
+  for (const auto& [shape, dim] : {std::pair<Shape, int>{{3, 33}, 0},
+                                   {{5, 3, 7}, 1},
+                                   {{2, 31, 8}, -2},
+                                   {{127, 2, 3}, 0},
+                                   {{300, 40}, 0},
+                                   {{2, 3, 5, 4, 8}, 2},
+                                   {{1, 4}, 0},
+                                   {{3, 0}, 0},
+                                   {{700, 1, 260}, 0}})
+    for (const bool mean_of : {false, true}) rows.push_back(dim_sum_row(shape, dim, mean_of, shape.numel() > 50000));
+  rows.push_back(dim_sum_row({16, 64, 512}, 1, true, true));
+  rows.push_back(dim_sum_row({8003, 3}, 0, false, true));
 }
 
 }  // namespace libtrain::testing

@@ -1,6 +1,7 @@
 #include "kernels/broadcast.h"
 
 #include "kernels/cpu/chunks.h"
+#include "kernels/cpu/math.h"
 
 namespace libtrain::kernels {
 namespace {
@@ -11,7 +12,8 @@ void apply(const T* a, const T* b, const T* dy, int64_t count, Out* y) {
   using A = accum_t<T>;
 #pragma omp simd
   for (int64_t i = 0; i < count; ++i)
-    put(y[i], F::apply(A(a[i * a_stride]), A(b[i * b_stride]), F::kInputs > 2 ? A(dy[i]) : A(0)), accumulate);
+    put(y[i], F::template apply<CpuMath>(A(a[i * a_stride]), A(b[i * b_stride]), F::kInputs > 2 ? A(dy[i]) : A(0)),
+        accumulate);
 }
 
 template <class F, bool accumulate, class T, class Out>
@@ -26,8 +28,8 @@ void apply_run(const T* a, int64_t a_stride, const T* b, int64_t b_stride, const
 
 /// Runs of the last dimension are cut into chunks; a chunk is one thread's.
 template <class F, Isa isa, class T, class Out> void broadcast(Cpu<isa>, const Broadcast<T, Out>& k) {
-  const auto [size0, size1, size2, run] = k.sizes;
-  const int64_t runs = size0 * size1 * size2, chunks = (run + kChunk - 1) / kChunk;
+  const int64_t size1 = k.sizes[1], size2 = k.sizes[2], run = k.sizes[3], runs = k.sizes[0] * size1 * size2,
+                chunks = (run + kChunk - 1) / kChunk;
 #pragma omp parallel for schedule(static) if (runs * run > kTeamElements)
   for (int64_t i = 0; i < runs * chunks; ++i) {
     const int64_t r = i / chunks, begin = i % chunks * kChunk, left = run - begin,
@@ -48,7 +50,7 @@ template <class F, Isa isa, class T, class Out> void broadcast(Cpu<isa>, const B
 #define INSTANTIATE_FOR(F, T, Out) template void broadcast<F>(Cpu<kIsa>, const Broadcast<T, Out>&);
 #define INSTANTIATE(F)             \
   INSTANTIATE_FOR(F, float, float) \
-  INSTANTIATE_FOR(F, double, double) INSTANTIATE_FOR(F, bf16, bf16) INSTANTIATE_FOR(F, bf16, float)
+  INSTANTIATE_FOR(F, bf16, bf16) INSTANTIATE_FOR(F, bf16, float) INSTANTIATE_FOR(F, double, double)
 LIBTRAIN_BROADCAST(INSTANTIATE)
 
 }  // namespace libtrain::kernels

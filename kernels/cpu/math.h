@@ -37,6 +37,13 @@ struct CpuMath {
   }
   LIBTRAIN_INLINE static double log(double x) { return std::log(x); }
 
+  /// log(1 + x) for x from 0 to 1, within 3 ulp: what 1 + x loses when it is rounded is made up for in first order.
+  LIBTRAIN_INLINE static float log1p(float x) {
+    const float u = 1.0f + x;
+    return log(u) + (x - (u - 1.0f)) / u;
+  }
+  LIBTRAIN_INLINE static double log1p(double x) { return std::log1p(x); }
+
   LIBTRAIN_INLINE static float sqrt(float x) { return std::sqrt(x); }
   LIBTRAIN_INLINE static double sqrt(double x) { return std::sqrt(x); }
 

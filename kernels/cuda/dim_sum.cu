@@ -1,8 +1,9 @@
-// Shapes    x [outer, count, inner]; y [outer, inner]; workspace [pieces, outer, inner].
+// Shapes    x, dx [outer, count, inner]; y, dy [outer, inner]; workspace [pieces, outer, inner].
 // Mapping   inner 1: a warp owns a row or, where rows are few, a piece of one. Otherwise a block owns 32 packs of inner (32 elements, where
 //           inner does not divide into packs) and a piece of count, over which its 8 warps stride with the sums of their lanes in registers;
 //           warps are added up in order through shared memory. A second launch adds the pieces up, where there are several.
-// Traffic   Reads x, writes y; the sums of pieces are at most 512 x 128 elements. Bound by memory. Narrow inner dimensions leave lanes idle.
+//           backward: a thread owns a pack of dx (or an element) and strides over the grid.
+// Traffic   Reads x, writes y; the sums of pieces are at most 512 x 128 elements. Backward writes dx; dy comes again from the cache. Bound by memory. Narrow inner dimensions leave lanes idle.
 // Numerics  Sums in f32 (f64 for f64), in an order that depends on the shape and on whether packs fit.
 // Measured  Not yet on a device.
 #include "kernels/dim_sum.h"
@@ -66,6 +67,20 @@ template <int width, class From, class To> __global__ void __launch_bounds__(kBl
   }
 }
 
+/// dx, `width` neighbours of inner a thread; a row of inner has `parts` of them.
+template <int width, class T> __global__ void __launch_bounds__(kBlockThreads)
+    spread_across(DimSumGradient<T> k, int64_t count, int64_t parts) {
+  const int64_t stride = int64_t(gridDim.x) * kBlockThreads;
+  for (int64_t i = blockIdx.x * int64_t(kBlockThreads) + threadIdx.x; i < count; i += stride) {
+    const int64_t row = i / parts, part = i - row * parts;
+    const auto dy = load_elements<width>(k.dy.data + row / k.count * k.dy.dims[1] + part * width);
+    auto values = elements_as<T>(dy);
+#pragma unroll
+    for (int j = 0; j < width; ++j) values.at[j] *= accum_t<T>(k.scale);
+    put_elements(k.dx.data + i * width, values, k.dx.accumulate);
+  }
+}
+
 template <class From, class To>
 void launch_sums(Cuda where, View<const From> x, int64_t pieces, double scale, Sink<To> y) {
   using A = accum_t<From>;
@@ -92,7 +107,21 @@ template <class From, class To> void dim_sum(Cuda where, const DimSum<From, To>&
   launch_sums(where, View<const A>{k.workspace.data, {1, pieces, outer * inner, 1}}, 1, k.scale, k.y);
 }
 
+template <class T> void dim_sum_backward(Cuda where, const DimSumGradient<T>& k) {
+  constexpr int kWide = Pack<T>::kSize;
+  const bool wide = packs_fit(k.dx.data, k.dy.dims[1]) && aligned_16(k.dy.data);
+  const int64_t parts = wide ? k.dy.dims[1] / kWide : k.dy.dims[1], count = k.dy.dims[0] * k.count * parts;
+  const LaunchShape shape{persistent_blocks(count, kBlockThreads, 8), kBlockThreads};
+  launch(where, "dim_sum_backward", shape, wide ? spread_across<kWide, T> : spread_across<1, T>, k, count, parts);
+}
+
 #define INSTANTIATE(From, To) template void dim_sum(Cuda, const DimSum<From, To>&);
-LIBTRAIN_FOR_SUMS(INSTANTIATE)
+INSTANTIATE(float, float)
+INSTANTIATE(float, bf16)
+INSTANTIATE(bf16, float)
+INSTANTIATE(bf16, bf16)
+INSTANTIATE(double, double)
+#define INSTANTIATE_BACKWARD(T) template void dim_sum_backward(Cuda, const DimSumGradient<T>&);
+LIBTRAIN_FOR_FLOATS(INSTANTIATE_BACKWARD)
 
 }  // namespace libtrain::kernels

@@ -12,6 +12,8 @@ struct CudaMath {
   __device__ static double erfc(double x) { return ::erfc(x); }
   __device__ static float log(float x) { return logf(x); }
   __device__ static double log(double x) { return ::log(x); }
+  __device__ static float log1p(float x) { return log1pf(x); }
+  __device__ static double log1p(double x) { return ::log1p(x); }
   __device__ static float sqrt(float x) { return sqrtf(x); }
   __device__ static double sqrt(double x) { return ::sqrt(x); }
   __device__ static float tanh(float x) { return tanhf(x); }

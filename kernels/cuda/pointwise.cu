@@ -15,7 +15,7 @@ namespace libtrain::kernels {
 namespace {
 
 /// y = f(x), a pack or an element at a time.
-template <class F, class T> __global__ void __launch_bounds__(kBlockThreads) forward_kernel(Pointwise<T> k, Flat f) {
+template <class F, class T> __global__ void __launch_bounds__(kBlockThreads, 2) forward_kernel(Pointwise<T> k, Flat f) {
   for_elements<T>(f, [&]<int width>(int64_t at) {
     auto x = load_elements<width>(k.x.data + at);
 #pragma unroll
@@ -25,7 +25,7 @@ template <class F, class T> __global__ void __launch_bounds__(kBlockThreads) for
 }
 
 /// dx (+)= dy * f'(x), a pack or an element at a time; dx may be x.
-template <class F, class T> __global__ void __launch_bounds__(kBlockThreads)
+template <class F, class T> __global__ void __launch_bounds__(kBlockThreads, 2)
     backward_kernel(PointwiseGradient<T> k, Flat f) {
   for_elements<T>(f, [&]<int width>(int64_t at) {
     auto x = load_elements<width>(k.x.data + at);

@@ -6,19 +6,18 @@
 #include <vector>
 
 #include "kernels/broadcast.h"
-#include "kernels/dim_sum.h"
 #include "kernels/scale.h"
-#include "libtrain/tape.h"
+#include "libtrain/ops/dim_sum.h"
 
 namespace libtrain::detail {
 
 // ---- Shapes -------------------------------------------------------------------------------------------------------------
 
-/// How two tensors meet: neighbouring dimensions in which both are repeated alike are one.
+/// How two or three tensors meet: neighbouring dimensions in which all are repeated alike are one.
 struct BroadcastPlan {
   using Four = std::array<int64_t, 4>;
   Four sizes{1, 1, 1, 1};  // of the result, outermost first
-  std::array<Four, 2> strides{};
+  std::array<Four, 3> strides{};
   Four contiguous() const { return {sizes[1] * sizes[2] * sizes[3], sizes[2] * sizes[3], sizes[3], 1}; }
   /// Dimensions along which argument i is repeated.
   bool repeats(size_t i, size_t dim) const { return strides[i][dim] == 0 && sizes[dim] != 1; }
@@ -41,63 +40,54 @@ inline std::string broadcast_remedy(const Shape& a, const Shape& b) {
   return format_message(" (did you mean to reshape {} to {}?)", b.str(), Shape(std::span<const int64_t>(sizes)).str());
 }
 
-/// The shape of the result. Throws InvalidArgument naming `op` when dtypes, devices or shapes do not agree.
-inline Shape broadcast_shape(const char* op, const Tensor& a, const Tensor& b) {
-  LIBTRAIN_CHECK(a.defined() && b.defined(), "[{}] expected two tensors, got {} and {}", op, a.spec(), b.spec());
-  LIBTRAIN_CHECK(a.dtype() == b.dtype(), "[{}] expected one dtype, got {} and {}; cast() converts", op, a.spec(),
-                 b.spec());
-  LIBTRAIN_CHECK(a.device() == b.device(), "[{}] a is on {}, b on {}; move one with .to()", op, name(a.device()),
-                 name(b.device()));
+/// The larger size of each dimension. Throws InvalidArgument naming `op` when there are two others than 1.
+inline Shape joint_shape(const char* op, const Shape& a, const Shape& b) {
   std::vector<int64_t> sizes(size_t(std::max(a.rank(), b.rank())));
   for (int i = 0; i < int(sizes.size()); ++i) {
-    const int64_t x = size_from_last(a.shape(), i), y = size_from_last(b.shape(), i);
+    const int64_t x = size_from_last(a, i), y = size_from_last(b, i);
     LIBTRAIN_CHECK(x == y || x == 1 || y == 1,
                    "[{}] expected sizes that are equal or 1, got {} and {}: {} against {} in dimension -{}{}", op,
-                   a.spec(), b.spec(), x, y, i + 1, broadcast_remedy(a.shape(), b.shape()));
+                   a.str(), b.str(), x, y, i + 1, broadcast_remedy(a, b));
     sizes[sizes.size() - 1 - size_t(i)] = x == 1 ? y : x;
   }
   return Shape(std::span<const int64_t>(sizes));
 }
 
-inline BroadcastPlan plan_broadcast(const char* op, const Tensor& a, const Tensor& b, const Shape& result) {
+/// Likewise of tensors, whose dtypes and devices must be the same.
+inline Shape broadcast_shape(const char* op, const Tensor& a, const Tensor& b) {
+  LIBTRAIN_CHECK(a.defined() && b.defined(), "[{}] expected two tensors, got {} and {}", op, a.spec(), b.spec());
+  LIBTRAIN_CHECK(a.dtype() == b.dtype(), "[{}] expected one dtype, got {} and {}; cast() converts", op, a.spec(),
+                 b.spec());
+  LIBTRAIN_CHECK(a.device() == b.device(), "[{}] b is on {}, expected it on {}; move it with .to()", op,
+                 name(b.device()), name(a.device()));
+  return joint_shape(op, a.shape(), b.shape());
+}
+
+/// How arguments of these shapes meet in `result`.
+inline BroadcastPlan plan_broadcast(const char* op, std::initializer_list<Shape> arguments, const Shape& result) {
   BroadcastPlan plan;
-  std::array<int64_t, 2> inner{1, 1};  // elements of the arguments within the dimensions so far
-  std::optional<std::array<bool, 2>> merged;
+  std::array<int64_t, 3> inner{1, 1, 1};  // elements of the arguments within the dimensions so far
+  std::optional<std::array<bool, 3>> merged;
   size_t at = 3;
   for (int i = 0; i < result.rank(); ++i) {
     const int64_t size = size_from_last(result, i);
     if (size == 1) continue;
-    const std::array<bool, 2> repeated{size_from_last(a.shape(), i) == 1, size_from_last(b.shape(), i) == 1};
-    if (merged && *merged != repeated) {
-      LIBTRAIN_CHECK(at > 0, "[{}] {} and {} take turns in being repeated, more often than is provided for", op,
-                     a.spec(), b.spec());
-      --at;
+    std::array<bool, 3> repeated{true, true, true};
+    for (size_t j = 0; const Shape& argument : arguments) repeated[j++] = size_from_last(argument, i) == 1;
+    if (merged != repeated) {
+      LIBTRAIN_CHECK(!merged || at > 0, "[{}] repeats dimensions in turn, more often than is provided for, to make {}",
+                     op, result.str());
+      at -= merged.has_value();
+      for (size_t j = 0; j < 3; ++j) plan.strides[j][at] = repeated[j] ? 0 : inner[j];
     }
-    if (merged != repeated)
-      for (size_t j = 0; j < 2; ++j) plan.strides[j][at] = repeated[j] ? 0 : inner[j];
     merged = repeated;
     plan.sizes[at] *= size;
-    for (size_t j = 0; j < 2; ++j) inner[j] *= repeated[j] ? 1 : size;
+    for (size_t j = 0; j < 3; ++j) inner[j] *= repeated[j] ? 1 : size;
   }
   return plan;
 }
 
 // ---- Gradients ----------------------------------------------------------------------------------------------------------
-
-template <class From, class To>
-void run_dim_sum(Device where, const From* x, std::array<int64_t, 3> dims, double scale, Sink<To> y) {
-  const auto [outer, count, inner] = dims;
-  on(where, [&](auto device) {
-    using A = accum_t<From>;
-    Tensor workspace;
-    View<A> view;
-    if (const int64_t size = kernels::dim_sum_workspace(device, outer, count, inner)) {
-      workspace = Tensor({size}, dtype_of<A>, where);
-      view = workspace.view<A>();
-    }
-    kernels::dim_sum(device, kernels::DimSum<From, To>{{x, {outer, count, inner, 1}}, scale, y, view});
-  });
-}
 
 /// y (+)= scale * x [plan.sizes], summed over the dimensions along which argument i is repeated.
 template <class From, class To>
@@ -106,12 +96,12 @@ void sum_repeated(Device where, const From* x, BroadcastPlan plan, size_t i, dou
   while (dim < 3 && !plan.repeats(i, dim)) ++dim;
   int64_t outer = 1, inner = 1;
   for (size_t d = 0; d < 4; ++d) (d < dim ? outer : inner) *= d == dim ? 1 : plan.sizes[d];
-  if (!plan.repeats(i, dim)) return run_dim_sum<From, To>(where, x, {1, 1, outer * plan.sizes[dim]}, scale, y);
+  if (!plan.repeats(i, dim)) return run_dim_sum<From, To>(where, x, {1, 1, outer * plan.sizes[dim], {}}, scale, y);
   const int64_t count = std::exchange(plan.sizes[dim], 1);
-  if (!plan.repeats(i)) return run_dim_sum<From, To>(where, x, {outer, count, inner}, scale, y);
+  if (!plan.repeats(i)) return run_dim_sum<From, To>(where, x, {outer, count, inner, {}}, scale, y);
   using A = accum_t<From>;
   const Tensor rest({outer, inner}, dtype_of<A>, where);
-  run_dim_sum<From, A>(where, x, {outer, count, inner}, 1, {rest.view<A>().data});
+  run_dim_sum<From, A>(where, x, {outer, count, inner, {}}, 1, {rest.view<A>().data});
   sum_repeated<A, To>(where, rest.view<const A>().data, plan, i, scale, y);
 }
 
@@ -178,7 +168,7 @@ void record_binary(const char* op, const Tensor& y, const Tensor& a, const Tenso
 /// F of a and b, recorded as `op`.
 template <class F, class GradientA, class GradientB> Tensor binary(const char* op, const Tensor& a, const Tensor& b) {
   const Shape shape = broadcast_shape(op, a, b);
-  const BroadcastPlan plan = plan_broadcast(op, a, b, shape);
+  const BroadcastPlan plan = plan_broadcast(op, {a.shape(), b.shape()}, shape);
   const Tensor y(shape, a.dtype(), a.device());
   visit_float(op, a.dtype(), [&]<class T> {
     const kernels::Broadcast<T, T> args{

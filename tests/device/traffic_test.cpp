@@ -30,6 +30,10 @@ const std::map<std::string, Limit> kLimits{
     {"rms_norm_forward", {1.5, "the weight again for each row: (x + weight + y) / (x + y)"}},
     {"add_dropout_layer_norm_forward", {1.75, "three vectors again for each row: (4 + 3) / 4 matrices"}},
     {"add_dropout_layer_norm_backward", {1.25, "the weight again for each row: (5 + 1) / 5 matrices, less the sums"}},
+    {"broadcast", {1.5, "a row again for each row: (x + row + y) / (x + y)"}},
+    {"select", {1.4, "in bf16, each sector of the mask for two packs: (2 * 4 + 3 * 2) / (4 + 3 * 2) bytes"}},
+    {"dim_sum_backward",
+     {3.05, "the f32 gradient again for each row, for bf16 by half sectors: (4 + 4 + 2 * 4 + 2) / (4 + 2) bytes"}},
     {"embedding_forward", {1.5, "rows of common ids again from the cache: tokens / distinct ids of this batch"}},
     {"embedding_backward", {1.5, "ids once for each pass of the sort, dy once"}},
     {"attention_forward", {1.5, "keys and values again for each tile of queries of their sequence"}},
@@ -80,8 +84,12 @@ void one_of_each(DType dtype) {
   x = permute(x, {1, 0});
   x = concat({narrow(x, 1, 0, 96), narrow(x, 1, 96, 96)}, 1);
   x = add(permute(x, {1, 0}), index_select(x.reshape({kTokens, kWidth}), ids_below(kTokens)));
+  const Tensor mask = ids_below(kTokens * kWidth).reshape({kTokens, kWidth}), column = random({kTokens, 1}, dtype, 5);
+  x = add(div(mul(x, w), column), 1);
+  x = where(mask, x, masked_fill(softmax(x), mask, 0));
+  x = add(sub(x, log_softmax(x)), max(x, 0).values);
   const TokenLoss loss = cross_entropy(linear(x, table), ids);
-  tape.backward(loss.sum);
+  tape.backward(add(loss.sum, add(sum(sum(x, 0)), sum(max(x, 1).values))));
 }
 
 }  // namespace

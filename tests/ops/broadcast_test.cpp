@@ -27,29 +27,26 @@ TEST_CASE("binary: dtypes, devices and shapes that do not agree are refused, wit
   for (const auto& [name, operation] : kOperations) {
     const std::string op = std::string("[") + name + "] ";
     CHECK(refusal(operation, x, Tensor::zeros({3, 2})) ==
-          op + "expected sizes that are equal or 1, got f32[2, 3] and f32[3, 2]: 3 against 2 in dimension -1 (did you "
+          op + "expected sizes that are equal or 1, got [2, 3] and [3, 2]: 3 against 2 in dimension -1 (did you "
                "mean transpose(b, -2, -1)?)");
     CHECK(refusal(operation, x, Tensor::zeros({2})) ==
-          op +
-              "expected sizes that are equal or 1, got f32[2, 3] and f32[2]: 3 against 2 in dimension -1 (did you mean "
-              "to reshape [2] to [2, 1]?)");
+          op + "expected sizes that are equal or 1, got [2, 3] and [2]: 3 against 2 in dimension -1 (did you mean "
+               "to reshape [2] to [2, 1]?)");
     CHECK(refusal(operation, Tensor::zeros({2}), x) ==
-          op +
-              "expected sizes that are equal or 1, got f32[2] and f32[2, 3]: 2 against 3 in dimension -1 (did you mean "
-              "to reshape [2] to [2, 1]?)");
+          op + "expected sizes that are equal or 1, got [2] and [2, 3]: 2 against 3 in dimension -1 (did you mean "
+               "to reshape [2] to [2, 1]?)");
     CHECK(refusal(operation, x, Tensor::zeros({5, 3})) ==
-          op + "expected sizes that are equal or 1, got f32[2, 3] and f32[5, 3]: 2 against 5 in dimension -2");
+          op + "expected sizes that are equal or 1, got [2, 3] and [5, 3]: 2 against 5 in dimension -2");
     CHECK(refusal(operation, x, Tensor::zeros({0})) ==
-          op + "expected sizes that are equal or 1, got f32[2, 3] and f32[0]: 3 against 0 in dimension -1");
+          op + "expected sizes that are equal or 1, got [2, 3] and [0]: 3 against 0 in dimension -1");
     CHECK(refusal(operation, x, Tensor::zeros({3}, DType::f64)) ==
           op + "expected one dtype, got f32[2, 3] and f64[3]; cast() converts");
     CHECK(refusal(operation, x, {}) == op + "expected two tensors, got f32[2, 3] and undefined");
     CHECK(refusal(operation, {}, x) == op + "expected two tensors, got undefined and f32[2, 3]");
     const Tensor ids = Tensor::zeros({2, 3}, DType::i32);
     CHECK(refusal(operation, ids, ids) == op + "expected a float dtype (f32, bf16, f64), got i32");
-    CHECK(
-        refusal(operation, Tensor::zeros({2, 1, 3, 1, 2, 1}), Tensor::zeros({3, 3, 2, 4})) ==
-        op + "f32[2, 1, 3, 1, 2, 1] and f32[3, 3, 2, 4] take turns in being repeated, more often than is provided for");
+    CHECK(refusal(operation, Tensor::zeros({2, 1, 3, 1, 2, 1}), Tensor::zeros({3, 3, 2, 4})) ==
+          op + "repeats dimensions in turn, more often than is provided for, to make [2, 1, 3, 3, 2, 4]");
   }
 }
 

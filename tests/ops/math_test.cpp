@@ -43,6 +43,12 @@ TEST_CASE("log: ends and NaN", "[exp]") {
     CHECK(std::isnan(log_of(x)));
 }
 
+TEST_CASE("log1p: within 3 ulp from 0 to 1", "[exp]") {
+  CHECK(worst_ulp([](float x) { return CpuMath::log1p(x); }, std::log1p, std::numeric_limits<float>::min(), 1.0f) <= 3);
+  CHECK(CpuMath::log1p(0.0f) == 0);
+  CHECK(std::isnan(CpuMath::log1p(std::numeric_limits<float>::quiet_NaN())));
+}
+
 TEST_CASE("tanh: within 2 ulp over all floats", "[exp]") {
   CHECK(worst_ulp(tanh_of, std::tanh, std::numeric_limits<float>::min(), 20.0f) <= 2);
   CHECK(worst_ulp(tanh_of, std::tanh, -std::numeric_limits<float>::min(), -20.0f) <= 2);

@@ -67,6 +67,8 @@ TEST_CASE("sum and mean: of nothing") {
   CHECK(sum(Tensor::zeros({0, 3})).item() == 0);
   CHECK(std::isnan(mean(Tensor::zeros({0})).item()));
   CHECK(values_of(sum(Tensor::zeros({2, 0}), -1)) == Values{0, 0});
+  CHECK(values_of(sum(Tensor::zeros({0, 2}), 0)) == Values{0, 0});
+  for (const double value : values_of(mean(Tensor::zeros({0, 2}), 0))) CHECK(std::isnan(value));
 }
 
 TEST_CASE("permute, narrow, concat, index_select, sum: arguments are checked") {
@@ -89,9 +91,13 @@ TEST_CASE("permute, narrow, concat, index_select, sum: arguments are checked") {
   CHECK_THROWS_WITH(index_select(x, ids_of({-1})), "[index_select] index -1 at 0 is outside [0, 2)");
   CHECK_THROWS_WITH(index_select(x, {}), "[index_select] index must be i32[picks], got undefined");
   CHECK_THROWS_WITH(index_select(Tensor::full({}, 1), ids_of({0})), "[index_select] x must be [rows, ...], got f32[]");
-  CHECK_THROWS_WITH(sum(x, 0),
-                    "[sum] expected the last dimension of f32[2, 3], got dim 0; transpose() brings another "
-                    "one there");
+  CHECK_THROWS_WITH(sum(x, 2), "[sum] expected one of the 2 dimensions of f32[2, 3], got 2");
+  CHECK_THROWS_WITH(mean(x, -3), "[mean] expected one of the 2 dimensions of f32[2, 3], got -3");
+  CHECK_THROWS_WITH(sum(Tensor::full({}, 1), 0), "[sum] expected one of the 0 dimensions of f32[], got 0");
+  CHECK_THROWS_WITH(sum(Tensor(), 0), "[sum] expected a tensor, got undefined");
+  CHECK_THROWS_WITH(mean(Tensor()), "[mean] expected a tensor, got undefined");
+  CHECK_THROWS_WITH(sum(Tensor::zeros({2, 3}, DType::i32), 0),
+                    "[sum] expected a float dtype (f32, bf16, f64), got i32");
   CHECK_THROWS_WITH(mean(Tensor::zeros({2}, DType::i32)), "[mean] expected a float dtype (f32, bf16, f64), got i32");
 }
 

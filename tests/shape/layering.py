@@ -36,7 +36,8 @@ TWINS = ("ptx.cuh", "vocabulary.cuh")
 MACROS = {
     "LIBTRAIN_CHECK": "libtrain/error.h",
     "LIBTRAIN_HOST_DEVICE": "kernels/view.h",
-    "LIBTRAIN_POINTWISE": "kernels/pointwise.h",  # the list of functions, which C++20 cannot loop over
+    "LIBTRAIN_BROADCAST": "kernels/broadcast.h",  # likewise
+    "LIBTRAIN_POINTWISE": "kernels/pointwise.h",  # a list of functions, which C++20 cannot loop over
 }
 CUDA_TESTED_IN = ["kernels/view.h"]
 
