@@ -244,9 +244,10 @@ TEST_CASE("parameters: initializers by name, with the spread that they promise",
 }
 
 TEST_CASE("parameters: orthogonal rows, or columns where there are more rows", "[parameters]") {
-  for (const auto& [rows, columns] : {std::pair<int64_t, int64_t>{5, 12}, {12, 5}, {7, 7}}) {
+  for (const Shape& shape : {Shape{5, 12}, Shape{12, 5}, Shape{7, 7}}) {
+    const int64_t rows = shape[0], columns = shape[1];
     Parameters parameters({.dtype = DType::f64});
-    const auto w = parameters.add("w", {rows, columns}, init::orthogonal(2)).to_vector<double>();
+    const auto w = parameters.add("w", shape, init::orthogonal(2)).to_vector<double>();
     const bool wide = rows <= columns;
     const int64_t few = std::min(rows, columns), many = std::max(rows, columns);
     const auto at = [&](int64_t i, int64_t k) { return w[size_t(wide ? i * columns + k : k * columns + i)]; };
