@@ -45,7 +45,7 @@ TEST_CASE("accumulation: an update that is repeated after resuming counts once i
   whole.loop.run();
 
   ToyRun resumed(pairs, options);
-  resumed.loop.restore(load_checkpoint(newest_checkpoint(place.folder()), resumed.parameters).state);
+  resumed.loop.restore(load_checkpoint(newest_checkpoint(place.folder(), {}), resumed.parameters).state);
   bool thrown = false;
   resumed.loop.on_update([&](const Parameters&) {
     if (!std::exchange(thrown, true)) throw Error("planned");

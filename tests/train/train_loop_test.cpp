@@ -307,8 +307,9 @@ TEST_CASE("train loop: options out of range are named", "[train]") {
   CHECK(refused({.average_decay = 1}) == "[train_loop] average_decay must be in [0, 1), got 1");
   CHECK(refused({.average_decay = 0.9}) ==
         "[train_loop] average_decay is 0.9, but the store keeps no average; make it with .average = true");
-  CHECK(refused({.optimizer = {.learning_rate = 0, .update = [](const Parameters&) {}}}) ==
+  CHECK(refused({.optimizer = Optimizer{.learning_rate = 0, .update = [](const Parameters&) {}}}) ==
         "[train_loop] the optimizer's learning_rate must be > 0 and < 1e30, got 0");
+  CHECK(refused({.optimizer = Optimizer{.learning_rate = 1}}) == "[train_loop] the optimizer has no update function");
   CHECK(refused({.schedule = nullptr}).find("schedule is empty") != std::string::npos);
 }
 

@@ -56,9 +56,7 @@ std::string hash_of(const Tensor& tensor) {
 
 int train(const std::string& folder, int64_t die_at, bool forget_random) {
   const auto pairs = reversal_pairs(48);
-  ToyRun run(pairs,
-             {.epochs = 3, .accumulate = 2, .clip_norm = 1, .checkpoint_every = 0, .schedule = cosine_schedule(2, 9)},
-             0.2f);
+  ToyRun run(pairs, {.epochs = 3, .accumulate = 2, .clip_norm = 1, .schedule = cosine_schedule(2, 9)}, 0.2f);
   MortalFiles files(die_at);
   if (!complete_checkpoints(folder).empty()) {
     const auto tell = [](const std::string& reason) { std::fprintf(stderr, "passed over: %s\n", reason.c_str()); };
