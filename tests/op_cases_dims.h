@@ -81,7 +81,7 @@ inline void add_dim_cases(std::vector<OpCase>& rows) {
                                    {{127, 8}, 1},
                                    {{2, 1032}, 1},
                                    {{2, 1031}, -1},
-                                   {{20, 1032}, -1},  // more than a small device's grid takes at once
+                                   {{40, 1032}, -1},  // more than a small device's grid takes at once
                                    {{1}, 0},
                                    {{0, 3}, -1},
                                    {{3, 0}, 0},
