@@ -194,6 +194,15 @@ std::string best_checkpoint(const std::string& folder) {
   return best;
 }
 
+void name_latest(FileSystem& files, const std::string& folder, const std::string& name) {
+  const std::string path = folder + "/" + kLatestFile;
+  const auto bytes = std::as_bytes(std::span(name));
+  std::error_code ignored;
+  if (fs::file_size(path, ignored) == bytes.size() && std::ranges::equal(read_file(path, int64_t(bytes.size())), bytes))
+    return;
+  write_file_atomically(files, path, bytes);
+}
+
 TensorFile weights_of(const Parameters& parameters) {
   TensorFile file;
   for (const auto& slot : parameters.slots()) file.add(slot.name, slot.master);
@@ -239,16 +248,15 @@ std::string save_checkpoint(const std::string& folder, const Parameters& paramet
 
   FileSystem& files = options.files;
   const std::string path = checkpoint_path(folder, state.steps);
-  if (is_saved_already(files, path, manifest)) return path;
-  StagedDirectory staged(files, path);
-  staged.write(kWeightsFile, weight_bytes);
-  staged.write(kOptimizerFile, optimizer_bytes);
-  const std::string text = sealed(manifest.dump(1));
-  staged.write(kManifestFile, std::as_bytes(std::span(text)));
-  staged.commit();
-  const std::string latest = fs::path(path).filename().string() + "\n";
-  write_file_atomically(files, folder + "/" + kLatestFile, std::as_bytes(std::span(latest)));
-
+  if (!is_saved_already(files, path, manifest)) {
+    StagedDirectory staged(files, path);
+    staged.write(kWeightsFile, weight_bytes);
+    staged.write(kOptimizerFile, optimizer_bytes);
+    const std::string text = sealed(manifest.dump(1));
+    staged.write(kManifestFile, std::as_bytes(std::span(text)));
+    staged.commit();
+  }
+  name_latest(files, folder, fs::path(path).filename().string() + "\n");
   remove_abandoned_checkpoints(files, folder);
   if (options.keep > 0) remove_old_checkpoints(files, folder, options.keep, {path, best_checkpoint(folder)});
   return path;

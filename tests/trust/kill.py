@@ -8,6 +8,7 @@ fault, a resume that forgets its random state, which must be noticed. Exit statu
 import argparse
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -41,9 +42,9 @@ class Run:
         return out.split()
 
     def close(self):
-        """Nothing but the kept checkpoints may be left, and `latest`."""
+        """Nothing but the two checkpoints that are kept may be left, and `latest`."""
         names = sorted(os.listdir(self.folder + "/run"))
-        if len(names) != 3 or names[0] != "latest":
+        if len(names) != 3 or names[0] != "latest" or not all(re.fullmatch(r"step-\d{8}", name) for name in names[1:]):
             raise SystemExit(f"FAILED: left behind: {names}")
         shutil.rmtree(self.folder)
 

@@ -64,9 +64,12 @@ int train(const std::string& folder, int64_t die_at, bool forget_random) {
     run.loop.restore(load_checkpoint(newest_checkpoint(folder, tell), run.parameters).state);
     if (forget_random) run.parameters.set_random({start.seed + 1, start.step});
   }
+  const auto save = [&] {
+    save_checkpoint(folder, run.parameters, run.loop.state(), "{}", {.keep = 2, .files = files});
+  };
   while (run.loop.step())
-    if (run.loop.state().steps % 3 == 0 || run.loop.complete())
-      save_checkpoint(folder, run.parameters, run.loop.state(), "{}", {.keep = 2, .files = files});
+    if (run.loop.state().steps % 3 == 0) save();
+  save();  // what a kill has left unfinished behind the last checkpoint goes too
   std::printf("%s %s operations %ld\n", hash_of(run.parameters.values()).c_str(),
               hash_of(run.parameters.second_moment()).c_str(), long(files.operations()));
   return 0;
