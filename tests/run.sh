@@ -26,7 +26,7 @@ configure_and_build executed -DLIBTRAIN_CUDA=EXECUTED
 folders=(cpu executed)
 if command -v nvcc >/dev/null; then
   configure_and_build nvcc -DLIBTRAIN_CUDA=ON -DLIBTRAIN_BENCH=OFF -DLIBTRAIN_EXAMPLES=OFF \
-    "-DCMAKE_CUDA_ARCHITECTURES=80-real;90" -DCMAKE_CUDA_FLAGS=-Xptxas=-v \
+    "-DCMAKE_CUDA_ARCHITECTURES=80-real;90a-real" -DCMAKE_CUDA_FLAGS=-Xptxas=-v \
     -DCMAKE_CUDA_COMPILER_LAUNCHER="$PWD/tests/device/keep_ptxas_report.sh"
   folders+=(nvcc)
 else

@@ -43,7 +43,9 @@ template <class From, class To> __global__ void __launch_bounds__(kBlockThreads)
 template <int width, class From, class To> __global__ void __launch_bounds__(kBlockThreads)
     sum_across(View<const From> x, int64_t across, int64_t pieces, accum_t<From> scale, Sink<To> y) {
   using A = accum_t<From>;
-  __shared__ A of_warp[kWarps][width][kWarp];
+  // Lane after lane, so that a warp writes to all banks; padded, so that it meets all when it reads element after element.
+  constexpr int kPadding = width == 1 ? 0 : kBanks<A> / width;
+  __shared__ A of_warp[kWarps][width][kWarp + kPadding];
   const int64_t outer = x.dims[0], count = x.dims[1], inner = x.dims[2], items = outer * across * pieces;
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
   for (int64_t item = blockIdx.x; item < items; item += gridDim.x) {
