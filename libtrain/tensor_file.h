@@ -14,7 +14,7 @@ namespace libtrain {
 /// Tensors under their names, kept alive on the host until they are written.
 class TensorFile {
  public:
-  /// Copies what is on a device; a tensor on the CPU must not change until it is written.
+  /// Copies the elements to the host: what happens to the tensor later does not matter.
   void add(const std::string& name, const Tensor& tensor);
   /// A whole safetensors file. Throws InvalidArgument when a name was added twice.
   std::vector<std::byte> bytes() const;

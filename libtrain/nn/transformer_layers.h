@@ -14,7 +14,7 @@ struct TransformerLayerOptions {
   int64_t heads = 4;                          ///< of each attention; must divide size
   int64_t feed_forward_size = 512;            ///< columns between the two products of the feed-forward part
   Activation activation = Activation::kRelu;  ///< of the feed-forward part
-  float dropout = 0.1f;  ///< probability, in [0, 1): of sublayer outputs, attention probabilities and activations
+  float dropout = 0.1f;  ///< in [0, 1): of embeddings, sublayer outputs, attention probabilities and activations
   bool pre_norm = true;  ///< norm before each sublayer, else behind its sum as in the paper
 };
 
