@@ -19,12 +19,13 @@ namespace libtrain {
 /// What memory is for, as statistics and messages tell it. While a Tape or NoTape lives its thread allocates activations (what operations
 /// make, keep for backward and need as workspace); Parameters and batches name their own.
 enum class MemoryUse { kOther, kWeights, kGradients, kOptimizer, kActivations, kBatches };
-constexpr int kMemoryUses = 6;
+constexpr int kMemoryUses = 6;    // values of MemoryUse
 const char* name(MemoryUse use);  // "weights"…
 
 /// While it lives, blocks that this thread allocates are for `use`. Scopes nest.
 class MemoryUseScope {
  public:
+  /// From now until destruction, on this thread.
   explicit MemoryUseScope(MemoryUse use);
   ~MemoryUseScope();
   MemoryUseScope(const MemoryUseScope&) = delete;
@@ -34,6 +35,7 @@ class MemoryUseScope {
   MemoryUse outer_;
 };
 
+/// The blocks of one device, of all threads and streams together. Pinned memory is not counted; nor is rounding up, but in bytes_cached.
 struct AllocatorStats {
   int64_t bytes_in_use = 0;        // asked for by blocks that are alive
   int64_t peak_bytes_in_use = 0;   // since start or reset_peak
@@ -43,6 +45,7 @@ struct AllocatorStats {
   int64_t guard_violations = 0;    // blocks found damaged outside their bounds when freed (guard mode only)
   std::array<int64_t, kMemoryUses> bytes_by_use{};  // bytes_in_use by MemoryUse
 
+  /// The part of bytes_in_use that is for `use`.
   int64_t bytes_for(MemoryUse use) const { return bytes_by_use[size_t(use)]; }
 };
 
@@ -54,6 +57,7 @@ std::shared_ptr<std::byte> allocate(Device device, int64_t bytes);
 /// only when what this thread's stream was given before the last owner let go is done.
 std::shared_ptr<std::byte> allocate_pinned(int64_t bytes);
 
+/// As things stand now.
 AllocatorStats allocator_stats(Device device);
 /// Starts a new measurement of peak_bytes_in_use.
 void reset_peak(Device device);

@@ -21,12 +21,13 @@ namespace libtrain {
 
 /// What a checkpoint says without its tensors.
 struct Checkpoint {
-  std::string path;  // of its folder
-  TrainState state;
+  std::string path;     // of its folder
+  TrainState state;     // what TrainLoop::restore() takes
   std::string program;  // the JSON text that the program gave to save_checkpoint: its configuration, vocabularies…
   std::optional<double> score;  // SaveOptions::score
 };
 
+/// Which older checkpoints a new one leaves in place, and through what it is written.
 struct SaveOptions {
   int64_t keep = 0;  // how many of the newest stay; 0: all
   /// Of these weights on held-out data, the lower the better: beside the newest, the one with the lowest stays.

@@ -16,8 +16,10 @@ namespace libtrain {
 /// True when this build has CUDA kernels and this machine a device to run them.
 bool cuda_available();
 
+/// Streams, events, and what holds for the device of the whole process.
 namespace cuda {
 
+/// A queue of work of its own, which does not wait for others. The destructor blocks until what was enqueued is done.
 class Stream {
  public:
   Stream();
@@ -25,6 +27,7 @@ class Stream {
   Stream(const Stream&) = delete;
   Stream& operator=(const Stream&) = delete;
 
+  /// The tag with which kernels are called on this stream; valid while the stream lives.
   Cuda handle() const { return handle_; }
 
  private:
@@ -37,6 +40,7 @@ Cuda current_stream();
 /// While alive, this thread enqueues on `stream`, which must outlive it.
 class StreamScope {
  public:
+  /// Scopes nest; the destructor goes back to the stream of the scope around it.
   explicit StreamScope(const Stream& stream);
   ~StreamScope();
   StreamScope(const StreamScope&) = delete;
@@ -86,6 +90,7 @@ struct Counters {
   int64_t blocking_copies = 0;  // from or to host memory that the device cannot reach by itself
   int64_t allocations = 0;      // of memory of the device, or that it can reach
 };
+/// Of all threads and streams, since the process began.
 Counters counters();
 
 }  // namespace cuda

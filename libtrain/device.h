@@ -9,12 +9,15 @@
 
 namespace libtrain {
 
+/// kCuda is the first device that the CUDA runtime shows; a process uses one.
 enum class Device : uint8_t { kCpu, kCuda };
+/// "cpu" or "cuda"
 const char* name(Device device);
 
 /// The widest instruction set that both this build and this machine have, chosen once at start. The environment variable
 /// LIBTRAIN_ISA (baseline, avx2, avx512) asks for a narrower one, e.g. to compare results between machines.
 Isa cpu_isa();
+/// "baseline", "avx2" or "avx512"
 const char* name(Isa isa);
 
 /// One line for logs: "cpu (avx512, 2 threads, BLAS OpenBLAS 0.3.21 Haswell)", "cuda (NVIDIA H200, sm_90, 132 multiprocessors, 140 GiB)".

@@ -45,6 +45,7 @@ struct DeviceError : Error {
 
 /// One argument of a message. Type-erased, so that the formatting library stays out of users' builds (and out of nvcc).
 using MessagePart = std::variant<int64_t, uint64_t, double, std::string>;
+/// Widened to the alternative of its kind.
 inline MessagePart message_part(std::signed_integral auto value) { return int64_t(value); }
 inline MessagePart message_part(std::unsigned_integral auto value) { return uint64_t(value); }
 inline MessagePart message_part(std::floating_point auto value) { return double(value); }

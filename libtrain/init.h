@@ -14,8 +14,11 @@ using Initializer =
 
 /// Weights are [fan_out, fan_in], as in torch.nn.init; those that need the fans throw InvalidArgument for other ranks.
 namespace init {
+/// Every element `value`.
 Initializer constant(double value);
+/// U(low, high), `high` excluded.
 Initializer uniform(double low, double high);
+/// N(mean, stddev²).
 Initializer normal(double mean, double stddev);
 /// U(±gain · sqrt(6 / (fan_in + fan_out))) (Glorot and Bengio, AISTATS 2010).
 Initializer xavier_uniform(double gain = 1);

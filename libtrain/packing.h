@@ -12,7 +12,9 @@ struct Packing {
   Tensor
       sequences;  // i32[tokens]: logical number of each row's sequence (the pair's place in the batch); 0 in the tail
   int64_t max_length = 0;  // no sequence is longer
+  /// Number of sequences, empty ones included.
   int64_t count() const { return cu_seqlens.dim(0) - 1; }
+  /// Number of rows, tail included.
   int64_t tokens() const { return positions.dim(0); }
   /// A copy on `device`.
   Packing to(Device device) const {

@@ -14,12 +14,13 @@
 
 namespace libtrain {
 
+/// How a store keeps its parameters. All of it is fixed for the store's life.
 struct ParametersOptions {
   DType dtype = DType::f32;  // of values, gradients and moments: f32, or f64 for tests
   /// Mixed precision: operations get the values rounded to bf16 (and so compute in bf16), while values, gradients and moments stay f32.
   bool mixed_precision = false;
-  Device device = Device::kCpu;
-  uint64_t seed = 1;     // of the initial values and of dropout
+  Device device = Device::kCpu;  // of all buffers
+  uint64_t seed = 1;             // of the initial values and of dropout
   bool average = false;  // keep a running average of the values, in a buffer of its own: see optim/moving_average.h
 };
 
@@ -38,19 +39,21 @@ inline std::string join_name(const std::string& module, const std::string& name)
 /// and second moment), so that one kernel launch serves all. Not thread-safe; one training loop at a time per store.
 class Parameters {
  public:
-  using Options = ParametersOptions;
+  using Options = ParametersOptions;  // what the constructor takes
 
+  /// One parameter and its place in the store.
   struct Slot {
-    std::string name;
-    Tensor value;    // what operations use; its gradient is the slice of gradients()
-    Tensor master;   // the slice of values(): `value` itself, unless that is its rounding to bf16
-    int64_t offset;  // in elements, from the start of each flat buffer
-    UpdateFactors factors = {};
-    bool frozen = false;
+    std::string name;            // as it was registered
+    Tensor value;                // what operations use; its gradient is the slice of gradients()
+    Tensor master;               // the slice of values(): `value` itself, unless that is its rounding to bf16
+    int64_t offset;              // in elements, from the start of each flat buffer
+    UpdateFactors factors = {};  // set_group()'s
+    bool frozen = false;         // by freeze(): then `value` wants no gradient
   };
   /// Which parameters are meant: true for those.
   using Filter = std::function<bool(const Slot&)>;
 
+  /// An empty store. Throws InvalidArgument for a dtype other than f32 and f64, and for mixed precision of f64.
   explicit Parameters(Options options = {});
   Parameters(const Parameters&) = delete;
   Parameters& operator=(const Parameters&) = delete;
@@ -60,6 +63,7 @@ class Parameters {
   Tensor add(const std::string& name, const Shape& shape, const Initializer& initializer);
   /// The parameter of that name; throws InvalidArgument suggesting the closest name.
   const Tensor& get(std::string_view name) const;
+  /// Whether a parameter of that name is registered.
   bool contains(std::string_view name) const;
 
   /// In order of registration.
@@ -78,9 +82,13 @@ class Parameters {
 
   /// The flat buffers, [flat_size()]; slices start at multiples of 256 bytes, gaps are and stay zero.
   Tensor values() const { return values_.rows(0, used_); }
+  /// Laid out as values(): of the summed loss, since clear_gradients(); a slice that no one has written yet holds anything.
   Tensor gradients() const { return gradients_.rows(0, used_); }
+  /// Laid out as values(): Adam's running mean of the gradients, or the velocity of SGD. Begins as 0.
   Tensor first_moment() const { return first_moment_.rows(0, used_); }
+  /// Laid out as values(): Adam's running mean of the squared gradients. Begins as 0.
   Tensor second_moment() const { return second_moment_.rows(0, used_); }
+  /// Elements of each flat buffer, with the gaps.
   int64_t flat_size() const { return used_; }
   /// The values rounded to bf16, [flat_size()]; undefined without mixed precision. The optimizer keeps them up to date.
   Tensor rounded_values() const { return options_.mixed_precision ? rounded_.rows(0, used_) : Tensor(); }
@@ -98,6 +106,7 @@ class Parameters {
   /// Parameters that are chosen keep their values, whatever the optimizer: no gradient is computed for them, they do not count in the norm,
   /// and their moments stand still until they are unfrozen. Throws InvalidArgument when no parameter is chosen.
   void freeze(const Filter& filter) { set_frozen(filter, true); }
+  /// Undoes freeze() for those chosen; likewise throws when there are none.
   void unfreeze(const Filter& filter) { set_frozen(filter, false); }
   /// For kernels, one entry per kUpdateUnit elements of the flat buffers; no view while all parameters are treated alike.
   View<const UpdateFactors> update_factors() const;
@@ -112,23 +121,33 @@ class Parameters {
   /// Declares all gradients written, after the buffer was filled from a checkpoint.
   void mark_gradients_written() const;
 
-  /// RandomState as i64[2] and StepState as f64[8] on the store's device, for kernels.
+  /// RandomState as i64[2] on the store's device, for kernels.
   const Tensor& random_state() const { return random_state_; }
+  /// StepState as f64[10], likewise.
   const Tensor& step_state() const { return step_state_; }
+  /// Seed and step, read from the device, for which it waits.
   RandomState random() const;
+  /// Replaces both, as a resumed run does.
   void set_random(RandomState state) const;
+  /// The step state, read from the device, for which it waits.
   StepState step() const;
+  /// The one element of step_state(), as kernels take it.
   View<StepState> step_view() const;
+  /// Replaces the step state, as a resumed run does.
   void set_step(const StepState& state) const;
-  /// The step that random bits depend on, and the rate of the update to come, without waiting for the device.
+  /// The step that random bits depend on, without waiting for the device.
   void set_random_step(uint64_t step) const;
+  /// The rate of the update to come, likewise.
   void set_learning_rate(double rate) const;
 
   /// A number for each place that draws random bits (a dropout in a layer): 0, 1, 2… in order of construction.
   uint32_t new_random_stream() { return random_streams_++; }
 
+  /// Of values, gradients and moments: f32 also with mixed precision.
   DType dtype() const { return options_.dtype; }
+  /// Of all buffers.
   Device device() const { return options_.device; }
+  /// As given to the constructor.
   const Options& options() const { return options_; }
 
  private:

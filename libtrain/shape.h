@@ -13,17 +13,20 @@ namespace libtrain {
 /// Up to six non-negative dimensions; a scalar has none.
 class Shape {
  public:
-  static constexpr int kMaxRank = 6;
+  static constexpr int kMaxRank = 6;  // the most dimensions
 
   Shape() = default;
+  /// Throws InvalidArgument for more than kMaxRank dimensions, a negative size, or a product beyond 63 bits.
   Shape(std::initializer_list<int64_t> dims) : Shape(std::span(dims.begin(), dims.size())) {}
   explicit Shape(std::span<const int64_t> dims);
 
+  /// Number of dimensions.
   int rank() const { return rank_; }
   /// Size of dimension i; negative i counts from the end.
   int64_t operator[](int i) const;
   /// Number of elements.
   int64_t numel() const;
+  /// All sizes, outermost first; valid while this shape lives.
   std::span<const int64_t> dims() const { return {dims_.data(), size_t(rank_)}; }
   /// Product of all dimensions but the last: the number of rows of the matrix [rows, last].
   int64_t rows() const;
@@ -32,6 +35,7 @@ class Shape {
   /// "[2, 3]"
   std::string str() const;
 
+  /// Same rank and same sizes.
   bool operator==(const Shape& other) const { return std::ranges::equal(dims(), other.dims()); }
 
  private:

@@ -12,11 +12,13 @@ namespace libtrain {
 /// while later work is under way, on the CPU at once.
 class StepMailbox {
  public:
+  /// One snapshot.
   struct Letter {
-    StepState state;
+    StepState state;     // as it was when the device got to post()
     BadIndex bad_index;  // met by kernels up to then; kNone on the CPU, where indices are checked before
   };
 
+  /// Reads the step state of `parameters`, which must outlive it.
   explicit StepMailbox(const Parameters& parameters) : parameters_(parameters) {}
 
   /// Takes a snapshot when the device gets here. Does not wait.

@@ -11,8 +11,8 @@ namespace libtrain {
 /// What a recorded operation is given when its turn in backward comes.
 struct BackwardStep {
   const std::vector<Tensor>& outputs;  // mostly one
-  const std::vector<Tensor>& inputs;
-  const Tensor& output = outputs[0];
+  const std::vector<Tensor>& inputs;   // numbered as in record(); undefined where the argument was
+  const Tensor& output = outputs[0];   // for the many operations that have one
 
   /// Gradient that arrived at output i. Where there are several, one of them may have got none: then no view.
   template <class T> View<const T> doutput(size_t i = 0) const {
@@ -27,6 +27,7 @@ struct BackwardStep {
     if (input_is_ours(i)) inputs[i].keep_grad_in_place();
     return sink<T>(i);
   }
+  /// Whether sink_in_place(i) overwrites input i.
   bool input_is_ours(size_t i) const;
 };
 
@@ -34,7 +35,7 @@ struct BackwardStep {
 /// Belongs to the thread that made it.
 class Tape {
  public:
-  using Backward = std::function<void(const BackwardStep&)>;
+  using Backward = std::function<void(const BackwardStep&)>;  // runs once; writes through the step's sinks
 
   Tape();
   ~Tape();

@@ -39,7 +39,9 @@ class Tensor {
   /// Undefined contents.
   Tensor(const Shape& shape, DType dtype, Device device = Device::kCpu);
 
+  /// Every element 0.
   static Tensor zeros(const Shape& shape, DType dtype = DType::f32, Device device = Device::kCpu);
+  /// Every element `value`, rounded to the dtype.
   static Tensor full(const Shape& shape, double value, DType dtype = DType::f32, Device device = Device::kCpu);
   /// Copies `values`, whose number must be that of the shape. T is float, double, bf16, int32_t or int64_t.
   template <class T> static Tensor from(std::span<const T> values, const Shape& shape, Device device = Device::kCpu);
@@ -53,13 +55,19 @@ class Tensor {
   }
   template <class T> static Tensor from(std::initializer_list<std::initializer_list<T>> rows);
 
+  /// Whether this is a handle to something.
   bool defined() const { return node_ != nullptr; }
+  /// This handle's; reshape() gives the same elements another.
   const Shape& shape() const { return shape_; }
+  /// Number of dimensions; 0 for a scalar.
   int rank() const { return shape_.rank(); }
   /// Size of dimension i; negative i counts from the end.
   int64_t dim(int i) const { return shape_[i]; }
+  /// Number of elements; 1 for a scalar.
   int64_t numel() const { return shape_.numel(); }
+  /// Type of the elements. Throws InvalidArgument when undefined.
   DType dtype() const { return node().dtype; }
+  /// Where the elements lie. Throws InvalidArgument when undefined.
   Device device() const { return node().device; }
   /// "f32[2, 3]", or "undefined"
   std::string spec() const;
@@ -84,9 +92,12 @@ class Tensor {
   template <class T> std::vector<T> to_vector() const;
   /// The only element, as a double, copied to the host.
   double item() const;
+  /// Overwrites the elements with those of `other`, on whatever device. Throws InvalidArgument when shapes or dtypes differ.
   void copy_from(const Tensor& other) const;
+  /// Overwrites every element with `value`, rounded to the dtype.
   void fill(double value) const;
 
+  /// Whether backward computes a gradient: for leaves marked so, and for what a tape recorded from them.
   bool requires_grad() const { return node().requires_grad; }
   /// Marks a float leaf whose gradient is wanted.
   const Tensor& set_requires_grad(bool wanted = true) const;

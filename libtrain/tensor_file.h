@@ -14,7 +14,9 @@ namespace libtrain {
 /// Tensors under their names, kept alive on the host until they are written.
 class TensorFile {
  public:
+  /// Copies the elements to the host: what happens to the tensor later does not matter.
   void add(const std::string& name, const Tensor& tensor);
+  /// A whole safetensors file. Throws InvalidArgument when a name was added twice.
   std::vector<std::byte> bytes() const;
   /// The hash of each tensor's elements (xxh3_128_hex), by name in the order of add().
   std::vector<std::pair<std::string, std::string>> hashes() const;
@@ -29,6 +31,7 @@ class TensorTargets {
   /// Names of the file that do not begin with this are not looked at, and this is no part of those that do.
   std::string below = {};
 
+  /// `name` without what stands in `below`. The last target given for a name counts.
   void add(const std::string& name, const Tensor& target) { targets_[name] = target; }
   /// Throws CheckpointError listing what is missing, unexpected, or of another shape or dtype. `convert`: accept f32 for f64 and the other
   /// way round.

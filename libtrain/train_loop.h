@@ -20,6 +20,7 @@
 
 namespace libtrain {
 
+/// What a TrainLoop does between two calls of the loss, and how long. The defaults: one epoch of Adam at a constant rate, without clipping.
 struct TrainOptions {
   /// Passes over the data. Default 1. >= 0.
   int64_t epochs = 1;
@@ -32,6 +33,7 @@ struct TrainOptions {
   double clip_norm = 0;
   /// Largest element of the mean gradient, in absolute value; larger ones are cut off, before the norm is taken. 0, the default: none.
   double clip_value = 0;
+  /// For the default optimizer; not looked at when `optimizer` is given.
   AdamOptions adam = {};
   /// sgd({…}), or one of your own. Left empty, the default: adam(adam).
   std::optional<Optimizer> optimizer = std::nullopt;
@@ -57,14 +59,15 @@ struct StepReport {
   bool skipped = false;      // the update changed nothing: no targets in it, or a gradient that was not finite
   int64_t updates = 0;       // attempted so far, skipped ones included
   double gradient_norm = 0;  // of the mean loss, before clipping
-  double learning_rate = 0;
-  double seconds = 0;  // spent on the loop, without events, since the report before
+  double learning_rate = 0;  // of the update, schedule included; groups have their factors on it
+  double seconds = 0;        // spent on the loop, without events, since the report before
 };
 
+/// One pass over the data.
 struct EpochReport {
-  int64_t epoch = 0;  // counted from 0
-  double loss = 0;    // mean per target over all mini-batches of the epoch
-  int64_t targets = 0;
+  int64_t epoch = 0;    // counted from 0
+  double loss = 0;      // mean per target over all mini-batches of the epoch
+  int64_t targets = 0;  // that count, over all mini-batches of the epoch
   int64_t steps = 0;    // mini-batches so far
   int64_t updates = 0;  // attempted so far
   double seconds = 0;   // of training, without the time spent in events
@@ -78,7 +81,7 @@ struct TrainState {
   int64_t updates = 0;        // attempted so far
   int64_t accumulated = 0;    // mini-batches whose gradients wait for the next update
   double epoch_loss_sum = 0;  // since the epoch began
-  int64_t epoch_targets = 0;
+  int64_t epoch_targets = 0;  // likewise, those that count
 };
 
 /// Trains the parameters of one store. Several loops may live in a process, each with a store of its own. Not thread-safe, except
@@ -91,7 +94,7 @@ struct TrainState {
 /// since then have changed nothing.
 class TrainLoop {
  public:
-  using Options = TrainOptions;
+  using Options = TrainOptions;  // what the constructor takes
 
   /// Trains on batches of `source` to minimise loss(batch), which returns a TokenLoss (averaged over all targets of an update) or a scalar
   /// Tensor (averaged over the mini-batches of an update). Parameters, source and whatever `loss` refers to must outlive the loop.
@@ -105,6 +108,7 @@ class TrainLoop {
   bool step();
   /// Makes run() return after the current mini-batch. May be called from any thread and from signal handlers.
   void request_stop() { stop_requested_ = true; }
+  /// Whether request_stop() has ever been called: run() then returns after at most one mini-batch.
   bool stop_requested() const { return stop_requested_; }
   /// Fires on_checkpoint after the current mini-batch, once, and goes on. Likewise.
   void request_checkpoint() { checkpoint_requested_ = true; }
@@ -122,6 +126,7 @@ class TrainLoop {
     checkpoint_handlers_.push_back(std::move(handler));
   }
 
+  /// After the last mini-batch. On a CUDA device epoch_loss_sum and epoch_targets may be two mini-batches behind.
   const TrainState& state() const { return state_; }
   /// Goes on from a state that was saved together with the parameters, which must have been restored before. When it lies within an
   /// accumulation, the gradients must have been restored too.

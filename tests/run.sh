@@ -10,7 +10,7 @@ build=build-tests
 
 bash examples/seq2seq/install.sh catch2 libbenchmark-dev ccache python3
 # Without these, CTest lists the tests that need them as skipped.
-bash examples/seq2seq/install.sh clang clang-format || echo "tests/run.sh: going on without clang"
+bash examples/seq2seq/install.sh clang clang-format doxygen || echo "tests/run.sh: going on without clang or doxygen"
 
 # configure_and_build FOLDER OPTION…
 configure_and_build() {

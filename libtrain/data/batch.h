@@ -10,27 +10,29 @@ namespace libtrain {
 
 /// Pairs as a model trains on them. Sources and targets end with kEos; the decoder reads the target shifted by one, from kBos on.
 struct Batch {
-  Packing source, target;
-  Tensor source_ids;  // i32[source tokens]  sequences end to end, each ending with kEos; tail: kPad
-  Tensor target_in;   // i32[target tokens]  kBos, y1 … yn
+  Packing source, target;  // where the sequences lie in the ids below
+  Tensor source_ids;       // i32[source tokens]  sequences end to end, each ending with kEos; tail: kPad
+  Tensor target_in;        // i32[target tokens]  kBos, y1 … yn
   Tensor target_out;  // i32[target tokens]  y1 … yn, kEos: what is to be predicted; tail: kPad, ignored by the loss
-  int64_t pairs = 0;
+  int64_t pairs = 0;  // sequences on either side
   int64_t source_tokens = 0;  // without tail
-  int64_t target_tokens = 0;
+  int64_t target_tokens = 0;  // likewise: targets that the loss counts
 
-  /// The same batch as i32[pairs, longest], filled with kPad: the arguments of Transformer::operator()(input_ids, target_ids).
+  /// The sources as i32[pairs, longest], filled with kPad: with target_ids(), the arguments of a model in textbook form.
   Tensor input_ids() const;
+  /// Likewise target_out, the labels.
   Tensor target_ids() const;
   /// A copy on `device`.
   Batch to(Device device) const;
 };
 
+/// How make_batch checks and stores what it packs.
 struct BatchOptions {
   int64_t source_vocab = 0;  // ids must be below; 0: not checked
-  int64_t target_vocab = 0;
+  int64_t target_vocab = 0;  // likewise
   /// Token capacities are rounded up to a multiple of this, so that steps of similar size have equal shapes. Default 1: exact.
   int64_t capacity_multiple = 1;
-  Device device = Device::kCpu;
+  Device device = Device::kCpu;  // where the tensors of the batch go
 };
 
 /// Packs `pairs` in this order. Throws InvalidArgument naming side, id, row, position and vocabulary size for an id outside [0, vocab) and

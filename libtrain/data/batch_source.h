@@ -19,18 +19,20 @@ template <class BatchType> class BatchSource {
   virtual BatchType get(int64_t index) = 0;
 };
 
+/// How pairs are put together into batches, and in which order.
 struct BucketedBatchesOptions {
   /// A batch is full when a side would exceed this many tokens (kEos counted), or `pairs` pairs. 0: no limit. At least one is needed.
   int64_t tokens = 0;
-  int64_t pairs = 0;
+  int64_t pairs = 0;  // 0: no limit
   /// Pairs are sorted by length within groups of this many batches, so that a batch holds similar lengths. Larger: more uniform
   /// lengths, less random batches. 1: no sorting. Default 32.
   int64_t batches_per_bucket = 32;
   /// Order depends on (seed, epoch) alone. Without shuffling, pairs keep their order and nothing is sorted.
   bool shuffle = true;
-  uint64_t seed = 1;
+  uint64_t seed = 1;  // of the order; independent of the seed of the parameters
   /// Batches built ahead by background threads; changes no batch. 0: built when asked for.
   int64_t prefetch = 2;
+  /// Vocabularies, capacities and device of every batch.
   BatchOptions batch = {};
 };
 
@@ -38,7 +40,7 @@ struct BucketedBatchesOptions {
 /// the memory of the host and copied on a stream of their own, for which the stream of the caller of get() waits.
 class BucketedBatches : public BatchSource<Batch> {
  public:
-  using Options = BucketedBatchesOptions;
+  using Options = BucketedBatchesOptions;  // what the constructor takes
 
   /// Throws InvalidArgument when there are no pairs, no limit is given, or a pair exceeds the token limit alone.
   BucketedBatches(std::span<const Pair> pairs, Options options);

@@ -17,20 +17,20 @@ namespace libtrain {
 
 /// One training example as token ids, without kBos and kEos: those are added where batches are made.
 struct Pair {
-  std::vector<int32_t> source, target;
+  std::vector<int32_t> source, target;  // neither kPad nor kBos in them
 };
 
 /// One pair of texts and the line of the file it stands in, counted from 1.
 struct TextPair {
-  std::string source, target;
-  int64_t line = 0;
+  std::string source, target;  // UTF-8, neither of them empty
+  int64_t line = 0;            // blank lines count
 };
 
 /// What read_pairs accepts.
 struct PairOptions {
   /// How the two sides are cut into tokens, as far as max_length is concerned: the texts themselves are returned uncut.
   TokenKind source_tokens = TokenKind::kChars;
-  TokenKind target_tokens = TokenKind::kChars;
+  TokenKind target_tokens = TokenKind::kChars;  // likewise
   /// The most tokens on either side, kBos and kEos not counted; 0: no limit. A longer pair is an error, never cut
   /// short: the model has positions for so many tokens, and the memory of a step grows with them.
   int64_t max_length = 256;

@@ -20,11 +20,11 @@
 namespace libtrain {
 
 /// The first ids of every vocabulary.
-inline constexpr int32_t kPad = 0;  ///< fills batches; ignored by the loss
-inline constexpr int32_t kBos = 1;  ///< what the decoder reads first
-inline constexpr int32_t kEos = 2;  ///< what ends a target
-inline constexpr int32_t kUnk = 3;  ///< every token that was not in the training text
-inline constexpr int32_t kSpecialTokens = 4;
+inline constexpr int32_t kPad = 0;            ///< fills batches; ignored by the loss
+inline constexpr int32_t kBos = 1;            ///< what the decoder reads first
+inline constexpr int32_t kEos = 2;            ///< what ends a target
+inline constexpr int32_t kUnk = 3;            ///< every token that was not in the training text
+inline constexpr int32_t kSpecialTokens = 4;  ///< how many there are: the id of the first ordinary token
 
 /// The offset in bytes at which the first ill-formed UTF-8 sequence of `text` begins; nothing when all of it is well
 /// formed. Overlong forms, surrogates, values above U+10FFFF and sequences cut short are ill-formed (The Unicode

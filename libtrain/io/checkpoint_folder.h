@@ -9,9 +9,13 @@
 
 namespace libtrain {
 
+/// What a checkpoint's folder is complete with: state of the run, and sizes and hashes of the other files.
 inline constexpr const char* kManifestFile = "manifest.json";
+/// Every parameter under its name.
 inline constexpr const char* kWeightsFile = "weights.safetensors";
+/// Moments, step state and average; gradients within an accumulation.
 inline constexpr const char* kOptimizerFile = "optimizer.safetensors";
+/// All files of a checkpoint, in the order of their names.
 inline constexpr std::array kCheckpointFiles{kManifestFile, kOptimizerFile, kWeightsFile};
 inline constexpr const char* kLatestFile =
     "latest";  // beside the checkpoints: the name of the one saved last, for people and scripts

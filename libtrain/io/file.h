@@ -16,6 +16,7 @@ namespace libtrain {
 class OutputFile {
  public:
   virtual ~OutputFile() = default;
+  /// Appends all of `bytes`, or throws.
   virtual void write(std::span<const std::byte> bytes) = 0;
   /// Flushes what was written to the disk.
   virtual void sync() = 0;
@@ -36,6 +37,7 @@ class FileSystem {
   virtual void sync_directory(const std::string& path) = 0;
   /// Moves a file over another, or a folder to a name that is free or has an empty folder.
   virtual void rename(const std::string& from, const std::string& to) = 0;
+  /// Removes one file, which must be there.
   virtual void remove_file(const std::string& path) = 0;
   /// Removes an empty folder.
   virtual void remove_directory(const std::string& path) = 0;
@@ -70,6 +72,7 @@ class StagedDirectory {
   StagedDirectory(const StagedDirectory&) = delete;
   StagedDirectory& operator=(const StagedDirectory&) = delete;
 
+  /// Writes a file of the folder and flushes it to the disk. Throws IoError when it cannot.
   void write(const std::string& name, std::span<const std::byte> bytes);
   /// Throws IoError, also when something that is no empty folder has the name already.
   void commit();

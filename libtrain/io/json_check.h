@@ -10,8 +10,8 @@ namespace libtrain {
 
 /// Where a text stands, for messages: "[file] field: … at byte 8 of the file".
 struct JsonPlace {
-  std::string file, field;
-  uint64_t first_byte = 0;
+  std::string file, field;  // a path, and the name of the part of the file that holds the text
+  uint64_t first_byte = 0;  // of the text, counted from the start of the file
 };
 
 /// Throws CheckpointError naming file, field and byte unless `text` is one JSON value with objects and arrays nested at most `max_depth`

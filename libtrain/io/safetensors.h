@@ -14,9 +14,9 @@ namespace libtrain {
 
 /// A named tensor: dtype is "F32", "F64", "BF16", "I32", "I64" or "U8"; bytes are its elements, row-major, little-endian.
 struct TensorEntry {
-  std::string name, dtype;
-  std::vector<int64_t> shape;
-  std::span<const std::byte> bytes;
+  std::string name, dtype;           // UTF-8, and one of the six
+  std::vector<int64_t> shape;        // outermost first; empty for a scalar
+  std::span<const std::byte> bytes;  // not owned: they belong to whoever made the entry
 };
 
 /// The file that holds these tensors, sorted by name: the same tensors give the same bytes. Throws InvalidArgument for an unknown dtype, a
@@ -34,12 +34,16 @@ class SafetensorsFile {
 
   /// Sorted.
   std::vector<std::string> names() const;
+  /// Whether entry(name) finds a tensor.
   bool contains(const std::string& name) const { return entries_.contains(name); }
   /// Its bytes live as long as this file. Throws CheckpointError when there is no tensor of that name.
   const TensorEntry& entry(const std::string& name) const;
+  /// The texts under "__metadata__" of the header; empty when it has none.
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
 
+  /// Entries stay valid and belong to the new owner.
   SafetensorsFile(SafetensorsFile&&) = default;
+  /// Likewise; entries of the file that was held before are gone.
   SafetensorsFile& operator=(SafetensorsFile&&) = default;
 
  private:

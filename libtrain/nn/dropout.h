@@ -7,6 +7,7 @@ namespace libtrain {
 /// Dropout that acts while a Tape is alive and train(true) holds, the default. No parameters; random bits from the store's seed and step.
 class Dropout {
  public:
+  /// Elements are zeroed with probability p, the others divided by 1 - p. Throws InvalidArgument for p outside [0, 1).
   Dropout(Parameters& parameters, float p)
       : rate_(p), spec_{p, parameters.new_random_stream(), parameters.random_state()} {
     LIBTRAIN_CHECK(p >= 0 && p < 1, "[dropout] p must be in [0, 1), got {}", p);
@@ -17,6 +18,7 @@ class Dropout {
   /// x [tokens, columns] of packed sequences: draws the same as for the padded ones.
   Tensor operator()(const Tensor& x, const Packing& packing) const { return dropout(x, packing, spec_); }
 
+  /// Whether dropout acts while a Tape is alive; it does until told otherwise.
   void train(bool on) { spec_.p = on ? rate_ : 0; }
 
  private:

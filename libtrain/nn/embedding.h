@@ -13,6 +13,7 @@ namespace libtrain {
 /// torch.nn.Embedding: "weight" [vocab, size], normal with standard deviation size^-0.5.
 class Embedding {
  public:
+  /// Registers "<name>.weight" [vocab, size]. Positions are computed once, for sequences of up to max_positions.
   Embedding(Parameters& parameters, const std::string& name, int64_t vocab, int64_t size, int64_t max_positions)
       : Embedding(
             parameters.add(join_name(name, "weight"), {vocab, size}, init::normal(0, 1 / std::sqrt(double(size)))),
@@ -32,6 +33,7 @@ class Embedding {
     return embedding(ids, table_, std::sqrt(double(table_.dim(1))), positions_, packing, kPad, dropout);
   }
 
+  /// [vocab, size], for those who tie another layer to it.
   const Tensor& table() const { return table_; }
 
  private:

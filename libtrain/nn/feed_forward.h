@@ -10,6 +10,7 @@ namespace libtrain {
 /// `name` ends with a dot, as in torch.nn.TransformerEncoderLayer.
 class FeedForward {
  public:
+  /// size → inner → size. What the activation gives is dropped with probability `dropout`, in [0, 1).
   FeedForward(Parameters& parameters, const std::string& name, int64_t size, int64_t inner, Activation activation,
               float dropout)
       : first_(parameters, name + "linear1", size, inner),
@@ -25,8 +26,10 @@ class FeedForward {
   Tensor hidden(const Tensor& x, const Packing& packing) const {
     return linear_activation(x, first_.weight(), first_.bias(), activation_, packing, dropout_);
   }
+  /// The layer that hidden() leaves out, [inner] → [size].
   const Linear& output() const { return second_; }
 
+  /// Whether dropout acts while a Tape is alive; it does until told otherwise.
   void train(bool on) { dropout_.p = on ? rate_ : 0; }
 
  private:

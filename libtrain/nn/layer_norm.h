@@ -10,6 +10,7 @@ namespace libtrain {
 /// Layer normalization over the last dimension. Parameters as in torch.nn.LayerNorm: "weight" [size] (one), "bias" [size] (zero).
 class LayerNorm {
  public:
+  /// Registers "<name>.weight" and "<name>.bias". `epsilon` is added to the variance.
   LayerNorm(Parameters& parameters, const std::string& name, int64_t size, double epsilon = 1e-5)
       : weight_(parameters.add(join_name(name, "weight"), {size}, init::constant(1))),
         bias_(parameters.add(join_name(name, "bias"), {size}, init::constant(0))),

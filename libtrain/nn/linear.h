@@ -17,7 +17,9 @@ class Linear {
   /// x [..., inputs] → [..., outputs]
   Tensor operator()(const Tensor& x) const { return linear(x, weight_, bias_); }
 
+  /// [outputs, inputs]
   const Tensor& weight() const { return weight_; }
+  /// [outputs]; undefined for a layer without.
   const Tensor& bias() const { return bias_; }
 
  private:

@@ -36,14 +36,17 @@ class MultiHeadAttention {
   Tensor self_heads(const Tensor& x, const Packing& packing, bool causal) const {
     return self_attention(linear(x, in_weight_, in_bias_), packing, {heads_, causal, dropout_});
   }
+  /// Likewise of cross(). → [tokens of x, size]
   Tensor cross_heads(const Tensor& x, const Packing& packing, const Tensor& memory,
                      const Packing& memory_packing) const {
     const Tensor q = linear(x, slice(in_weight_, 0, size_), slice(in_bias_, 0, size_));
     const Tensor kv = linear(memory, slice(in_weight_, size_, 3 * size_), slice(in_bias_, size_, 3 * size_));
     return cross_attention(q, kv, packing, memory_packing, {heads_, false, dropout_});
   }
+  /// The projection that the two leave out, [size] → [size].
   const Linear& output() const { return out_; }
 
+  /// Whether dropout acts while a Tape is alive; it does until told otherwise.
   void train(bool on) { dropout_.p = on ? rate_ : 0; }
 
  private:

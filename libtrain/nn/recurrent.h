@@ -44,6 +44,7 @@ LstmState lstm_step(const Tensor& from_input, const Tensor& from_state, const Te
 /// and "bias_hh" [3 size] (rows of the reset gate r, the update gate z and the new state n).
 class GRUCell {
  public:
+  /// All parameters start uniform within ±size^-0.5. Throws InvalidArgument unless inputs > 0 and size > 0.
   GRUCell(Parameters& parameters, const std::string& name, int64_t inputs, int64_t size)
       : maps_(parameters, name, "", 3, inputs, size) {}
 
@@ -51,6 +52,7 @@ class GRUCell {
   Tensor operator()(const Tensor& x, const Tensor& h) const {
     return detail::gru_step(maps_.of_input(x), maps_.of_state(h), h);
   }
+  /// Zeros [batch, size].
   Tensor initial_state(int64_t batch) const { return maps_.zeros(batch); }
 
  private:
@@ -61,6 +63,7 @@ class GRUCell {
 /// cell and output gates i, f, g, o).
 class LSTMCell {
  public:
+  /// All parameters start uniform within ±size^-0.5. Throws InvalidArgument unless inputs > 0 and size > 0.
   LSTMCell(Parameters& parameters, const std::string& name, int64_t inputs, int64_t size)
       : maps_(parameters, name, "", 4, inputs, size) {}
 
@@ -68,6 +71,7 @@ class LSTMCell {
   LstmState operator()(const Tensor& x, const LstmState& state) const {
     return detail::lstm_step(maps_.of_input(x), maps_.of_state(state.h), state.c);
   }
+  /// Zeros [batch, size] for both.
   LstmState initial_state(int64_t batch) const { return {maps_.zeros(batch), maps_.zeros(batch)}; }
 
  private:
@@ -77,6 +81,7 @@ class LSTMCell {
 /// Layers of gated recurrent units over time. Parameters as in torch.nn.GRU: those of a GRUCell with "_l0", "_l1"… behind their names.
 class GRU {
  public:
+  /// The first layer reads `inputs` columns, those above it the `size` of the layer below. Throws InvalidArgument unless all are > 0.
   GRU(Parameters& parameters, const std::string& name, int64_t inputs, int64_t size, int64_t layers = 1);
 
   /// x [steps, batch, inputs], at least one step → the last layer's outputs [steps, batch, size]. `states`: one h [batch, size] for each
@@ -95,10 +100,12 @@ class GRU {
 /// Layers of long short-term memory over time. Parameters as in torch.nn.LSTM.
 class LSTM {
  public:
+  /// As GRU.
   LSTM(Parameters& parameters, const std::string& name, int64_t inputs, int64_t size, int64_t layers = 1);
 
   /// As GRU, with an LstmState for each layer.
   Tensor operator()(const Tensor& x, std::vector<LstmState>& states) const;
+  /// From zeros.
   Tensor operator()(const Tensor& x) const {
     std::vector<LstmState> states;
     return (*this)(x, states);

@@ -9,6 +9,7 @@ namespace libtrain {
 /// Root mean square normalization over the last dimension. Parameter as in torch.nn.RMSNorm: "weight" [size] (one).
 class RMSNorm {
  public:
+  /// Registers "<name>.weight". `epsilon` is added to the mean square.
   RMSNorm(Parameters& parameters, const std::string& name, int64_t size, double epsilon = 1e-5)
       : weight_(parameters.add(join_name(name, "weight"), {size}, init::constant(1))), epsilon_(epsilon) {}
 

@@ -16,6 +16,7 @@ namespace libtrain {
 ///   const Tensor logits = net(x);
 class Sequential {
  public:
+  /// Empty. What is added registers its parameters in `parameters`, which must outlive it, below `name`.
   Sequential(Parameters& parameters, const std::string& name) : parameters_(parameters), name_(name) {}
 
   /// Appends Module(parameters, "<name>.<place>", arguments…), or for a module without a name Module(parameters, arguments…): anything that
@@ -39,9 +40,11 @@ class Sequential {
     for (const Step& step : steps_) x = step.apply(x);
     return x;
   }
+  /// Passed on to every module that has train(bool).
   void train(bool on) {
     for (const Step& step : steps_) step.train(on);
   }
+  /// Places taken, functions included.
   size_t size() const { return steps_.size(); }
 
  private:

@@ -23,13 +23,14 @@ enum class Tying {
   kAll      ///< one table for source, target and output; needs one vocabulary
 };
 
+/// What a Transformer is built from. The two vocabularies must be set.
 struct TransformerOptions {
-  int64_t source_vocab = 0;  ///< ids, special ones included; must be set
-  int64_t target_vocab = 0;
-  int64_t encoder_layers = 3;
-  int64_t decoder_layers = 3;
-  TransformerLayerOptions layer = {};
-  Tying tying = Tying::kTarget;
+  int64_t source_vocab = 0;            ///< ids, special ones included; must be set
+  int64_t target_vocab = 0;            ///< likewise
+  int64_t encoder_layers = 3;          ///< at least one
+  int64_t decoder_layers = 3;          ///< at least one
+  TransformerLayerOptions layer = {};  ///< of every layer, on both sides
+  Tying tying = Tying::kTarget;        ///< kAll needs equal vocabularies
   /// Longest sequence, kEos and kBos counted; longer ones are refused. Default 1024.
   int64_t max_positions = 1024;
   /// Share of the probability that the loss spreads over all classes (Szegedy et al. 2016), in [0, 1). Default 0.
@@ -41,7 +42,7 @@ struct TransformerOptions {
 /// "output" beside "encoder" and "decoder".
 class Transformer {
  public:
-  using Options = TransformerOptions;
+  using Options = TransformerOptions;  ///< what the constructor takes
 
   /// Registers all parameters. Throws InvalidArgument naming the first option that is out of range.
   Transformer(Parameters& parameters, const Options& options);
@@ -63,6 +64,7 @@ class Transformer {
 
   /// Dropout acts in training mode (the default) while a Tape is alive, and never otherwise.
   void train(bool on = true);
+  /// As given to the constructor.
   const Options& options() const { return options_; }
 
  private:

@@ -8,20 +8,23 @@
 
 namespace libtrain {
 
+/// What all layers of a transformer have in common.
 struct TransformerLayerOptions {
-  int64_t size = 128;
-  int64_t heads = 4;
-  int64_t feed_forward_size = 512;
-  Activation activation = Activation::kRelu;
-  float dropout = 0.1f;
-  bool pre_norm = true;
+  int64_t size = 128;                         ///< columns of what goes from layer to layer
+  int64_t heads = 4;                          ///< of each attention; must divide size
+  int64_t feed_forward_size = 512;            ///< columns between the two products of the feed-forward part
+  Activation activation = Activation::kRelu;  ///< of the feed-forward part
+  float dropout = 0.1f;  ///< in [0, 1): of embeddings, sublayer outputs, attention probabilities and activations
+  bool pre_norm = true;  ///< norm before each sublayer, else behind its sum as in the paper
 };
 
 /// A sum along the residual path, x + dropout(branch + branch_bias), whose last term is added only when it is asked for: the norm
 /// that mostly comes next then does it in its own pass.
 class ResidualSum {
  public:
+  /// x [tokens, size] alone.
   ResidualSum(const Tensor& x) : x_(x) {}
+  /// x and branch [tokens, size], branch_bias [size].
   ResidualSum(const Tensor& x, const Tensor& branch, const Tensor& branch_bias, const DropoutSpec& dropout)
       : x_(x), branch_(branch), branch_bias_(branch_bias), dropout_(dropout) {}
 
@@ -44,12 +47,14 @@ class ResidualSum {
 /// The sublayer is given in two parts: inner(x), and the linear map `output` of that.
 class Residual {
  public:
+  /// Registers the norm as "<norm_name>.weight" and "<norm_name>.bias".
   Residual(Parameters& parameters, const std::string& norm_name, const TransformerLayerOptions& options)
       : norm_(parameters, norm_name, options.size),
         pre_norm_(options.pre_norm),
         rate_(options.dropout),
         dropout_{options.dropout, parameters.new_random_stream(), parameters.random_state()} {}
 
+  /// `sum` [tokens, size] with the sublayer's branch added; inner is given [tokens, size], and `output` maps what it returns back to size.
   template <class Inner>
   ResidualSum operator()(const ResidualSum& sum, const Packing& packing, const Linear& output, Inner&& inner) const {
     const auto [x, h] = pre_norm_ ? sum.normalized(norm_, packing) : unnormalized(sum.value(packing));
@@ -57,6 +62,7 @@ class Residual {
     return pre_norm_ ? next : ResidualSum(next.normalized(norm_, packing).y);
   }
 
+  /// Whether dropout acts while a Tape is alive; it does until told otherwise.
   void train(bool on) { dropout_.p = on ? rate_ : 0; }
 
  private:
@@ -71,6 +77,7 @@ class Residual {
 /// Self attention and feed-forward. Parameter names are those of torch.nn.TransformerEncoderLayer.
 class EncoderLayer {
  public:
+  /// Registers "<name>.self_attn.*", "<name>.linear1.*", "<name>.linear2.*", "<name>.norm1.*" and "<name>.norm2.*".
   EncoderLayer(Parameters& parameters, const std::string& name, const TransformerLayerOptions& options)
       : attention_(parameters, name + ".self_attn", options.size, options.heads, options.dropout),
         feed_forward_(parameters, name + ".", options.size, options.feed_forward_size, options.activation,
@@ -86,6 +93,7 @@ class EncoderLayer {
                                 [&](const Tensor& h) { return feed_forward_.hidden(h, packing); });
   }
 
+  /// Whether dropout acts while a Tape is alive; it does until told otherwise.
   void train(bool on) {
     attention_.train(on);
     feed_forward_.train(on);
@@ -102,6 +110,7 @@ class EncoderLayer {
 /// Causal self attention, attention to the encoder's output, feed-forward. Parameter names are those of torch.nn.TransformerDecoderLayer.
 class DecoderLayer {
  public:
+  /// Registers those of EncoderLayer with "<name>.multihead_attn.*" and "<name>.norm3.*" besides.
   DecoderLayer(Parameters& parameters, const std::string& name, const TransformerLayerOptions& options)
       : self_attention_(parameters, name + ".self_attn", options.size, options.heads, options.dropout),
         memory_attention_(parameters, name + ".multihead_attn", options.size, options.heads, options.dropout),
@@ -123,6 +132,7 @@ class DecoderLayer {
                                 [&](const Tensor& h) { return feed_forward_.hidden(h, target); });
   }
 
+  /// Whether dropout acts while a Tape is alive; it does until told otherwise.
   void train(bool on) {
     self_attention_.train(on);
     memory_attention_.train(on);

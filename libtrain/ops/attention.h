@@ -8,6 +8,7 @@
 
 namespace libtrain {
 
+/// What both attentions are told besides their tensors.
 struct AttentionOptions {
   int64_t heads = 1;      ///< that the width is divided into, at most 1024
   bool causal = false;    ///< whether a position sees only itself and those before it

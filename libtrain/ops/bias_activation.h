@@ -4,6 +4,7 @@
 
 namespace libtrain {
 
+/// What a feed-forward layer applies to each element between its two products.
 enum class Activation {
   kRelu,     ///< max(x, 0)
   kGelu,     ///< x * Phi(x)

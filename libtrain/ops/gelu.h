@@ -3,6 +3,7 @@
 
 namespace libtrain {
 
+/// By which formula gelu() computes; models trained with one do not give the same numbers with the other.
 enum class GeluForm {
   kErf,  ///< x * Phi(x), the definition
   kTanh  ///< its approximation through tanh, off by at most 5e-4

@@ -4,6 +4,7 @@
 
 namespace libtrain {
 
+/// How the matrices of a product are stored; nothing is copied to transpose them but where matmul() says so.
 struct MatmulOptions {
   bool transpose_a = false;  ///< a's matrices are stored as [k, m]
   bool transpose_b = false;  ///< b's matrices are stored as [n, k]

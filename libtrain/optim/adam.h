@@ -4,6 +4,7 @@
 
 namespace libtrain {
 
+/// Adam (Kingma and Ba, ICLR 2015), with weight_decay AdamW (Loshchilov and Hutter, ICLR 2019).
 struct AdamOptions {
   /// Step size at schedule factor 1. Must be > 0 and finite. Default 1e-3.
   double learning_rate = 1e-3;

@@ -23,6 +23,7 @@ inline void update_average(const Parameters& parameters, double decay) {
 /// until it is gone.
 class AveragedWeights {
  public:
+  /// Exchanges them with the values, which the destructor puts back. Throws InvalidArgument when the store keeps no average.
   explicit AveragedWeights(Parameters& parameters) : parameters_(parameters) { parameters_.swap_average(); }
   ~AveragedWeights() {
     try {

@@ -17,7 +17,9 @@ namespace libtrain {
 /// Factor for update number `update` (1, 2, 3…). A pure function, so that a resumed run continues exactly: any function will do.
 using Schedule = std::function<double(int64_t update)>;
 
+/// The pieces. Each throws InvalidArgument for `updates` or `every` out of range when it is made, not when an update asks for its factor.
 namespace schedule {
+/// `factor` for every update.
 Schedule constant(double factor = 1);
 /// update / updates, up to 1. updates 0: 1 throughout.
 Schedule warmup(int64_t updates);

@@ -4,6 +4,7 @@
 
 namespace libtrain {
 
+/// Gradient descent, with momentum where it is asked for.
 struct SgdOptions {
   /// Step size at schedule factor 1. Must be > 0 and finite. Default 0.1.
   double learning_rate = 0.1;
