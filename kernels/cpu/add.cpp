@@ -13,7 +13,7 @@ template <class T> void add_range(const T* a, const T* b, int64_t count, T* y) {
 
 /// The row b added to each row of a.
 template <class T> void add_row(const Add<T>& k) {
-  const auto [rows, columns, d2, d3] = k.a.dims;
+  const int64_t rows = k.a.dims[0], columns = k.a.dims[1];
 #pragma omp parallel for schedule(static) if (rows * columns > kTeamElements)
   for (int64_t row = 0; row < rows; ++row)
     add_range(k.a.data + row * columns, k.b.data, columns, k.y.data + row * columns);

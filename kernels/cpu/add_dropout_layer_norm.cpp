@@ -68,7 +68,7 @@ template <class T> void row_backward(const AddDropoutLayerNorm<T>& k, const Drop
 }  // namespace
 
 template <Isa isa, class T> void add_dropout_layer_norm_forward(Cpu<isa>, const AddDropoutLayerNorm<T>& k) {
-  const auto [rows, columns, d2, d3] = k.x.dims;
+  const int64_t rows = k.x.dims[0], columns = k.x.dims[1];
   const Dropper<accum_t<T>> dropper{k.mask};
 #pragma omp parallel for schedule(static) if (rows * columns > kTeamElements)
   for (int64_t row = 0; row < rows; ++row) {
@@ -80,7 +80,7 @@ template <Isa isa, class T> void add_dropout_layer_norm_forward(Cpu<isa>, const 
 template <Isa isa, class T> void add_dropout_layer_norm_backward(Cpu<isa> device, const AddDropoutLayerNorm<T>& k,
                                                                  const AddDropoutLayerNormGradients<T>& g) {
   using A = accum_t<T>;
-  const auto [rows, columns, d2, d3] = k.x.dims;
+  const int64_t rows = k.x.dims[0], columns = k.x.dims[1];
   const Dropper<A> dropper{k.mask};
   const int64_t blocks = layer_norm_blocks(device, rows);
 #pragma omp parallel for schedule(static) if (rows * columns > kTeamElements)

@@ -54,7 +54,7 @@ template <bool accumulate, class F, class T> void block_backward(const BiasActiv
 }  // namespace
 
 template <class F, Isa isa, class T> void bias_activation_forward(Cpu<isa>, const BiasActivation<T>& k) {
-  const auto [rows, columns, d2, d3] = k.x.dims;
+  const int64_t rows = k.x.dims[0], columns = k.x.dims[1];
   const Dropper<accum_t<T>> dropper{k.mask};
 #pragma omp parallel for schedule(static) if (rows * columns > kTeamElements)
   for (int64_t row = 0; row < rows; ++row) row_forward<F>(k, dropper, row);
@@ -64,7 +64,7 @@ template <class F, Isa isa, class T> void bias_activation_backward(Cpu<isa> devi
                                                                    View<const T> dy,
                                                                    const BiasActivationGradients<T>& g) {
   using A = accum_t<T>;
-  const auto [rows, columns, d2, d3] = k.x.dims;
+  const int64_t rows = k.x.dims[0], columns = k.x.dims[1];
   const Dropper<A> dropper{k.mask};
   const int64_t blocks = bias_activation_blocks(device, rows, columns);
 #pragma omp parallel for schedule(static) if (rows * columns > kTeamElements)

@@ -18,7 +18,7 @@ template <class T> void sum_rows(const T* x, int64_t rows, int64_t columns, accu
 
 template <Isa isa, class T> void column_sum(Cpu<isa> device, const ColumnSum<T>& k) {
   using A = accum_t<T>;
-  const auto [rows, columns, d2, d3] = k.x.dims;
+  const int64_t rows = k.x.dims[0], columns = k.x.dims[1];
   const int64_t blocks = column_sum_blocks(device, rows, columns);
 #pragma omp parallel for schedule(static) if (rows * columns > kTeamElements)
   for (int64_t block = 0; block < blocks; ++block) {

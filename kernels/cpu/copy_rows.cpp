@@ -21,7 +21,7 @@ template <class T> void no_row(int64_t columns, Sink<T> y) {
 }  // namespace
 
 template <Isa isa, class T> void copy_rows(Cpu<isa>, const CopyRows<T>& k) {
-  const auto [x_rows, columns, d2, d3] = k.x.dims;
+  const int64_t x_rows = k.x.dims[0], columns = k.x.dims[1];
 #pragma omp parallel for schedule(static) if (k.y_rows * columns > kTeamElements)
   for (int64_t row = 0; row < k.y_rows; ++row) {
     const int64_t source = k.index ? int64_t(k.index.data[row]) : row - k.offset;

@@ -18,7 +18,7 @@ template <class T> void copy_run(const T* x, int64_t stride, int64_t count, Sink
 }  // namespace
 
 template <Isa isa, class T> void copy_strided(Cpu<isa>, const CopyStrided<T>& k) {
-  const auto [size0, size1, size2, run] = k.sizes;
+  const int64_t size0 = k.sizes[0], size1 = k.sizes[1], size2 = k.sizes[2], run = k.sizes[3];
   const int64_t runs = size0 * size1 * size2, inner = size1 * size2;
 #pragma omp parallel for schedule(static) if (runs * run > kTeamElements)
   for (int64_t r = 0; r < runs; ++r) {

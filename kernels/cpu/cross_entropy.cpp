@@ -51,7 +51,7 @@ template <class T> void row_backward(const T* x, int64_t vocab, int64_t target, 
 
 template <Isa isa, class T> void cross_entropy_forward(Cpu<isa>, const CrossEntropy<T>& k, View<accum_t<T>> loss) {
   using A = accum_t<T>;
-  const auto [rows, vocab, d2, d3] = k.logits.dims;
+  const int64_t rows = k.logits.dims[0], vocab = k.logits.dims[1];
 #pragma omp parallel for schedule(static) if (rows * vocab > kTeamElements)
   for (int64_t row = 0; row < rows; ++row) {
     const int64_t target = k.targets.data[row];
@@ -65,7 +65,7 @@ template <Isa isa, class T> void cross_entropy_forward(Cpu<isa>, const CrossEntr
 template <Isa isa, class T>
 void cross_entropy_backward(Cpu<isa>, const CrossEntropy<T>& k, View<const accum_t<T>> dsum, Sink<T> dlogits) {
   using A = accum_t<T>;
-  const auto [rows, vocab, d2, d3] = k.logits.dims;
+  const int64_t rows = k.logits.dims[0], vocab = k.logits.dims[1];
 #pragma omp parallel for schedule(static) if (rows * vocab > kTeamElements)
   for (int64_t row = 0; row < rows; ++row) {
     const int64_t target = k.targets.data[row];

@@ -30,7 +30,7 @@ template <class T> void pass_row(const T* dy, int64_t columns, Sink<T> dx) {
 }  // namespace
 
 template <Isa isa, class T> void dropout_forward(Cpu<isa>, const Dropout<T>& k) {
-  const auto [rows, columns, d2, d3] = k.x.dims;
+  const int64_t rows = k.x.dims[0], columns = k.x.dims[1];
   const Dropper<accum_t<T>> dropper{k.mask};
 #pragma omp parallel for schedule(static) if (rows * columns > kTeamElements)
   for (int64_t row = 0; row < rows; ++row) {
@@ -42,7 +42,7 @@ template <Isa isa, class T> void dropout_forward(Cpu<isa>, const Dropout<T>& k) 
 
 template <Isa isa, class T>
 void dropout_backward(Cpu<isa>, const Dropout<T>& k, View<const T> dy, const DropoutGradients<T>& g) {
-  const auto [rows, columns, d2, d3] = k.x.dims;
+  const int64_t rows = k.x.dims[0], columns = k.x.dims[1];
   const Dropper<accum_t<T>> dropper{k.mask};
 #pragma omp parallel for schedule(static) if (rows * columns > kTeamElements)
   for (int64_t row = 0; row < rows; ++row) {

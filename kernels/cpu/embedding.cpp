@@ -88,7 +88,7 @@ template <bool drops, class T, class Out> void entry_backward(const Embedding<T>
 }  // namespace
 
 template <Isa isa, class T> void embedding_forward(Cpu<isa>, const Embedding<T>& k) {
-  const auto [tokens, columns, d2, d3] = k.y.dims;
+  const int64_t tokens = k.y.dims[0], columns = k.y.dims[1];
   const Dropper<accum_t<T>> dropper{k.mask};
 #pragma omp parallel for schedule(static) if (tokens * columns > kTeamElements)
   for (int64_t r = 0; r < tokens; ++r) {
@@ -101,7 +101,7 @@ template <Isa isa, class T> void embedding_forward(Cpu<isa>, const Embedding<T>&
 
 template <Isa isa, class T, class Out>
 void embedding_backward(Cpu<isa>, const Embedding<T>& k, View<const T> dy, const EmbeddingGradient<T, Out>& g) {
-  const auto [vocab, columns, d2, d3] = k.table.dims;
+  const int64_t vocab = k.table.dims[0], columns = k.table.dims[1];
   int32_t *first = g.workspace.data, *order = first + vocab + 1;
   group_rows(k, first, order);
   const Dropper<accum_t<T>> dropper{k.mask};

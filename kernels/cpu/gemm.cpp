@@ -125,22 +125,25 @@ struct Stack {
         stride(apart) {}
 };
 
+// The pointers are firstprivate in these loops: a shared one could change with any store, and clang would not vectorize.
 void to_f32(const bf16* from, const Stack& matrices, float* to) {
   for (int64_t matrix = 0; matrix < matrices.count; ++matrix, from += matrices.stride, to += matrices.size)
-#pragma omp parallel for simd schedule(static) if (matrices.size > kTeamElements)
+#pragma omp parallel for simd schedule(static) firstprivate(from, to) if (matrices.size > kTeamElements)
     for (int64_t i = 0; i < matrices.size; ++i) to[i] = float(from[i]);
 }
 
 /// Adds or writes the products, rounding them once.
 void to_bf16(const float* from, const Stack& matrices, Sink<bf16> to) {
-  for (int64_t matrix = 0; matrix < matrices.count; ++matrix, from += matrices.size, to.data += matrices.stride)
-#pragma omp parallel for simd schedule(static) if (matrices.size > kTeamElements)
-    for (int64_t i = 0; i < matrices.size; ++i) put(to.data[i], from[i], to.accumulate);
+  bf16* data = to.data;
+  const bool accumulate = to.accumulate;
+  for (int64_t matrix = 0; matrix < matrices.count; ++matrix, from += matrices.size, data += matrices.stride)
+#pragma omp parallel for simd schedule(static) firstprivate(from, data, accumulate) if (matrices.size > kTeamElements)
+    for (int64_t i = 0; i < matrices.size; ++i) put(data[i], from[i], accumulate);
 }
 
 template <class F, class A> void apply(A* c, const Stack& matrices) {
   for (int64_t matrix = 0; matrix < matrices.count; ++matrix, c += matrices.stride)
-#pragma omp parallel for simd schedule(static) if (matrices.size > kTeamElements)
+#pragma omp parallel for simd schedule(static) firstprivate(c) if (matrices.size > kTeamElements)
     for (int64_t i = 0; i < matrices.size; ++i) c[i] = F::template forward<CpuMath>(c[i]);
 }
 

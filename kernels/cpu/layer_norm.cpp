@@ -12,7 +12,7 @@ template <class T> void row_backward(const RowGradient<T>& gradient, int64_t col
 }  // namespace
 
 template <Isa isa, class T> void layer_norm_forward(Cpu<isa>, const LayerNorm<T>& k) {
-  const auto [rows, columns, d2, d3] = k.x.dims;
+  const int64_t rows = k.x.dims[0], columns = k.x.dims[1];
 #pragma omp parallel for schedule(static) if (rows * columns > kTeamElements)
   for (int64_t row = 0; row < rows; ++row) normalize_row(k, row);
 }
@@ -20,7 +20,7 @@ template <Isa isa, class T> void layer_norm_forward(Cpu<isa>, const LayerNorm<T>
 template <Isa isa, class T>
 void layer_norm_backward(Cpu<isa> device, const LayerNorm<T>& k, View<const T> dy, const LayerNormGradients<T>& g) {
   using A = accum_t<T>;
-  const auto [rows, columns, d2, d3] = k.x.dims;
+  const int64_t rows = k.x.dims[0], columns = k.x.dims[1];
   const int64_t blocks = layer_norm_blocks(device, rows);
 #pragma omp parallel for schedule(static) if (rows * columns > kTeamElements)
   for (int64_t block = 0; block < blocks; ++block) {

@@ -35,7 +35,7 @@ void row_backward(const T* x, const T* dy, const T* weight, accum_t<T> rstd, int
 }  // namespace
 
 template <Isa isa, class T> void rms_norm_forward(Cpu<isa>, const RmsNorm<T>& k) {
-  const auto [rows, columns, d2, d3] = k.x.dims;
+  const int64_t rows = k.x.dims[0], columns = k.x.dims[1];
 #pragma omp parallel for schedule(static) if (rows * columns > kTeamElements)
   for (int64_t row = 0; row < rows; ++row)
     k.rstd.data[row] =
@@ -45,7 +45,7 @@ template <Isa isa, class T> void rms_norm_forward(Cpu<isa>, const RmsNorm<T>& k)
 template <Isa isa, class T>
 void rms_norm_backward(Cpu<isa> device, const RmsNorm<T>& k, View<const T> dy, const RmsNormGradients<T>& g) {
   using A = accum_t<T>;
-  const auto [rows, columns, d2, d3] = k.x.dims;
+  const int64_t rows = k.x.dims[0], columns = k.x.dims[1];
   const int64_t blocks = rms_norm_blocks(device, rows);
 #pragma omp parallel for schedule(static) if (rows * columns > kTeamElements)
   for (int64_t block = 0; block < blocks; ++block) {

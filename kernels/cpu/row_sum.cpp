@@ -22,7 +22,7 @@ template <class T> void spread(accum_t<T> value, int64_t count, Sink<T> dx) {
 
 template <Isa isa, class T> void row_sum_forward(Cpu<isa>, const RowSum<T>& k) {
   using A = accum_t<T>;
-  const auto [rows, columns, d2, d3] = k.x.dims;
+  const int64_t rows = k.x.dims[0], columns = k.x.dims[1];
   const int64_t pieces = row_sum_pieces(columns);
 #pragma omp parallel for schedule(static) if (rows * columns > kTeamElements)
   for (int64_t i = 0; i < rows * pieces; ++i) {
