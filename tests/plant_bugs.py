@@ -142,6 +142,8 @@ def main():
         print("needs a build with Ninja")
         sys.exit(77)
     bugs = list(parse_bugs(read("tests/planted_bugs.txt")))
+    for bug in bugs:
+        mutated(bug)  # the sources move on: each place must still be there
     if "--sample" in arguments:
         bugs = [bug for bug in bugs if bug.name in SAMPLE]
     elif arguments[1:]:

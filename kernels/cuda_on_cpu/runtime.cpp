@@ -112,7 +112,8 @@ void copy(void* to, const void* from, size_t bytes, Cuda where) {
   }
   // Who reads the result before having waited for it reads NaN.
   if (target == Place::pinned && !is_queued_source(to, bytes)) std::memset(to, 0xFF, bytes);
-  push(where, {[=] { std::memmove(to, from, bytes); }, nullptr, source == Place::pinned ? from : nullptr, bytes});
+  push(where, {[=] { std::memmove(to, from, bytes); }, nullptr, source == Place::pinned ? from : nullptr, bytes,
+               target == Place::pinned});
 }
 
 void fill_bytes(void* to, int byte, size_t bytes, Cuda where) {

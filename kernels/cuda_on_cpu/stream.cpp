@@ -7,6 +7,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <utility>
 
 #include "kernels/cuda/runtime.h"
 #include "kernels/cuda_on_cpu/device_memory.h"
@@ -25,6 +26,7 @@ constexpr int kOperationsPerPoll = 16;
 
 std::set<CUstream_st*> created;
 std::optional<std::string> failure;
+std::optional<Recording> recording;
 
 struct EventState {
   std::shared_ptr<Point> latest;
@@ -86,9 +88,25 @@ void throw_failure() {
 
 void push(Cuda where, Operation operation) {
   CUstream_st& stream = stream_of(where);
+  if (recording && operation.run && !operation.pinned_source && !operation.to_host) recording->push_back(operation.run);
   stream.queue.push_back(std::move(operation));
   if (eager()) return drain(stream);
   while (stream.queue.size() > kLongestQueue) run_next(stream);
+}
+
+void begin_recording() {
+  const std::lock_guard lock(mutex());
+  recording.emplace();
+}
+
+Recording end_recording() {
+  const std::lock_guard lock(mutex());
+  return std::exchange(recording, std::nullopt).value_or(Recording());
+}
+
+void replay(Cuda where, const Recording& work) {
+  const std::lock_guard lock(mutex());
+  for (const auto& run : work) push(where, {run});
 }
 
 void drain(CUstream_st& stream) {

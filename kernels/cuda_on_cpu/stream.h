@@ -5,6 +5,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <vector>
 
 #include "kernels/view.h"
 
@@ -22,6 +23,7 @@ struct Operation {
   std::shared_ptr<Point> point = nullptr;  // reached when this is done
   const void* pinned_source = nullptr;     // host memory that a copy is going to read
   size_t pinned_bytes = 0;
+  bool to_host = false;  // a copy to pinned memory
 };
 
 /// Held by every call of the runtime, and while kernels run: one at a time, whichever host thread waits.
@@ -37,5 +39,13 @@ void keep_failure(const char* what);
 /// Whether an operation in some queue is going to read of this host memory.
 bool is_queued_source(const void* begin, size_t bytes);
 CUstream_st& stream_of(Cuda where);
+
+/// Work of the device with all its arguments: kernels, and copies and fills within its own memory.
+using Recording = std::vector<std::function<void()>>;
+/// Keeps the work that streams are given from now on, until end_recording() hands it over. What the host reads and writes is no part of it.
+void begin_recording();
+Recording end_recording();
+/// Gives a stream that work again, as a graph that was captured would: nothing of it can have changed but memory.
+void replay(Cuda where, const Recording& recording);
 
 }  // namespace libtrain::kernels::executor
