@@ -34,4 +34,5 @@ else
 fi
 
 printf 'subdirs("%s")\n' "${folders[@]}" >$build/CTestTestfile.cmake
+export OMP_WAIT_POLICY=passive  # tests run side by side
 exec ctest --test-dir $build --output-on-failure -j2

@@ -104,13 +104,16 @@ void one_of_each(DType dtype) {
   tape.backward(add(loss.sum, add(sum(sum(x, 0)), sum(max(x, 1).values))));
 }
 
+/// Nothing is counted otherwise, and nothing checked.
+void require_instrumented() {
+  INFO("these kernels are not instrumented: run with LD_LIBRARY_PATH on the instrumented ones");
+  REQUIRE(executor::instrumented());
+}
+
 }  // namespace
 
 TEST_CASE("traffic: kernels ask for hardly more than they must", "[traffic]") {
-  if (!executor::instrumented()) {
-    WARN("these kernels are not instrumented: run with LD_LIBRARY_PATH on the instrumented ones");
-    return;
-  }
+  require_instrumented();
   executor::set_observer(executor::Observer::traffic);
   executor::reset_traffic();
   for (const DType dtype : {DType::f32, DType::bf16}) one_of_each(dtype);
@@ -128,10 +131,7 @@ TEST_CASE("traffic: kernels ask for hardly more than they must", "[traffic]") {
 }
 
 TEST_CASE("traffic: attention over long sequences", "[traffic]") {
-  if (!executor::instrumented()) {
-    WARN("these kernels are not instrumented: run with LD_LIBRARY_PATH on the instrumented ones");
-    return;
-  }
+  require_instrumented();
   constexpr int64_t kLength = 512, kHeads = 2, kHeadSize = 64, kWidth = kHeads * kHeadSize;
   constexpr double kBlocks = double(kLength) / 128, kMatrix = double(kLength * kWidth) * 2;
   const double sums = double(kLength * kHeads) * 4;  // lse or D
@@ -173,10 +173,7 @@ TEST_CASE("traffic: attention over long sequences", "[traffic]") {
 }
 
 TEST_CASE("traffic: a training step of a small transformer, in launches and bytes", "[traffic]") {
-  if (!executor::instrumented()) {
-    WARN("these kernels are not instrumented: run with LD_LIBRARY_PATH on the instrumented ones");
-    return;
-  }
+  require_instrumented();
   const Pair pair{std::vector<int32_t>(23, 5), std::vector<int32_t>(23, 6)};
   const std::vector<Pair> pairs(16, pair);
   Parameters parameters({.mixed_precision = true, .device = Device::kCuda});
