@@ -1,18 +1,9 @@
 #include "kernels/dim_sum.h"
 
-#include "kernels/cpu/common.h"
+#include "kernels/cpu/sum_of.h"
 
 namespace libtrain::kernels {
 namespace {
-
-/// The sum of `count` neighbours.
-template <class From> accum_t<From> sum_of(const From* x, int64_t count) {
-  using A = accum_t<From>;
-  A sum = 0;
-#pragma omp simd reduction(+ : sum)
-  for (int64_t i = 0; i < count; ++i) sum += A(x[i]);
-  return sum;
-}
 
 /// sums[i] = the sum over `count` rows of x [count, inner].
 template <class From> void sum_rows(const From* x, int64_t count, int64_t inner, accum_t<From>* sums) {

@@ -1,17 +1,9 @@
 #include "kernels/row_sum.h"
 
-#include "kernels/cpu/common.h"
+#include "kernels/cpu/sum_of.h"
 
 namespace libtrain::kernels {
 namespace {
-
-template <class T> accum_t<T> sum_of(const T* x, int64_t count) {
-  using A = accum_t<T>;
-  A sum = 0;
-#pragma omp simd reduction(+ : sum)
-  for (int64_t i = 0; i < count; ++i) sum += A(x[i]);
-  return sum;
-}
 
 template <class T> void spread(accum_t<T> value, int64_t count, Sink<T> dx) {
 #pragma omp simd
