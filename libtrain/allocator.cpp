@@ -6,6 +6,7 @@
 #include <iterator>
 #include <map>
 #include <mutex>
+#include <set>
 #include <utility>
 #include <vector>
 
@@ -32,6 +33,7 @@ std::string readable(int64_t bytes) {
 }
 
 thread_local MemoryUse current_use = MemoryUse::kOther;
+thread_local const MemoryPool* current_pool = nullptr;
 
 /// "3.5 MiB: 1.0 MiB of weights, 2.5 MiB of activations".
 std::string in_use(const AllocatorStats& stats) {
@@ -57,9 +59,11 @@ class Source {
   /// Fills a block that was let go, so that a forgotten owner shows.
   virtual void poison(void* block, int64_t bytes) { fill(block, kNaNByte, bytes); }
   /// Free lists are apart by this: who may use a block without waiting.
-  virtual void* queue() const { return nullptr; }
+  virtual const void* queue() const { return nullptr; }
+  /// Whether no mark can be left now by a block of `queue`, since the stream is being captured.
+  virtual bool must_leave_later(const void*) const { return false; }
   /// A mark that a block of `queue` leaves when it is let go, or nullptr if it may be used at once.
-  virtual void* leave(void*) { return nullptr; }
+  virtual void* leave(const void*) { return nullptr; }
   /// Whether a block with this mark may be used now; afterwards the mark is gone.
   virtual bool enter(void*) { return true; }
   virtual std::string hint() const { return "use smaller batches or more gradient accumulation"; }
@@ -92,6 +96,13 @@ class CudaSource : public Source {
       return event.handle;
     });
   }
+  static bool enter_if_reached(void* mark) {
+    return detail::cuda_call([&] {
+      if (!runtime::reached({mark})) return false;
+      runtime::destroy_event({mark});
+      return true;
+    });
+  }
 };
 
 class DeviceSource final : public CudaSource {
@@ -103,9 +114,13 @@ class DeviceSource final : public CudaSource {
   void free(void* block) noexcept override {
     if constexpr (kBuiltWithCuda) runtime::free_device(block);
   }
-  void* queue() const override { return cuda::current_stream().stream; }
-  void* leave(void* queue) override { return queue == this->queue() ? nullptr : mark_now(); }
+  const void* queue() const override {
+    return current_pool ? static_cast<const void*>(current_pool) : cuda::current_stream().stream;
+  }
+  bool must_leave_later(const void* queue) const override { return current_pool && queue != current_pool; }
+  void* leave(const void* queue) override { return queue == this->queue() ? nullptr : mark_now(); }
   bool enter(void* mark) override {
+    if (current_pool) return enter_if_reached(mark);
     detail::cuda_call([&] {
       runtime::wait(cuda::current_stream(), {mark});
       runtime::destroy_event({mark});
@@ -132,14 +147,9 @@ class PinnedSource final : public CudaSource {
     if constexpr (kBuiltWithCuda) runtime::free_pinned(block);
   }
   void poison(void*, int64_t) override {}  // copies may still read it
-  void* leave(void*) override { return mark_now(); }
-  bool enter(void* mark) override {
-    return detail::cuda_call([&] {
-      if (!runtime::reached({mark})) return false;
-      runtime::destroy_event({mark});
-      return true;
-    });
-  }
+  bool must_leave_later(const void*) const override { return current_pool; }
+  void* leave(const void*) override { return mark_now(); }
+  bool enter(void* mark) override { return enter_if_reached(mark); }
 };
 
 class Allocator {
@@ -149,7 +159,7 @@ class Allocator {
   std::shared_ptr<std::byte> allocate(int64_t bytes) {
     std::lock_guard lock(mutex_);
     const bool guarded = guards_;
-    void* const queue = source_->queue();
+    const void* const queue = source_->queue();
     std::byte* data = guarded ? guarded_block(bytes) : cached_block(queue, round_size(bytes));
     const MemoryUse use = current_use;
     ++stats_.allocations;
@@ -171,6 +181,25 @@ class Allocator {
     std::lock_guard lock(mutex_);
     release_cached_locked();
   }
+  /// What could not be let go while a stream was being captured.
+  void let_go_later() noexcept {
+    std::lock_guard lock(mutex_);
+    for (const auto& [block, bytes, queue] : std::exchange(leaving_, {})) try {
+        let_go(block, bytes, queue);
+      } catch (const std::exception&) {
+        // As in give_back.
+      }
+  }
+  void open_pool(const MemoryPool* pool) {
+    std::lock_guard lock(mutex_);
+    pools_.insert(pool);
+  }
+  void close_pool(const MemoryPool* pool) {
+    std::lock_guard lock(mutex_);
+    pools_.erase(pool);
+    for (auto& [key, list] : free_)
+      if (key.first == pool) release(key.second, list);
+  }
   void set_guards(bool on) {
     std::lock_guard lock(mutex_);
     guards_ = on;
@@ -181,13 +210,18 @@ class Allocator {
     std::byte* data;
     void* mark;
   };
+  struct LeavingBlock {
+    std::byte* data;
+    int64_t bytes;
+    const void* queue;
+  };
 
   void count(int64_t bytes, MemoryUse use) {
     stats_.bytes_in_use += bytes;
     stats_.bytes_by_use[size_t(use)] += bytes;
   }
 
-  std::byte* cached_block(void* queue, int64_t size) {
+  std::byte* cached_block(const void* queue, int64_t size) {
     std::vector<FreeBlock>& list = free_[{queue, size}];
     for (size_t i = list.size(); i-- > 0;) {
       if (list[i].mark && !source_->enter(list[i].mark)) continue;
@@ -220,20 +254,25 @@ class Allocator {
     return static_cast<std::byte*>(block);
   }
 
-  void give_back(std::byte* block, int64_t bytes, MemoryUse use, void* queue, bool guarded) noexcept {
+  void give_back(std::byte* block, int64_t bytes, MemoryUse use, const void* queue, bool guarded) noexcept {
     std::lock_guard lock(mutex_);
     count(-bytes, use);
     try {
       if (guarded) return check_and_free(block, bytes);
-#ifndef NDEBUG
-      source_->poison(block, bytes);
-#endif
-      const FreeBlock free{block, source_->leave(queue)};
-      free_[{queue, round_size(bytes)}].push_back(free);
-      stats_.bytes_cached += round_size(bytes);
+      if (source_->must_leave_later(queue)) return leaving_.push_back({block, bytes, queue});
+      let_go(block, bytes, queue);
     } catch (const std::exception&) {
       // The device has failed: who waits for it next is told. The block may be in use, so nobody gets it again.
     }
+  }
+
+  void let_go(std::byte* block, int64_t bytes, const void* queue) {
+#ifndef NDEBUG
+    source_->poison(block, bytes);
+#endif
+    const FreeBlock free{block, source_->leave(queue)};
+    free_[{queue, round_size(bytes)}].push_back(free);
+    stats_.bytes_cached += round_size(bytes);
   }
 
   void check_and_free(std::byte* block, int64_t bytes) {
@@ -251,17 +290,23 @@ class Allocator {
 
   void release_cached_locked() {
     for (auto& [key, list] : free_)
-      std::erase_if(list, [&, size = key.second](const FreeBlock& block) {
-        if (block.mark && !source_->enter(block.mark)) return false;
-        source_->free(block.data);
-        stats_.bytes_cached -= size;
-        return true;
-      });
+      if (!pools_.contains(key.first)) release(key.second, list);
+  }
+
+  void release(int64_t size, std::vector<FreeBlock>& list) {
+    std::erase_if(list, [&](const FreeBlock& block) {
+      if (block.mark && !source_->enter(block.mark)) return false;
+      source_->free(block.data);
+      stats_.bytes_cached -= size;
+      return true;
+    });
   }
 
   std::unique_ptr<Source> source_;
   std::mutex mutex_;
-  std::map<std::pair<void*, int64_t>, std::vector<FreeBlock>> free_;  // by queue and size
+  std::map<std::pair<const void*, int64_t>, std::vector<FreeBlock>> free_;  // by queue and size
+  std::set<const void*> pools_;  // queues whose blocks captured work goes on using
+  std::vector<LeavingBlock> leaving_;
   AllocatorStats stats_;
   bool guards_ = false;
 };
@@ -290,6 +335,15 @@ const char* name(MemoryUse use) {
 MemoryUseScope::MemoryUseScope(MemoryUse use) : outer_(std::exchange(current_use, use)) {}
 MemoryUseScope::~MemoryUseScope() { current_use = outer_; }
 
+MemoryPool::MemoryPool() { allocator_of(Device::kCuda).open_pool(this); }
+MemoryPool::~MemoryPool() { allocator_of(Device::kCuda).close_pool(this); }
+MemoryPoolScope::MemoryPoolScope(const MemoryPool& pool) { current_pool = &pool; }
+MemoryPoolScope::~MemoryPoolScope() {
+  current_pool = nullptr;
+  allocator_of(Device::kCuda).let_go_later();
+  allocator_from<PinnedSource>().let_go_later();
+}
+
 std::shared_ptr<std::byte> allocate(Device device, int64_t bytes) { return allocator_of(device).allocate(bytes); }
 std::shared_ptr<std::byte> allocate_pinned(int64_t bytes) { return allocator_from<PinnedSource>().allocate(bytes); }
 AllocatorStats allocator_stats(Device device) { return allocator_of(device).stats(); }
@@ -306,6 +360,9 @@ void copy_bytes(void* to, Device to_device, const void* from, Device from_device
     std::memmove(to, from, bytes);
     return;
   }
+  if (current_pool && to_device != from_device)
+    throw DeviceError(
+        "[graph] copies between host and device cannot be captured; make such tensors before, and change them there");
   std::shared_ptr<std::byte> staging;
   if (from_device == Device::kCpu) {
     staging = allocate_pinned(int64_t(bytes));

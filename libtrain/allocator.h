@@ -57,6 +57,24 @@ std::shared_ptr<std::byte> allocate(Device device, int64_t bytes);
 /// only when what this thread's stream was given before the last owner let go is done.
 std::shared_ptr<std::byte> allocate_pinned(int64_t bytes);
 
+/// Memory of the CUDA device that captured work goes on using after it was let go: kept apart from all other, and until the end.
+class MemoryPool {
+ public:
+  MemoryPool();
+  /// Gives back to the system what the pool has got; blocks that are still alive follow when they are let go.
+  ~MemoryPool();
+  MemoryPool(const MemoryPool&) = delete;
+  MemoryPool& operator=(const MemoryPool&) = delete;
+};
+
+/// While it lives, this thread's blocks of the CUDA device come from `pool`, in the order of captured work: nobody waits for anything.
+class MemoryPoolScope {
+ public:
+  explicit MemoryPoolScope(const MemoryPool& pool);
+  ~MemoryPoolScope();
+  MemoryPoolScope(const MemoryPoolScope&) = delete;
+};
+
 /// As things stand now.
 AllocatorStats allocator_stats(Device device);
 /// Starts a new measurement of peak_bytes_in_use.

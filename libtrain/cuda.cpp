@@ -101,7 +101,7 @@ BadIndex take_bad_index() {
 Counters counters() {
   return detail::cuda_call([] {
     const runtime::Counters c = runtime::counters();
-    return Counters{c.launches, c.host_waits, c.blocking_copies, c.allocations};
+    return Counters{c.launches, c.graph_launches, c.host_waits, c.blocking_copies, c.allocations};
   });
 }
 

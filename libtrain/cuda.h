@@ -85,7 +85,8 @@ BadIndex take_bad_index();
 
 /// What this process has asked of the device so far.
 struct Counters {
-  int64_t launches = 0;         // of kernels
+  int64_t launches = 0;         // of kernels, those that were captured included
+  int64_t graph_launches = 0;   // of graphs, each with all its kernels
   int64_t host_waits = 0;       // times the host blocked until the device had got somewhere
   int64_t blocking_copies = 0;  // from or to host memory that the device cannot reach by itself
   int64_t allocations = 0;      // of memory of the device, or that it can reach

@@ -3,6 +3,7 @@
 #include "libtrain/checkpoint.h"
 #include "libtrain/compare.h"
 #include "libtrain/data/batch_source.h"
+#include "libtrain/graph.h"
 #include "libtrain/nn/decode.h"
 #include "libtrain/nn/dropout.h"
 #include "libtrain/nn/recurrent.h"

@@ -68,6 +68,7 @@ Tensor Parameters::add(const std::string& name, const Shape& shape, const Initia
   bind(slots_.back());
   set_value(slots_.back(), Tensor::from(std::span<const double>(start), shape));
   factors_ = Tensor();
+  ++changes_;
   return value;
 }
 
@@ -118,6 +119,7 @@ void Parameters::grow(int64_t needed) {
 void Parameters::swap_average() {
   LIBTRAIN_CHECK(options_.average, "[parameters] no average is kept; make the store with {}", ".average = true");
   std::swap(values_, average_);
+  swapped_ = !swapped_;
   for (const Slot& slot : slots_) bind(slot);
   round_values();
 }
@@ -141,6 +143,7 @@ void Parameters::set_group(const Filter& filter, const GroupOptions& options) {
   }
   alike_ = false;
   factors_ = Tensor();
+  ++changes_;
 }
 
 void Parameters::set_frozen(const Filter& filter, bool frozen) {
@@ -152,6 +155,7 @@ void Parameters::set_frozen(const Filter& filter, bool frozen) {
   }
   alike_ = false;
   factors_ = Tensor();
+  ++changes_;
 }
 
 View<const UpdateFactors> Parameters::update_factors() const {

@@ -111,6 +111,10 @@ class Parameters {
   /// For kernels, one entry per kUpdateUnit elements of the flat buffers; no view while all parameters are treated alike.
   View<const UpdateFactors> update_factors() const;
 
+  /// Another number when kernels would be given other arguments: parameters were added or frozen, groups set, values and average exchanged
+  /// (exchanged back, it is the number of before).
+  int64_t revision() const { return 2 * changes_ + swapped_; }
+
   /// The slice of `flat` (one of the buffers above) that belongs to a slot, in the slot's shape.
   Tensor slice(const Tensor& flat, const Slot& slot) const;
 
@@ -163,7 +167,8 @@ class Parameters {
   Tensor values_, rounded_, gradients_, first_moment_, second_moment_, average_, random_state_, step_state_;
   mutable Tensor factors_;  // f32[units, 2]; undefined when it must be made anew
   bool alike_ = true;       // no parameter has factors of its own
-  int64_t used_ = 0, capacity_ = 0;
+  int64_t used_ = 0, capacity_ = 0, changes_ = 0;
+  bool swapped_ = false;  // values and average
   uint32_t random_streams_ = 0;
 };
 

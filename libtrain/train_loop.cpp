@@ -68,13 +68,8 @@ void accumulate_loss(const TokenLoss& loss, const Parameters& parameters) {
 
 }  // namespace
 
-TrainLoop::TrainLoop(const Parameters& parameters, std::function<int64_t(int64_t)> begin_epoch,
-                     std::function<TokenLoss(int64_t)> forward, Options options)
-    : parameters_(parameters),
-      begin_epoch_(std::move(begin_epoch)),
-      forward_(std::move(forward)),
-      options_(std::move(options)),
-      mailbox_(parameters) {
+TrainLoop::TrainLoop(const Parameters& parameters, detail::BatchCalls batches, Options options)
+    : parameters_(parameters), batch_calls_(std::move(batches)), options_(std::move(options)), mailbox_(parameters) {
   LIBTRAIN_CHECK(options_.epochs >= 0, "[train_loop] epochs must be >= 0, got {}", options_.epochs);
   LIBTRAIN_CHECK(options_.max_updates >= 0, "[train_loop] max_updates must be >= 0 (0: no limit), got {}",
                  options_.max_updates);
@@ -95,7 +90,11 @@ TrainLoop::TrainLoop(const Parameters& parameters, std::function<int64_t(int64_t
   LIBTRAIN_CHECK(optimizer_.update, "[train_loop] the optimizer has no {} function", "update");
   LIBTRAIN_CHECK(optimizer_.learning_rate > 0 && optimizer_.learning_rate < 1e30,
                  "[train_loop] the optimizer's learning_rate must be > 0 and < 1e30, got {}", optimizer_.learning_rate);
+  LIBTRAIN_CHECK(!options_.graphs || batch_calls_.layout,
+                 "[train_loop] graphs need batches with {}, which this type has not; see libtrain/data/batch.h",
+                 "layout(), copy_from() and to()");
   if (parameters_.device() == Device::kCuda) stream_ = std::make_unique<cuda::Stream>();
+  if (stream_ && options_.graphs) graphs_ = std::make_unique<StepGraphs>();
   parameters_.clear_gradients();
 }
 
@@ -151,43 +150,71 @@ bool TrainLoop::step_here() {
 
 void TrainLoop::open_epoch() {
   if (batches_ >= 0) return;
-  const int64_t batches = begin_epoch_(state_.epoch);
+  const int64_t batches = batch_calls_.begin_epoch(state_.epoch);
   LIBTRAIN_CHECK(batches > state_.batch, "[train_loop] epoch {} has {} batches, cannot start at batch {}", state_.epoch,
                  batches, state_.batch);
   batches_ = batches;
 }
 
 void TrainLoop::train_batch() {
+  const bool updates = state_.accumulated + 1 == options_.accumulate || state_.batch + 1 == batches_;
   parameters_.set_random_step(uint64_t(state_.steps));
-  {
-    Tape tape;
-    const TokenLoss loss = forward_(state_.batch);
-    if (loss.sum.requires_grad()) tape.backward(loss.sum);
-    accumulate_loss(loss, parameters_);
-  }
+  if (updates) parameters_.set_learning_rate(optimizer_.learning_rate * options_.schedule(state_.updates + 1));
+  enqueue(batch_calls_.get(state_.batch), updates);
   StepReport report;
   report.epoch = state_.epoch;
   report.batch = state_.batch++;
   report.batches = batches_;
   report.step = ++state_.steps;
   ++state_.accumulated;
-  if (state_.accumulated == options_.accumulate || state_.batch == batches_) update(report);
+  if (updates) {
+    report.updated = true;
+    report.updates = ++state_.updates;
+    state_.accumulated = 0;
+    update_began_ = state_;
+  }
   mailbox_.post();
   under_way_.push_back(report);
 }
 
-void TrainLoop::update(StepReport& report) {
-  for (const auto& handler : update_handlers_) handler(parameters_);
-  parameters_.set_learning_rate(optimizer_.learning_rate * options_.schedule(state_.updates + 1));
+/// Everything that the device does for a mini-batch.
+void TrainLoop::enqueue(const std::shared_ptr<const void>& batch, bool updates) {
+  const bool in_graph = updates && update_handlers_.empty();
+  const auto work = [&](const void* at) {
+    compute_gradients(at);
+    if (in_graph)
+      update();
+    else if (graphs_)
+      parameters_.zero_unwritten_gradients();
+  };
+  if (graphs_) {
+    std::vector<int64_t> key = batch_calls_.layout(batch.get());
+    key.insert(key.end(), {in_graph, state_.accumulated == 0, parameters_.revision()});
+    graphs_->run({std::move(key), batch, [&] { return batch_calls_.copy(batch.get()); },
+                  [&](void* copy) { batch_calls_.refill(copy, batch.get()); }, work});
+    parameters_.mark_gradients_written();  // a graph leaves no marks
+  } else {
+    work(batch.get());
+  }
+  if (updates && !in_graph) {
+    for (const auto& handler : update_handlers_) handler(parameters_);
+    update();
+  }
+  if (updates) parameters_.clear_gradients();
+}
+
+void TrainLoop::compute_gradients(const void* batch) {
+  Tape tape;
+  const TokenLoss loss = batch_calls_.loss(batch);
+  if (loss.sum.requires_grad()) tape.backward(loss.sum);
+  accumulate_loss(loss, parameters_);
+}
+
+void TrainLoop::update() {
   if (options_.clip_value > 0) clip_by_value(parameters_, options_.clip_value);
   clip_by_norm(parameters_, options_.clip_norm);
   optimizer_.update(parameters_);
   if (options_.average_decay > 0) update_average(parameters_, options_.average_decay);
-  parameters_.clear_gradients();
-  report.updated = true;
-  report.updates = ++state_.updates;
-  state_.accumulated = 0;
-  update_began_ = state_;
 }
 
 /// Completes the reports whose numbers have arrived, and waits until no more than `lag` are under way.

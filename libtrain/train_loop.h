@@ -16,9 +16,25 @@
 #include "libtrain/ops/cross_entropy.h"
 #include "libtrain/optim/adam.h"
 #include "libtrain/optim/schedule.h"
+#include "libtrain/step_graphs.h"
 #include "libtrain/step_mailbox.h"
 
 namespace libtrain {
+
+namespace detail {
+
+/// What a loop does with the batches of its source, whatever their type.
+struct BatchCalls {
+  std::function<int64_t(int64_t epoch)> begin_epoch;
+  std::function<std::shared_ptr<const void>(int64_t index)> get;
+  std::function<TokenLoss(const void* batch)> loss;
+  // For graphs; empty when batches of this type have no layout() and copy_from().
+  std::function<std::vector<int64_t>(const void* batch)> layout;
+  std::function<std::shared_ptr<void>(const void* batch)> copy;
+  std::function<void(void* copy, const void* batch)> refill;
+};
+
+}  // namespace detail
 
 /// What a TrainLoop does between two calls of the loss, and how long. The defaults: one epoch of Adam at a constant rate, without clipping.
 struct TrainOptions {
@@ -44,6 +60,11 @@ struct TrainOptions {
   double average_decay = 0;
   /// Fire on_checkpoint after every so many updates. 0, the default: only when run() ends.
   int64_t checkpoint_every = 0;
+  /// On a CUDA device: enqueue each mini-batch as one graph, captured when a layout of a batch is seen for the second time. Eager and
+  /// captured steps have the same bits. `loss` is then called only to be captured: what it does must depend on the layout of the batch alone,
+  /// and it must neither wait for the device nor copy from or to the host. BatchOptions' multiples keep layouts few. Not on the CPU, nor for
+  /// the last steps of an update while on_update has handlers. Default false.
+  bool graphs = false;
 };
 
 /// One mini-batch.
@@ -133,12 +154,13 @@ class TrainLoop {
   void restore(const TrainState& state);
 
  private:
-  TrainLoop(const Parameters& parameters, std::function<int64_t(int64_t)> begin_epoch,
-            std::function<TokenLoss(int64_t)> forward, Options options);
+  TrainLoop(const Parameters& parameters, detail::BatchCalls batches, Options options);
   bool step_here();
   void open_epoch();
   void train_batch();
-  void update(StepReport& report);
+  void enqueue(const std::shared_ptr<const void>& batch, bool completes_update);
+  void compute_gradients(const void* batch);
+  void update();
   void collect(size_t lag);
   void count(StepReport report, const StepState& state);
   void take_time();
@@ -149,8 +171,7 @@ class TrainLoop {
   void roll_back();
 
   const Parameters& parameters_;
-  std::function<int64_t(int64_t epoch)> begin_epoch_;
-  std::function<TokenLoss(int64_t batch)> forward_;
+  detail::BatchCalls batch_calls_;
   Options options_;
   Optimizer optimizer_;
   TrainState state_, update_began_;  // now, and when the open update began
@@ -162,6 +183,7 @@ class TrainLoop {
   double clock_ = 0;                           // when time was last taken
   double seconds_ = 0, epoch_seconds_ = 0;     // since the last report; since the epoch began
   std::unique_ptr<cuda::Stream> stream_;       // on a CUDA device
+  std::unique_ptr<StepGraphs> graphs_;         // likewise, when asked for
   std::atomic<bool> stop_requested_ = false, checkpoint_requested_ = false;
   std::vector<std::function<void(const StepReport&)>> step_handlers_;
   std::vector<std::function<void(const EpochReport&)>> epoch_handlers_;
@@ -176,13 +198,28 @@ inline TokenLoss as_token_loss(TokenLoss loss) { return loss; }
 inline TokenLoss as_token_loss(const Tensor& scalar) {
   return {scalar, Tensor::full({}, 1, DType::i64, scalar.device())};
 }
+
+template <class BatchType, class Loss> BatchCalls batch_calls(BatchSource<BatchType>& source, Loss loss) {
+  const auto batch_at = [](const void* batch) -> const BatchType& { return *static_cast<const BatchType*>(batch); };
+  BatchCalls calls;
+  calls.begin_epoch = [&source](int64_t epoch) { return source.begin_epoch(epoch); };
+  calls.get = [&source](int64_t index) { return std::make_shared<const BatchType>(source.get(index)); };
+  calls.loss = [=](const void* batch) { return as_token_loss(loss(batch_at(batch))); };
+  if constexpr (requires(BatchType kept, const BatchType& batch) {
+                  kept.copy_from(batch);
+                  batch.layout();
+                  batch.to(Device::kCuda);
+                }) {
+    calls.layout = [=](const void* batch) { return batch_at(batch).layout(); };
+    calls.copy = [=](const void* batch) { return std::make_shared<BatchType>(batch_at(batch).to(Device::kCuda)); };
+    calls.refill = [=](void* copy, const void* batch) { static_cast<BatchType*>(copy)->copy_from(batch_at(batch)); };
+  }
+  return calls;
+}
 }  // namespace detail
 
 template <class BatchType, class Loss>
 TrainLoop::TrainLoop(const Parameters& parameters, BatchSource<BatchType>& source, Loss loss, Options options)
-    : TrainLoop(
-          parameters, [&source](int64_t epoch) { return source.begin_epoch(epoch); },
-          [&source, loss](int64_t batch) { return detail::as_token_loss(loss(source.get(batch))); },
-          std::move(options)) {}
+    : TrainLoop(parameters, detail::batch_calls(source, std::move(loss)), std::move(options)) {}
 
 }  // namespace libtrain

@@ -61,13 +61,27 @@ bool reached(Event event);
 /// Blocks the host until then.
 void synchronize(Event event);
 
+/// Work with all its arguments, captured instead of run.
+struct Graph {
+  void* handle = nullptr;
+};
+/// What is enqueued on `where` from now on is kept and not run. Copies from or to host memory, events and waiting for that stream are
+/// failures until the end.
+void begin_capture(Cuda where);
+/// What was kept. Also ends a capture in which something failed; throws then.
+Graph end_capture(Cuda where);
+/// Enqueues all of it, as one launch.
+void launch(Graph graph, Cuda where);
+void destroy_graph(Graph graph) noexcept;
+
 /// An event that also keeps the time of its point, and the time between two of them that have been reached.
 Event create_timer();
 double milliseconds_between(Event from, Event to);
 
 /// What a process has asked of the device so far: tests hold training steps to it.
 struct Counters {
-  int64_t launches = 0;
+  int64_t launches = 0;  // of kernels, those that were captured included
+  int64_t graph_launches = 0;
   int64_t host_waits = 0;       // synchronize() of either kind
   int64_t blocking_copies = 0;  // copies from or to host memory that is not pinned
   int64_t allocations = 0;      // device and pinned

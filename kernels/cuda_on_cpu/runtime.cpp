@@ -104,6 +104,7 @@ void copy(void* to, const void* from, size_t bytes, Cuda where) {
   if (bytes == 0) return;
   const Place target = place_of(to, bytes, "copy to"), source = place_of(from, bytes, "copy from");
   if (target == Place::host || source == Place::host) {
+    if (is_capturing(where)) throw Failure("[copy] from or to host memory cannot be captured");
     ++counted.blocking_copies;
     drain(stream_of(where));
     throw_failure();
@@ -111,7 +112,7 @@ void copy(void* to, const void* from, size_t bytes, Cuda where) {
     return;
   }
   // Who reads the result before having waited for it reads NaN.
-  if (target == Place::pinned && !is_queued_source(to, bytes)) std::memset(to, 0xFF, bytes);
+  if (target == Place::pinned && !is_capturing(where) && !is_queued_source(to, bytes)) std::memset(to, 0xFF, bytes);
   push(where, {[=] { std::memmove(to, from, bytes); }, nullptr, source == Place::pinned ? from : nullptr, bytes,
                target == Place::pinned});
 }
@@ -139,6 +140,7 @@ void synchronize(Event event) {
 
 Counters counters() {
   const std::lock_guard lock(mutex());
+  counted.graph_launches = graph_launches();
   return counted;
 }
 void count_launch(const char*) {

@@ -8,14 +8,18 @@
 #include <set>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "kernels/cuda/runtime.h"
 #include "kernels/cuda_on_cpu/device_memory.h"
 #include "kernels/cuda_on_cpu/scheduler.h"
 #include "kernels/cuda_on_cpu/settings.h"
 
+using CapturedWork = std::vector<std::function<void()>>;
+
 struct CUstream_st {
   std::deque<libtrain::kernels::executor::Operation> queue;
+  std::optional<CapturedWork> captured;  // while capturing
 };
 
 namespace libtrain::kernels::executor {
@@ -26,7 +30,7 @@ constexpr int kOperationsPerPoll = 16;
 
 std::set<CUstream_st*> created;
 std::optional<std::string> failure;
-std::optional<Recording> recording;
+int64_t graphs_launched = 0;
 
 struct EventState {
   std::shared_ptr<Point> latest;
@@ -66,6 +70,12 @@ CUstream_st& default_stream() {
   return stream;
 }
 
+void capture(CUstream_st& stream, Operation operation) {
+  if (operation.point || operation.pinned_source || operation.to_host)
+    throw Failure("[graph] what a graph does cannot depend on the host: no events, no copies from or to its memory");
+  stream.captured->push_back(std::move(operation.run));
+}
+
 }  // namespace
 
 std::recursive_mutex& mutex() {
@@ -88,34 +98,26 @@ void throw_failure() {
 
 void push(Cuda where, Operation operation) {
   CUstream_st& stream = stream_of(where);
-  if (recording && operation.run && !operation.pinned_source && !operation.to_host) recording->push_back(operation.run);
+  if (stream.captured) return capture(stream, std::move(operation));
   stream.queue.push_back(std::move(operation));
   if (eager()) return drain(stream);
   while (stream.queue.size() > kLongestQueue) run_next(stream);
 }
 
-void begin_recording() {
-  const std::lock_guard lock(mutex());
-  recording.emplace();
-}
-
-Recording end_recording() {
-  const std::lock_guard lock(mutex());
-  return std::exchange(recording, std::nullopt).value_or(Recording());
-}
-
-void replay(Cuda where, const Recording& work) {
-  const std::lock_guard lock(mutex());
-  for (const auto& run : work) push(where, {run});
-}
+bool is_capturing(Cuda where) { return stream_of(where).captured.has_value(); }
+int64_t graph_launches() { return graphs_launched; }
 
 void drain(CUstream_st& stream) {
+  if (stream.captured) throw Failure("[graph] nobody can wait for a stream that is capturing");
   while (!stream.queue.empty()) run_next(stream);
 }
 
 void drain_all() {
-  drain(default_stream());
-  for (CUstream_st* stream : created) drain(*stream);
+  const auto drain_queue = [](CUstream_st& stream) {
+    while (!stream.queue.empty()) run_next(stream);
+  };
+  drain_queue(default_stream());
+  for (CUstream_st* stream : created) drain_queue(*stream);
 }
 
 bool is_queued_source(const void* begin, size_t bytes) {
@@ -144,6 +146,7 @@ Cuda create_stream() {
 void destroy_stream(Cuda where) noexcept {
   const std::lock_guard lock(mutex());
   if (!where.stream) return;
+  where.stream->captured.reset();
   drain(*where.stream);
   created.erase(where.stream);
   delete where.stream;
@@ -168,6 +171,7 @@ void record(Event event, Cuda where) {
 
 void wait(Cuda where, Event event) {
   const std::lock_guard lock(mutex());
+  if (is_capturing(where)) throw Failure("[graph] what a graph does cannot depend on an event");
   const auto point = state_of(event).latest;
   if (point && !point->reached) push(where, {[point] { run_until(*point); }});
 }
@@ -179,5 +183,23 @@ bool reached(Event event) {
   for (int i = 0; i < kOperationsPerPoll && !point->reached; ++i) run_next(*point->stream);  // to the point at most
   return point->reached;
 }
+
+void begin_capture(Cuda where) {
+  const std::lock_guard lock(mutex());
+  stream_of(where).captured.emplace();
+}
+
+Graph end_capture(Cuda where) {
+  const std::lock_guard lock(mutex());
+  return {new CapturedWork(*std::exchange(stream_of(where).captured, std::nullopt))};
+}
+
+void launch(Graph graph, Cuda where) {
+  const std::lock_guard lock(mutex());
+  ++graphs_launched;
+  for (const auto& run : *static_cast<CapturedWork*>(graph.handle)) push(where, {run});
+}
+
+void destroy_graph(Graph graph) noexcept { delete static_cast<CapturedWork*>(graph.handle); }
 
 }  // namespace libtrain::kernels::runtime

@@ -5,7 +5,6 @@
 #include <functional>
 #include <memory>
 #include <mutex>
-#include <vector>
 
 #include "kernels/view.h"
 
@@ -40,12 +39,9 @@ void keep_failure(const char* what);
 bool is_queued_source(const void* begin, size_t bytes);
 CUstream_st& stream_of(Cuda where);
 
-/// Work of the device with all its arguments: kernels, and copies and fills within its own memory.
-using Recording = std::vector<std::function<void()>>;
-/// Keeps the work that streams are given from now on, until end_recording() hands it over. What the host reads and writes is no part of it.
-void begin_recording();
-Recording end_recording();
-/// Gives a stream that work again, as a graph that was captured would: nothing of it can have changed but memory.
-void replay(Cuda where, const Recording& recording);
+/// Whether what this stream is given is kept for a graph.
+bool is_capturing(Cuda where);
+/// As the counter of runtime::counters().
+int64_t graph_launches();
 
 }  // namespace libtrain::kernels::executor

@@ -42,6 +42,17 @@ Tensor to_tensor(Ids ids, int64_t capacity, Device device) {
   return Tensor::from(std::span<const int32_t>(ids), {capacity}, device);
 }
 
+int64_t round_up(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
+
+/// Where the sequences of a side lie, with the room that the options ask for.
+Packing pack(const Side& side, int64_t capacity, const BatchOptions& options) {
+  std::vector<int64_t> lengths = side.lengths;
+  lengths.resize(size_t(round_up(int64_t(lengths.size()), options.pairs_multiple)), 0);
+  Packing packing = make_packing(lengths, options.device, capacity);
+  packing.max_length = round_up(packing.max_length, options.length_multiple);
+  return packing;
+}
+
 /// The decoder's input: each sequence of labels moved right by one, behind kBos.
 Ids shift_right(const Ids& labels, std::span<const int64_t> lengths) {
   Ids shifted(labels.size());
@@ -59,21 +70,23 @@ Batch assemble(const Side& source, const Side& target, const BatchOptions& optio
   batch.target_tokens = int64_t(target.ids.size());
   const int64_t source_capacity = capacity_of(source, options.capacity_multiple);
   const int64_t target_capacity = capacity_of(target, options.capacity_multiple);
-  batch.source = make_packing(source.lengths, options.device, source_capacity);
-  batch.target = make_packing(target.lengths, options.device, target_capacity);
+  batch.source = pack(source, source_capacity, options);
+  batch.target = pack(target, target_capacity, options);
   batch.source_ids = to_tensor(source.ids, source_capacity, options.device);
   batch.target_in = to_tensor(shift_right(target.ids, target.lengths), target_capacity, options.device);
   batch.target_out = to_tensor(target.ids, target_capacity, options.device);
   return batch;
 }
 
-Tensor padded(const Tensor& ids, const Packing& packing) {
+Tensor padded(const Tensor& ids, const Packing& packing, int64_t pairs) {
   const auto packed = ids.to_vector<int32_t>(), ends = packing.cu_seqlens.to_vector<int32_t>();
-  Ids values(size_t(packing.count() * packing.max_length), kPad);
-  for (size_t s = 0; s + 1 < ends.size(); ++s)
+  int64_t longest = 0;
+  for (size_t s = 0; s + 1 < ends.size(); ++s) longest = std::max(longest, int64_t(ends[s + 1] - ends[s]));
+  Ids values(size_t(pairs * longest), kPad);
+  for (size_t s = 0; s < size_t(pairs); ++s)
     for (int32_t i = ends[s]; i < ends[s + 1]; ++i)
-      values[s * size_t(packing.max_length) + size_t(i - ends[s])] = packed[size_t(i)];
-  return Tensor::from(std::span<const int32_t>(values), {packing.count(), packing.max_length}, ids.device());
+      values[s * size_t(longest) + size_t(i - ends[s])] = packed[size_t(i)];
+  return Tensor::from(std::span<const int32_t>(values), {pairs, longest}, ids.device());
 }
 
 /// The sequences of a padded matrix, each up to its last token that is not padding.
@@ -93,8 +106,8 @@ Side unpad(const char* name, const Tensor& ids, int32_t pad) {
 
 }  // namespace
 
-Tensor Batch::input_ids() const { return padded(source_ids, source); }
-Tensor Batch::target_ids() const { return padded(target_out, target); }
+Tensor Batch::input_ids() const { return padded(source_ids, source, pairs); }
+Tensor Batch::target_ids() const { return padded(target_out, target, pairs); }
 
 Batch Batch::to(Device device) const {
   const MemoryUseScope memory(MemoryUse::kBatches);
@@ -103,9 +116,35 @@ Batch Batch::to(Device device) const {
           source_tokens,        target_tokens};
 }
 
+std::vector<int64_t> Batch::layout() const {
+  return {source.count(),  source.tokens(),   source.max_length,           target.count(),
+          target.tokens(), target.max_length, int64_t(source_ids.device())};
+}
+
+void Batch::copy_from(const Batch& other) {
+  LIBTRAIN_CHECK(layout() == other.layout(),
+                 "[batch] cannot take over {} sources and targets in {} and {} rows, having room for {} in {} and {}; "
+                 "BatchOptions' multiples make layouts equal",
+                 other.source.count(), other.source.tokens(), other.target.tokens(), source.count(), source.tokens(),
+                 target.tokens());
+  for (const auto& [to, from] : {std::pair{&source, &other.source}, std::pair{&target, &other.target}}) {
+    to->cu_seqlens.copy_from(from->cu_seqlens);
+    to->positions.copy_from(from->positions);
+    to->sequences.copy_from(from->sequences);
+  }
+  source_ids.copy_from(other.source_ids);
+  target_in.copy_from(other.target_in);
+  target_out.copy_from(other.target_out);
+  pairs = other.pairs;
+  source_tokens = other.source_tokens;
+  target_tokens = other.target_tokens;
+}
+
 Batch make_batch(std::span<const Pair* const> pairs, const BatchOptions& options) {
-  LIBTRAIN_CHECK(options.capacity_multiple >= 1, "[batch] capacity_multiple must be >= 1, got {}",
-                 options.capacity_multiple);
+  for (const auto& [name, multiple] :
+       {std::pair{"capacity_multiple", options.capacity_multiple}, std::pair{"pairs_multiple", options.pairs_multiple},
+        std::pair{"length_multiple", options.length_multiple}})
+    LIBTRAIN_CHECK(multiple >= 1, "[batch] {} must be >= 1 (1: exact), got {}", name, multiple);
   Side source{"source", options.source_vocab, {}, {}}, target{"target", options.target_vocab, {}, {}};
   for (size_t row = 0; row < pairs.size(); ++row) {
     source.append(pairs[row]->source, row);

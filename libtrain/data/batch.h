@@ -14,7 +14,7 @@ struct Batch {
   Tensor source_ids;       // i32[source tokens]  sequences end to end, each ending with kEos; tail: kPad
   Tensor target_in;        // i32[target tokens]  kBos, y1 … yn
   Tensor target_out;  // i32[target tokens]  y1 … yn, kEos: what is to be predicted; tail: kPad, ignored by the loss
-  int64_t pairs = 0;  // sequences on either side
+  int64_t pairs = 0;  // sequences on either side, without the empty ones that pairs_multiple adds
   int64_t source_tokens = 0;  // without tail
   int64_t target_tokens = 0;  // likewise: targets that the loss counts
 
@@ -24,6 +24,11 @@ struct Batch {
   Tensor target_ids() const;
   /// A copy on `device`.
   Batch to(Device device) const;
+
+  /// All that the host knows of a batch and steers by. Of two batches with the same, everything is launched alike.
+  std::vector<int64_t> layout() const;
+  /// Takes over the contents of a batch of the same layout, in the memory that this one has. Throws InvalidArgument when it has another.
+  void copy_from(const Batch& other);
 };
 
 /// How make_batch checks and stores what it packs.
@@ -32,6 +37,10 @@ struct BatchOptions {
   int64_t target_vocab = 0;  // likewise
   /// Token capacities are rounded up to a multiple of this, so that steps of similar size have equal shapes. Default 1: exact.
   int64_t capacity_multiple = 1;
+  /// Likewise the number of sequences on either side, by empty ones at the end, which cost nothing.
+  int64_t pairs_multiple = 1;
+  /// Likewise the length that no sequence exceeds, by which attention is laid out.
+  int64_t length_multiple = 1;
   Device device = Device::kCpu;  // where the tensors of the batch go
 };
 

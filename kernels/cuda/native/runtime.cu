@@ -10,7 +10,7 @@ namespace libtrain::kernels::runtime {
 namespace {
 
 struct AtomicCounters {
-  std::atomic<int64_t> launches{0}, host_waits{0}, blocking_copies{0}, allocations{0};
+  std::atomic<int64_t> launches{0}, graph_launches{0}, host_waits{0}, blocking_copies{0}, allocations{0};
 };
 AtomicCounters& counted() {
   static AtomicCounters counters;
@@ -43,10 +43,16 @@ bool is_wrong_architecture(cudaError_t status) {
          status == cudaErrorUnsupportedPtxVersion || status == cudaErrorInvalidPtx;
 }
 
-bool is_pageable(const void* pointer) {
+cudaMemoryType kind_of_memory(const void* pointer) {
   cudaPointerAttributes attributes;
   check(cudaPointerGetAttributes(&attributes, pointer), "cudaPointerGetAttributes");
-  return attributes.type == cudaMemoryTypeUnregistered;
+  return attributes.type;
+}
+
+bool is_capturing(Cuda where) {
+  cudaStreamCaptureStatus status;
+  check(cudaStreamIsCapturing(where.stream, &status), "cudaStreamIsCapturing");
+  return status != cudaStreamCaptureStatusNone;
 }
 
 cudaEvent_t handle_of(Event event) { return static_cast<cudaEvent_t>(event.handle); }
@@ -107,7 +113,11 @@ int64_t free_bytes() {
 
 void copy(void* to, const void* from, size_t bytes, Cuda where) {
   if (bytes == 0) return;
-  const bool blocking = is_pageable(to) || is_pageable(from);
+  const cudaMemoryType target = kind_of_memory(to), source = kind_of_memory(from);
+  if ((target != cudaMemoryTypeDevice || source != cudaMemoryTypeDevice) && is_capturing(where))
+    throw Failure(
+        "[copy] from or to host memory cannot be captured: a graph would do it again with what is there then");
+  const bool blocking = target == cudaMemoryTypeUnregistered || source == cudaMemoryTypeUnregistered;
   check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, where.stream), "cudaMemcpyAsync");
   if (!blocking) return;
   ++counted().blocking_copies;
@@ -158,6 +168,28 @@ void synchronize(Event event) {
   check(cudaEventSynchronize(handle_of(event)), "cudaEventSynchronize");
 }
 
+// Relaxed: the capturing thread may allocate, and ask whether events of other streams have been reached.
+void begin_capture(Cuda where) {
+  check(cudaStreamBeginCapture(where.stream, cudaStreamCaptureModeRelaxed), "cudaStreamBeginCapture");
+}
+
+Graph end_capture(Cuda where) {
+  cudaGraph_t captured = nullptr;
+  check(cudaStreamEndCapture(where.stream, &captured), "cudaStreamEndCapture");
+  cudaGraphExec_t executable = nullptr;
+  const cudaError_t status = cudaGraphInstantiate(&executable, captured, 0);
+  cudaGraphDestroy(captured);
+  check(status, "cudaGraphInstantiate");
+  return {executable};
+}
+
+void launch(Graph graph, Cuda where) {
+  check(cudaGraphLaunch(static_cast<cudaGraphExec_t>(graph.handle), where.stream), "cudaGraphLaunch");
+  ++counted().graph_launches;
+}
+
+void destroy_graph(Graph graph) noexcept { cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(graph.handle)); }
+
 Event create_timer() {
   cudaEvent_t event;
   check(cudaEventCreate(&event), "cudaEventCreate");
@@ -172,7 +204,7 @@ double milliseconds_between(Event from, Event to) {
 
 Counters counters() {
   const AtomicCounters& c = counted();
-  return {c.launches, c.host_waits, c.blocking_copies, c.allocations};
+  return {c.launches, c.graph_launches, c.host_waits, c.blocking_copies, c.allocations};
 }
 
 void count_launch(const char*) { ++counted().launches; }
