@@ -1,5 +1,6 @@
 #include "libtrain/allocator.h"
 
+#include <atomic>
 #include <bit>
 #include <cstdlib>
 #include <cstring>
@@ -32,6 +33,11 @@ std::string readable(int64_t bytes) {
 }
 
 thread_local MemoryUse current_use = MemoryUse::kOther;
+
+/// fail_allocations(): allocations until the first that fails, and until the first behind it that does not. Below 0: past.
+std::atomic<int64_t> until_failure = -1, until_recovery = -1;
+
+bool must_fail() { return until_recovery > 0 && --until_recovery >= 0 && --until_failure < 0; }
 
 /// "3.5 MiB: 1.0 MiB of weights, 2.5 MiB of activations".
 std::string in_use(const AllocatorStats& stats) {
@@ -147,7 +153,8 @@ class Allocator {
   explicit Allocator(std::unique_ptr<Source> source) : source_(std::move(source)) {}
 
   std::shared_ptr<std::byte> allocate(int64_t bytes) {
-    std::lock_guard lock(mutex_);
+    std::unique_lock lock(mutex_);
+    if (must_fail()) throw_out_of_memory(round_size(bytes));
     const bool guarded = guards_;
     void* const queue = source_->queue();
     std::byte* data = guarded ? guarded_block(bytes) : cached_block(queue, round_size(bytes));
@@ -155,6 +162,7 @@ class Allocator {
     ++stats_.allocations;
     count(bytes, use);
     stats_.peak_bytes_in_use = std::max(stats_.peak_bytes_in_use, stats_.bytes_in_use);
+    lock.unlock();  // without memory for an owner the block goes back at once
     return {data,
             [this, bytes, use, queue, guarded](std::byte* block) { give_back(block, bytes, use, queue, guarded); }};
   }
@@ -212,12 +220,15 @@ class Allocator {
       release_cached_locked();
       block = source_->allocate(size);
     }
-    if (!block)
-      throw OutOfMemory(format_message("[allocator] {} memory: asked for {} of {} with none cached and in use {}; {}",
-                                       source_->name(), readable(size), libtrain::name(current_use), in_use(stats_),
-                                       source_->hint()));
+    if (!block) throw_out_of_memory(size);
     ++stats_.system_allocations;
     return static_cast<std::byte*>(block);
+  }
+
+  [[noreturn]] void throw_out_of_memory(int64_t size) const {
+    throw OutOfMemory(format_message("[allocator] {} memory: asked for {} of {} with none cached and in use {}; {}",
+                                     source_->name(), readable(size), libtrain::name(current_use), in_use(stats_),
+                                     source_->hint()));
   }
 
   void give_back(std::byte* block, int64_t bytes, MemoryUse use, void* queue, bool guarded) noexcept {
@@ -231,6 +242,8 @@ class Allocator {
       const FreeBlock free{block, source_->leave(queue)};
       free_[{queue, round_size(bytes)}].push_back(free);
       stats_.bytes_cached += round_size(bytes);
+    } catch (const std::bad_alloc&) {
+      source_->free(guarded ? block - kAlignment : block);  // no room to remember it
     } catch (const std::exception&) {
       // The device has failed: who waits for it next is told. The block may be in use, so nobody gets it again.
     }
@@ -295,6 +308,12 @@ std::shared_ptr<std::byte> allocate_pinned(int64_t bytes) { return allocator_fro
 AllocatorStats allocator_stats(Device device) { return allocator_of(device).stats(); }
 void reset_peak(Device device) { allocator_of(device).reset_peak(); }
 void release_cached(Device device) { allocator_of(device).release_cached(); }
+bool fail_allocations(int64_t first, int64_t count) {
+  const bool failed = until_recovery >= 0 && until_failure < 0;
+  until_failure = first;
+  until_recovery = count > 0 ? first + count : -1;
+  return failed;
+}
 void set_allocator_guards(bool on) {
   allocator_of(Device::kCpu).set_guards(on);
   if (kBuiltWithCuda) allocator_of(Device::kCuda).set_guards(on);

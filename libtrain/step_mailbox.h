@@ -1,8 +1,8 @@
 /// Reading the step state of a store without waiting for the device.
 #pragma once
-#include <deque>
 #include <memory>
 #include <optional>
+#include <vector>
 
 #include "libtrain/parameters.h"
 
@@ -21,12 +21,12 @@ class StepMailbox {
   /// Reads the step state of `parameters`, which must outlive it.
   explicit StepMailbox(const Parameters& parameters) : parameters_(parameters) {}
 
-  /// Takes a snapshot when the device gets here. Does not wait.
+  /// Gets the memory for the next post(), if it is not there: what can fail for want of it fails here.
+  void prepare();
+  /// Takes a snapshot when the device gets here. Does not wait. prepare() comes first.
   void post();
   /// The oldest snapshot. Waits for it only if more than `lag` are under way; without it, empty when it has not arrived (or none is there).
   std::optional<Letter> take(size_t lag);
-  /// Forgets all snapshots.
-  void clear() { under_way_.clear(); }
 
  private:
   struct Envelope {
@@ -35,8 +35,7 @@ class StepMailbox {
   };
 
   const Parameters& parameters_;
-  std::deque<Envelope> under_way_;
-  std::vector<std::unique_ptr<cuda::Event>> spare_events_;
+  std::vector<Envelope> under_way_, spare_;  // oldest first; both have room for all there are
 };
 
 }  // namespace libtrain
