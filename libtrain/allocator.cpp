@@ -1,7 +1,7 @@
 #include "libtrain/allocator.h"
 
+#include <atomic>
 #include <bit>
-#include <cstdlib>
 #include <cstring>
 #include <iterator>
 #include <map>
@@ -11,14 +11,14 @@
 #include <vector>
 
 #include "kernels/cuda/runtime.h"
+#include "libtrain/memory_source.h"
 
 namespace libtrain {
 namespace {
 
 namespace runtime = kernels::runtime;
+using namespace detail;
 
-constexpr int64_t kAlignment = 256;
-constexpr int kNaNByte = 0xFF;  // four or eight of them are a NaN, in i32 they are -1
 constexpr int kGuardByte = 0xA5;
 
 int64_t round_size(int64_t bytes) {
@@ -28,12 +28,12 @@ int64_t round_size(int64_t bytes) {
   return (bytes + unit - 1) / unit * unit;
 }
 
-std::string readable(int64_t bytes) {
-  return format_message(bytes < 10'000'000 ? "{} bytes" : "{} bytes ({:.1f} MiB)", bytes, double(bytes) * 0x1p-20);
-}
-
 thread_local MemoryUse current_use = MemoryUse::kOther;
-thread_local const MemoryPool* current_pool = nullptr;
+
+/// fail_allocations(): allocations until the first that fails, and until the first behind it that does not. Below 0: past.
+std::atomic<int64_t> until_failure = -1, until_recovery = -1;
+
+bool must_fail() { return until_recovery > 0 && --until_recovery >= 0 && --until_failure < 0; }
 
 /// "3.5 MiB: 1.0 MiB of weights, 2.5 MiB of activations".
 std::string in_use(const AllocatorStats& stats) {
@@ -47,117 +47,13 @@ std::string in_use(const AllocatorStats& stats) {
   return text;
 }
 
-/// Where blocks come from and in which order they may be used again.
-class Source {
- public:
-  virtual ~Source() = default;
-  virtual const char* name() const = 0;
-  virtual void* allocate(int64_t bytes) = 0;  // nullptr: not so much is left
-  virtual void free(void* block) noexcept = 0;
-  virtual void fill(void* to, int byte, int64_t bytes) = 0;
-  virtual void read(void* to, const void* from, int64_t bytes) = 0;  // to host memory
-  /// Fills a block that was let go, so that a forgotten owner shows.
-  virtual void poison(void* block, int64_t bytes) { fill(block, kNaNByte, bytes); }
-  /// Free lists are apart by this: who may use a block without waiting.
-  virtual const void* queue() const { return nullptr; }
-  /// Whether no mark can be left now by a block of `queue`, since the stream is being captured.
-  virtual bool must_leave_later(const void*) const { return false; }
-  /// A mark that a block of `queue` leaves when it is let go, or nullptr if it may be used at once.
-  virtual void* leave(const void*) { return nullptr; }
-  /// Whether a block with this mark may be used now; afterwards the mark is gone.
-  virtual bool enter(void*) { return true; }
-  virtual std::string hint() const { return "use smaller batches or more gradient accumulation"; }
-};
-
-class CpuSource : public Source {
- public:
-  const char* name() const override { return "cpu"; }
-  void* allocate(int64_t bytes) override { return std::aligned_alloc(size_t(kAlignment), size_t(bytes)); }
-  void free(void* block) noexcept override { std::free(block); }
-  void fill(void* to, int byte, int64_t bytes) override { std::memset(to, byte, size_t(bytes)); }
-  void read(void* to, const void* from, int64_t bytes) override { std::memcpy(to, from, size_t(bytes)); }
-};
-
-/// What device and pinned memory have in common: marks are events of the stream that a block was let go under.
-class CudaSource : public Source {
- public:
-  void fill(void* to, int byte, int64_t bytes) override {
-    detail::cuda_call([&] { runtime::fill_bytes(to, byte, size_t(bytes), cuda::current_stream()); });
-  }
-  void read(void* to, const void* from, int64_t bytes) override {
-    detail::cuda_call([&] { runtime::copy(to, from, size_t(bytes), cuda::current_stream()); });
-  }
-
- protected:
-  static void* mark_now() {
-    return detail::cuda_call([] {
-      const runtime::Event event = runtime::create_event();
-      runtime::record(event, cuda::current_stream());
-      return event.handle;
-    });
-  }
-  static bool enter_if_reached(void* mark) {
-    return detail::cuda_call([&] {
-      if (!runtime::reached({mark})) return false;
-      runtime::destroy_event({mark});
-      return true;
-    });
-  }
-};
-
-class DeviceSource final : public CudaSource {
- public:
-  const char* name() const override { return "cuda"; }
-  void* allocate(int64_t bytes) override {
-    return detail::cuda_call([&] { return runtime::allocate_device(bytes); });
-  }
-  void free(void* block) noexcept override {
-    if constexpr (kBuiltWithCuda) runtime::free_device(block);
-  }
-  const void* queue() const override {
-    return current_pool ? static_cast<const void*>(current_pool) : cuda::current_stream().stream;
-  }
-  bool must_leave_later(const void* queue) const override { return current_pool && queue != current_pool; }
-  void* leave(const void* queue) override { return queue == this->queue() ? nullptr : mark_now(); }
-  bool enter(void* mark) override {
-    if (current_pool) return enter_if_reached(mark);
-    detail::cuda_call([&] {
-      runtime::wait(cuda::current_stream(), {mark});
-      runtime::destroy_event({mark});
-    });
-    return true;
-  }
-  std::string hint() const override {
-    return detail::cuda_call([] {
-      return format_message(
-          "{} of the device's {} are free, all processes counted; use smaller batches or more "
-          "gradient accumulation",
-          readable(runtime::free_bytes()), readable(runtime::device_info().memory));
-    });
-  }
-};
-
-class PinnedSource final : public CudaSource {
- public:
-  const char* name() const override { return "pinned"; }
-  void* allocate(int64_t bytes) override {
-    return detail::cuda_call([&] { return runtime::allocate_pinned(bytes); });
-  }
-  void free(void* block) noexcept override {
-    if constexpr (kBuiltWithCuda) runtime::free_pinned(block);
-  }
-  void poison(void*, int64_t) override {}  // copies may still read it
-  bool must_leave_later(const void*) const override { return current_pool; }
-  void* leave(const void*) override { return mark_now(); }
-  bool enter(void* mark) override { return enter_if_reached(mark); }
-};
-
 class Allocator {
  public:
-  explicit Allocator(std::unique_ptr<Source> source) : source_(std::move(source)) {}
+  explicit Allocator(std::unique_ptr<MemorySource> source) : source_(std::move(source)) {}
 
   std::shared_ptr<std::byte> allocate(int64_t bytes) {
-    std::lock_guard lock(mutex_);
+    std::unique_lock lock(mutex_);
+    if (must_fail()) throw_out_of_memory(round_size(bytes));
     const bool guarded = guards_;
     const void* const queue = source_->queue();
     std::byte* data = guarded ? guarded_block(bytes) : cached_block(queue, round_size(bytes));
@@ -165,6 +61,7 @@ class Allocator {
     ++stats_.allocations;
     count(bytes, use);
     stats_.peak_bytes_in_use = std::max(stats_.peak_bytes_in_use, stats_.bytes_in_use);
+    lock.unlock();  // without memory for an owner the block goes back at once
     return {data,
             [this, bytes, use, queue, guarded](std::byte* block) { give_back(block, bytes, use, queue, guarded); }};
   }
@@ -246,12 +143,15 @@ class Allocator {
       release_cached_locked();
       block = source_->allocate(size);
     }
-    if (!block)
-      throw OutOfMemory(format_message("[allocator] {} memory: asked for {} of {} with none cached and in use {}; {}",
-                                       source_->name(), readable(size), libtrain::name(current_use), in_use(stats_),
-                                       source_->hint()));
+    if (!block) throw_out_of_memory(size);
     ++stats_.system_allocations;
     return static_cast<std::byte*>(block);
+  }
+
+  [[noreturn]] void throw_out_of_memory(int64_t size) const {
+    throw OutOfMemory(format_message("[allocator] {} memory: asked for {} of {} with none cached and in use {}; {}",
+                                     source_->name(), readable(size), libtrain::name(current_use), in_use(stats_),
+                                     source_->hint()));
   }
 
   void give_back(std::byte* block, int64_t bytes, MemoryUse use, const void* queue, bool guarded) noexcept {
@@ -261,6 +161,8 @@ class Allocator {
       if (guarded) return check_and_free(block, bytes);
       if (source_->must_leave_later(queue)) return leaving_.push_back({block, bytes, queue});
       let_go(block, bytes, queue);
+    } catch (const std::bad_alloc&) {
+      source_->free(guarded ? block - kAlignment : block);  // no room to remember it
     } catch (const std::exception&) {
       // The device has failed: who waits for it next is told. The block may be in use, so nobody gets it again.
     }
@@ -302,7 +204,7 @@ class Allocator {
     });
   }
 
-  std::unique_ptr<Source> source_;
+  std::unique_ptr<MemorySource> source_;
   std::mutex mutex_;
   std::map<std::pair<const void*, int64_t>, std::vector<FreeBlock>> free_;  // by queue and size
   std::set<const void*> pools_;  // queues whose blocks captured work goes on using
@@ -312,15 +214,15 @@ class Allocator {
 };
 
 // Never destroyed: tensors with static lifetime may outlive any order of destruction.
-template <class S> Allocator& allocator_from() {
-  static Allocator& allocator = *new Allocator(std::make_unique<S>());
+template <std::unique_ptr<MemorySource> (*source)()> Allocator& allocator_from() {
+  static Allocator& allocator = *new Allocator(source());
   return allocator;
 }
 
 Allocator& allocator_of(Device device) {
-  if (device == Device::kCpu) return allocator_from<CpuSource>();
-  if (!kBuiltWithCuda) detail::throw_no_cuda();
-  return allocator_from<DeviceSource>();
+  if (device == Device::kCpu) return allocator_from<cpu_memory>();
+  if (!kBuiltWithCuda) throw_no_cuda();
+  return allocator_from<device_memory>();
 }
 
 }  // namespace
@@ -337,18 +239,24 @@ MemoryUseScope::~MemoryUseScope() { current_use = outer_; }
 
 MemoryPool::MemoryPool() { allocator_of(Device::kCuda).open_pool(this); }
 MemoryPool::~MemoryPool() { allocator_of(Device::kCuda).close_pool(this); }
-MemoryPoolScope::MemoryPoolScope(const MemoryPool& pool) { current_pool = &pool; }
+MemoryPoolScope::MemoryPoolScope(const MemoryPool& pool) { active_pool() = &pool; }
 MemoryPoolScope::~MemoryPoolScope() {
-  current_pool = nullptr;
+  active_pool() = nullptr;
   allocator_of(Device::kCuda).let_go_later();
-  allocator_from<PinnedSource>().let_go_later();
+  allocator_from<pinned_memory>().let_go_later();
 }
 
 std::shared_ptr<std::byte> allocate(Device device, int64_t bytes) { return allocator_of(device).allocate(bytes); }
-std::shared_ptr<std::byte> allocate_pinned(int64_t bytes) { return allocator_from<PinnedSource>().allocate(bytes); }
+std::shared_ptr<std::byte> allocate_pinned(int64_t bytes) { return allocator_from<pinned_memory>().allocate(bytes); }
 AllocatorStats allocator_stats(Device device) { return allocator_of(device).stats(); }
 void reset_peak(Device device) { allocator_of(device).reset_peak(); }
 void release_cached(Device device) { allocator_of(device).release_cached(); }
+bool fail_allocations(int64_t first, int64_t count) {
+  const bool failed = until_recovery >= 0 && until_failure < 0;
+  until_failure = first;
+  until_recovery = count > 0 ? first + count : -1;
+  return failed;
+}
 void set_allocator_guards(bool on) {
   allocator_of(Device::kCpu).set_guards(on);
   if (kBuiltWithCuda) allocator_of(Device::kCuda).set_guards(on);
@@ -360,7 +268,7 @@ void copy_bytes(void* to, Device to_device, const void* from, Device from_device
     std::memmove(to, from, bytes);
     return;
   }
-  if (current_pool && to_device != from_device)
+  if (active_pool() && to_device != from_device)
     throw DeviceError(
         "[graph] copies between host and device cannot be captured; make such tensors before, and change them there");
   std::shared_ptr<std::byte> staging;
@@ -369,19 +277,19 @@ void copy_bytes(void* to, Device to_device, const void* from, Device from_device
     std::memcpy(staging.get(), from, bytes);
     from = staging.get();
   }
-  detail::cuda_call([&] { runtime::copy(to, from, bytes, cuda::current_stream()); });
+  cuda_call([&] { runtime::copy(to, from, bytes, cuda::current_stream()); });
   if (to_device == Device::kCpu) cuda::synchronize();  // a copy to pinned memory does not wait by itself
 }
 
 void read_later(void* pinned, const void* from, size_t bytes) {
-  detail::cuda_call([&] { runtime::copy(pinned, from, bytes, cuda::current_stream()); });
+  cuda_call([&] { runtime::copy(pinned, from, bytes, cuda::current_stream()); });
 }
 
 void clear_bytes(void* to, Device device, size_t bytes) {
   if (device == Device::kCpu)
     std::memset(to, 0, bytes);
   else
-    detail::cuda_call([&] { runtime::fill_bytes(to, 0, bytes, cuda::current_stream()); });
+    cuda_call([&] { runtime::fill_bytes(to, 0, bytes, cuda::current_stream()); });
 }
 
 }  // namespace libtrain

@@ -86,6 +86,10 @@ void release_cached(Device device);
 /// it is freed. For tests; slow.
 void set_allocator_guards(bool on);
 
+/// For tests: of the allocations to come, of all threads and devices together, number `first` (the next one is 0) and `count` - 1 behind it throw
+/// OutOfMemory, as if nothing were left. count 0, and so how it is at the start: none. Returns whether any has failed since the last call.
+bool fail_allocations(int64_t first, int64_t count);
+
 /// Copies `bytes` between any two devices. The source may be changed at once; what this thread's stream is given from now on sees the
 /// copy. A copy to the CPU has arrived on return.
 void copy_bytes(void* to, Device to_device, const void* from, Device from_device, size_t bytes);

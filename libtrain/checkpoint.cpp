@@ -188,6 +188,8 @@ std::string best_checkpoint(const std::string& folder) {
     try {
       const auto score = read_checkpoint(path).score;
       if (score && *score < lowest) lowest = *score, best = path;
+    } catch (const OutOfMemory&) {  // it may well be the best
+      throw;
     } catch (const Error&) {  // damaged: not the best
     }
   }
@@ -273,6 +275,8 @@ std::string newest_checkpoint(const std::string& folder, const PassedOver& passe
     try {
       verify_checkpoint(all[i]);
       return all[i];
+    } catch (const OutOfMemory&) {  // nothing is known of it
+      throw;
     } catch (const Error& error) {
       reasons += std::string("\n  ") + error.what();
       if (i > 0 && passed_over) passed_over(error.what());

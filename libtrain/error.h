@@ -43,6 +43,11 @@ struct DeviceError : Error {
   using Error::Error;
 };
 
+/// Training whose loss or gradient is no longer finite; names update, operation and parameter.
+struct Diverged : Error {
+  using Error::Error;
+};
+
 /// One argument of a message. Type-erased, so that the formatting library stays out of users' builds (and out of nvcc).
 using MessagePart = std::variant<int64_t, uint64_t, double, std::string>;
 /// Widened to the alternative of its kind.

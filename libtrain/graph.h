@@ -12,8 +12,9 @@ class Graph {
  public:
   /// Calls `work`, and keeps what it enqueues on this thread's stream instead of running it. Tensors that it makes lie in `pool`, which must
   /// outlive the graph: each launch writes into that memory again, so what is still held of them shows what the last launch left there.
-  /// What it reads and writes of other memory must stay alive. Several graphs may share a pool when they are launched one after the other. Throws what `work` throws, and DeviceError when it waits for
-  /// the device or copies from or to the host; nothing is kept then, and the stream is as usable as before.
+  /// Other memory that `work` reads or writes must stay alive. Several graphs may share a pool when they are launched one after the other.
+  /// Throws what `work` throws, and DeviceError when it waits for the device or copies from or to the host; nothing is kept then, and the
+  /// stream is as usable as before.
   Graph(const MemoryPool& pool, const std::function<void()>& work);
   /// Waits until the last launch is done.
   ~Graph();

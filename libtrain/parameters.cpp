@@ -1,7 +1,6 @@
 #include "libtrain/parameters.h"
 
 #include <cstddef>
-#include <cstring>
 
 #include "kernels/convert.h"
 
@@ -29,8 +28,7 @@ std::function<double()> generator_for(uint64_t seed, std::string_view name) {
 template <class T> T read_state(const Tensor& tensor) {
   static_assert(std::is_trivially_copyable_v<T>);
   T state;
-  const Tensor host = tensor.to(Device::kCpu);
-  std::memcpy(&state, host.node_handle()->data, sizeof(T));
+  copy_bytes(&state, Device::kCpu, tensor.node_handle()->data, tensor.device(), sizeof(T));
   return state;
 }
 
@@ -62,11 +60,12 @@ Tensor Parameters::add(const std::string& name, const Shape& shape, const Initia
 
   const auto slice_of = [&](const Tensor& flat) { return flat.rows(used_, used_ + shape.numel()).reshape(shape); };
   const Tensor master = slice_of(values_), value = options_.mixed_precision ? slice_of(rounded_) : master;
-  slots_.push_back({name, value, master, used_});
-  used_ += size;
+  const Slot slot{name, value, master, used_};
   value.set_requires_grad();
-  bind(slots_.back());
-  set_value(slots_.back(), Tensor::from(std::span<const double>(start), shape));
+  bind(slot);
+  set_value(slot, Tensor::from(std::span<const double>(start), shape));
+  slots_.push_back(slot);
+  used_ += size;
   factors_ = Tensor();
   ++changes_;
   return value;
@@ -100,28 +99,40 @@ void Parameters::round_values() const {
   on(device(), [&](auto device) { kernels::convert(device, args); });
 }
 
+/// All buffers or none: the memory may not be there.
 void Parameters::grow(int64_t needed) {
-  capacity_ = std::max(needed, 2 * capacity_);
+  const int64_t capacity = std::max(needed, 2 * capacity_);
+  std::vector<std::pair<Tensor*, Tensor>> grown;
   const auto grow_buffer = [&](Tensor& buffer, MemoryUse use, DType dtype) {
     const MemoryUseScope scope(use);
-    const Tensor bigger = Tensor::zeros({capacity_}, dtype, options_.device);
+    const Tensor bigger = Tensor::zeros({capacity}, dtype, options_.device);
     if (used_) bigger.rows(0, used_).copy_from(buffer.rows(0, used_));
-    buffer = bigger;
+    grown.emplace_back(&buffer, bigger);
   };
   grow_buffer(values_, MemoryUse::kWeights, options_.dtype);
   grow_buffer(gradients_, MemoryUse::kGradients, options_.dtype);
   for (Tensor* moment : {&first_moment_, &second_moment_}) grow_buffer(*moment, MemoryUse::kOptimizer, options_.dtype);
   if (options_.mixed_precision) grow_buffer(rounded_, MemoryUse::kWeights, DType::bf16);
   if (options_.average) grow_buffer(average_, MemoryUse::kOptimizer, options_.dtype);
+  for (auto& [buffer, bigger] : grown) *buffer = std::move(bigger);
+  capacity_ = capacity;
   for (const Slot& slot : slots_) bind(slot);
 }
 
 void Parameters::swap_average() {
   LIBTRAIN_CHECK(options_.average, "[parameters] no average is kept; make the store with {}", ".average = true");
-  std::swap(values_, average_);
-  swapped_ = !swapped_;
-  for (const Slot& slot : slots_) bind(slot);
-  round_values();
+  const auto exchange = [&] {
+    std::swap(values_, average_);
+    swapped_ = !swapped_;
+    for (const Slot& slot : slots_) bind(slot);
+  };
+  exchange();
+  try {
+    round_values();
+  } catch (...) {
+    exchange();
+    throw;
+  }
 }
 
 std::vector<Parameters::Slot*> Parameters::chosen(const char* caller, const Filter& filter) {
@@ -169,9 +180,9 @@ View<const UpdateFactors> Parameters::update_factors() const {
       if (slots_[i].frozen) factors.rate = 0;
       std::fill(table.begin() + slots_[i].offset / kUpdateUnit, table.begin() + end / kUpdateUnit, factors);
     }
-    factors_ = Tensor({units, 2}, DType::f32, options_.device);
-    copy_bytes(factors_.node_handle()->data, device(), table.data(), Device::kCpu,
-               table.size() * sizeof(UpdateFactors));
+    const Tensor factors({units, 2}, DType::f32, options_.device);
+    copy_bytes(factors.node_handle()->data, device(), table.data(), Device::kCpu, table.size() * sizeof(UpdateFactors));
+    factors_ = factors;
   }
   return {reinterpret_cast<const UpdateFactors*>(factors_.view<float>().data), {units, 1, 1, 1}};
 }
@@ -257,6 +268,14 @@ View<StepState> Parameters::step_view() const {
   return {reinterpret_cast<StepState*>(step_state_.view<double>().data)};
 }
 void Parameters::set_step(const StepState& state) const { write_state(step_state_, state); }
+void Parameters::open_update() const {
+  const auto clear = [&](size_t offset, size_t bytes) {
+    clear_bytes(step_state_.node_handle()->data + offset, device(), bytes);
+  };
+  clear(offsetof(StepState, loss_sum), sizeof(StepState::loss_sum));
+  clear(offsetof(StepState, loss_count), sizeof(StepState::loss_count));
+  clear(offsetof(StepState, skip), sizeof(StepState::skip));
+}
 void Parameters::set_random_step(uint64_t step) const { write_field(random_state_, offsetof(RandomState, step), step); }
 void Parameters::set_learning_rate(double rate) const {
   write_field(step_state_, offsetof(StepState, learning_rate), rate);

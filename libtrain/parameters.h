@@ -141,6 +141,8 @@ class Parameters {
   void set_step(const StepState& state) const;
   /// The step that random bits depend on, without waiting for the device.
   void set_random_step(uint64_t step) const;
+  /// Forgets the losses of the update to come and what became of the last one, likewise.
+  void open_update() const;
   /// The rate of the update to come, likewise.
   void set_learning_rate(double rate) const;
 

@@ -1,8 +1,8 @@
 /// Reading the step state of a store without waiting for the device.
 #pragma once
-#include <deque>
 #include <memory>
 #include <optional>
+#include <vector>
 
 #include "libtrain/parameters.h"
 
@@ -16,17 +16,20 @@ class StepMailbox {
   struct Letter {
     StepState state;     // as it was when the device got to post()
     BadIndex bad_index;  // met by kernels up to then; kNone on the CPU, where indices are checked before
+
+    /// Throws InvalidArgument when an index is bad, with operation, row, position and value. The record on the device is then empty again.
+    void check_index() const;
   };
 
   /// Reads the step state of `parameters`, which must outlive it.
   explicit StepMailbox(const Parameters& parameters) : parameters_(parameters) {}
 
-  /// Takes a snapshot when the device gets here. Does not wait.
+  /// Gets the memory for the next post(), if it is not there: what can fail for want of it fails here.
+  void prepare();
+  /// Takes a snapshot when the device gets here. Does not wait. prepare() comes first.
   void post();
   /// The oldest snapshot. Waits for it only if more than `lag` are under way; without it, empty when it has not arrived (or none is there).
   std::optional<Letter> take(size_t lag);
-  /// Forgets all snapshots.
-  void clear() { under_way_.clear(); }
 
  private:
   struct Envelope {
@@ -35,8 +38,7 @@ class StepMailbox {
   };
 
   const Parameters& parameters_;
-  std::deque<Envelope> under_way_;
-  std::vector<std::unique_ptr<cuda::Event>> spare_events_;
+  std::vector<Envelope> under_way_, spare_;  // oldest first; both have room for all there are
 };
 
 }  // namespace libtrain

@@ -9,6 +9,11 @@ Tape*& active_tape() {
   return tape;
 }
 
+TapeObserver*& active_observer() {
+  thread_local TapeObserver* observer = nullptr;
+  return observer;
+}
+
 bool wants_gradient(const Tensor& tensor) { return tensor.defined() && tensor.requires_grad(); }
 }  // namespace
 
@@ -25,6 +30,20 @@ Tape* Tape::active() { return active_tape(); }
 
 NoTape::NoTape() : outer_(active_tape()) { active_tape() = nullptr; }
 NoTape::~NoTape() { active_tape() = outer_; }
+
+TapeObserver::TapeObserver() : outer_(active_observer()) { active_observer() = this; }
+TapeObserver::~TapeObserver() { active_observer() = outer_; }
+
+void TapeObserver::tell(TapeObserver* observer, void (TapeObserver::*event)(const Operation&),
+                        const Operation& operation) {
+  if (observer->outer_) tell(observer->outer_, event, operation);
+  (observer->*event)(operation);
+}
+
+void TapeObserver::tell(void (TapeObserver::*event)(const Operation&), const Tape::Step& step) {
+  if (TapeObserver* innermost = active_observer())
+    tell(innermost, event, {step.op, step.index, step.outputs, step.inputs});
+}
 
 void Tape::backward(const Tensor& output) {
   LIBTRAIN_CHECK(output.numel() == 1, "[backward] expected a scalar, got {}; reduce it first", output.spec());
@@ -53,11 +72,15 @@ void Tape::run_backward() {
   for (; !steps_.empty(); steps_.pop_back()) {
     const Step& step = steps_.back();
     const bool reached = std::ranges::any_of(step.outputs, [](const Tensor& output) { return output.has_grad(); });
-    if (reached) step.backward({step.outputs, step.inputs});
+    if (!reached) continue;
+    step.backward({step.outputs, step.inputs});
+    TapeObserver::tell(&TapeObserver::backward, step);
   }
 }
 
 void Tape::append(Step step) {
+  step.index = ops_++;
+  TapeObserver::tell(&TapeObserver::forward, step);
   if (std::ranges::none_of(step.inputs, wants_gradient)) return;
   for (const Tensor& output : step.outputs) {
     output.set_requires_grad();

@@ -56,10 +56,12 @@ class Tape {
   static Tape* active();
 
  private:
+  friend class TapeObserver;
   struct Step {
     const char* op;
     std::vector<Tensor> outputs, inputs, saved;
     Backward backward;
+    int64_t index = 0;  // of the operation, counting those of which no gradient is wanted too
   };
   friend void record(const char*, const Tensor&, std::initializer_list<Tensor>, std::initializer_list<Tensor>,
                      Tape::Backward);
@@ -71,6 +73,7 @@ class Tape {
 
   std::vector<Step> steps_;
   std::vector<Tensor> leaves_;  // whose gradients backward writes; forgotten if it throws
+  int64_t ops_ = 0;             // that have run while it was active
   Tape* outer_;
   MemoryUseScope memory_{MemoryUse::kActivations};
 };
@@ -86,6 +89,36 @@ void record(const char* op, std::initializer_list<Tensor> outputs, std::initiali
             std::initializer_list<Tensor> saved, Tape::Backward backward);
 /// Likewise for any number of inputs, with nothing else saved.
 void record(const char* op, const Tensor& output, const std::vector<Tensor>& inputs, Tape::Backward backward);
+
+/// Is told of every operation that runs under a tape on this thread while it lives, forward and backward: for tools that look into a step, such
+/// as DetectNonFinite. Where several live, the oldest is told first. It may change the values it is shown; what it throws ends the step.
+class TapeObserver {
+ public:
+  /// What is shown: an operation of the innermost tape.
+  struct Operation {
+    const char* name;                    // as it was given to record()
+    int64_t index;                       // 0, 1, 2… in the order in which they ran under the tape
+    const std::vector<Tensor>& outputs;  // computed
+    const std::vector<Tensor>& inputs;   // the differentiable arguments; undefined where none was given
+  };
+
+  TapeObserver();
+  virtual ~TapeObserver();
+  TapeObserver(const TapeObserver&) = delete;
+  TapeObserver& operator=(const TapeObserver&) = delete;
+
+  /// The operation has run forward.
+  virtual void forward(const Operation& operation) = 0;
+  /// It has run backward: those inputs that want a gradient have had it written, or added to.
+  virtual void backward(const Operation& operation) = 0;
+
+ private:
+  friend class Tape;
+  static void tell(void (TapeObserver::*event)(const Operation&), const Tape::Step& step);
+  static void tell(TapeObserver* observer, void (TapeObserver::*event)(const Operation&), const Operation& operation);
+
+  TapeObserver* outer_;
+};
 
 /// While alive, this thread records nothing.
 class NoTape {

@@ -1,6 +1,7 @@
 #include "libtrain/train_loop.h"
 
 #include <chrono>
+#include <cmath>
 
 #include "kernels/token_loss.h"
 #include "libtrain/optim/clip_by_norm.h"
@@ -35,7 +36,7 @@ class StreamOrder {
       after.record();
       scope_.reset();
       after.wait();
-    } catch (const Error&) {
+    } catch (const std::exception&) {
       // The device has failed: who waits for it next is told.
     }
   }
@@ -44,16 +45,6 @@ class StreamOrder {
  private:
   std::optional<cuda::StreamScope> scope_;
 };
-
-[[noreturn]] void throw_bad_index(const BadIndex& found) {
-  constexpr const char* kOps[] = {"", "embedding", "cross_entropy", "copy_rows"};
-  cuda::take_bad_index();  // said once
-  throw InvalidArgument(
-      format_message("[{}] index {} at row {}{} is outside [0, {}), found on the device; the weights have not changed "
-                     "since; check ids on the host, as make_batch() does",
-                     kOps[found.op], found.value, found.row,
-                     found.position >= 0 ? format_message(", position {}", found.position) : "", found.limit));
-}
 
 /// Adds the loss of a mini-batch to the totals of the open update, on the device.
 void accumulate_loss(const TokenLoss& loss, const Parameters& parameters) {
@@ -85,6 +76,8 @@ TrainLoop::TrainLoop(const Parameters& parameters, detail::BatchCalls batches, O
                  options_.average_decay, ".average = true");
   LIBTRAIN_CHECK(options_.checkpoint_every >= 0, "[train_loop] checkpoint_every must be >= 0, got {}",
                  options_.checkpoint_every);
+  LIBTRAIN_CHECK(options_.nonfinite_limit >= 0, "[train_loop] nonfinite_limit must be >= 0 (0: none), got {}",
+                 options_.nonfinite_limit);
   LIBTRAIN_CHECK(options_.schedule != nullptr, "[train_loop] schedule is empty; constant_schedule() is the default");
   optimizer_ = options_.optimizer ? *options_.optimizer : adam(options_.adam);
   LIBTRAIN_CHECK(optimizer_.update, "[train_loop] the optimizer has no {} function", "update");
@@ -96,6 +89,7 @@ TrainLoop::TrainLoop(const Parameters& parameters, detail::BatchCalls batches, O
   if (parameters_.device() == Device::kCuda) stream_ = std::make_unique<cuda::Stream>();
   if (stream_ && options_.graphs) graphs_ = std::make_unique<StepGraphs>();
   parameters_.clear_gradients();
+  let_updates_through();
 }
 
 bool TrainLoop::complete() const {
@@ -106,11 +100,18 @@ bool TrainLoop::run() {
   const StreamOrder order(stream_.get());
   while (!stop_requested_ && step_here()) {
   }
-  clock_ = seconds_now();
-  collect(0);
-  fire_reports();
+  settle();
   fire_checkpoint();
   return complete();
+}
+
+/// Waits for everything that is under way, and tells it.
+void TrainLoop::settle() {
+  clock_ = seconds_now();
+  collect(0);
+  answer_nonfinite();
+  fire_reports();
+  fire_nonfinite();
 }
 
 bool TrainLoop::step() {
@@ -120,29 +121,34 @@ bool TrainLoop::step() {
 
 bool TrainLoop::step_here() {
   fire_reports();  // left over when a handler threw
+  fire_nonfinite();
+  if (nonfinite_) settle();
+  if (state_.batch == batches_) close_epoch();  // something was thrown at its end
   fire_epoch();
-  if (complete()) {
-    clock_ = seconds_now();
-    collect(0);
-    fire_reports();
-    return false;
-  }
+  if (complete()) settle();
+  if (complete()) return false;
   const int64_t updates = state_.updates;
   bool save = false;
   try {
     clock_ = seconds_now();
     open_epoch();
     train_batch();
-    save = options_.checkpoint_every > 0 && state_.updates > updates && state_.updates % options_.checkpoint_every == 0;
-    if (checkpoint_requested_.exchange(false)) save = true;
-    collect(save || state_.batch == batches_ ? 0 : kLag);
+    const auto save_is_due = [&] {
+      return options_.checkpoint_every > 0 && state_.updates > updates &&
+             state_.updates % options_.checkpoint_every == 0;
+    };
+    const bool asked = checkpoint_requested_.exchange(false);
+    collect(asked || save_is_due() || state_.batch == batches_ ? 0 : kLag);
+    save = asked || save_is_due();
     take_time();
+    answer_nonfinite();
   } catch (...) {
     roll_back();
     throw;
   }
   if (state_.batch == batches_) close_epoch();
   fire_reports();
+  fire_nonfinite();
   fire_epoch();
   if (save) fire_checkpoint();
   return true;
@@ -157,6 +163,7 @@ void TrainLoop::open_epoch() {
 }
 
 void TrainLoop::train_batch() {
+  make_room();
   const bool updates = state_.accumulated + 1 == options_.accumulate || state_.batch + 1 == batches_;
   parameters_.set_random_step(uint64_t(state_.steps));
   if (updates) parameters_.set_learning_rate(optimizer_.learning_rate * options_.schedule(state_.updates + 1));
@@ -169,6 +176,7 @@ void TrainLoop::train_batch() {
   ++state_.accumulated;
   if (updates) {
     report.updated = true;
+    report.batches_of_update = state_.accumulated;
     report.updates = ++state_.updates;
     state_.accumulated = 0;
     update_began_ = state_;
@@ -179,51 +187,62 @@ void TrainLoop::train_batch() {
 
 /// Everything that the device does for a mini-batch.
 void TrainLoop::enqueue(const std::shared_ptr<const void>& batch, bool updates) {
-  const bool in_graph = updates && update_handlers_.empty();
+  const bool with_update = updates && update_handlers_.empty();
   const auto work = [&](const void* at) {
-    compute_gradients(at);
-    if (in_graph)
+    accumulate_loss(differentiate(at), parameters_);
+    if (with_update)
       update();
     else if (graphs_)
       parameters_.zero_unwritten_gradients();
   };
   if (graphs_) {
     std::vector<int64_t> key = batch_calls_.layout(batch.get());
-    key.insert(key.end(), {in_graph, state_.accumulated == 0, parameters_.revision()});
+    key.insert(key.end(), {with_update, state_.accumulated == 0, parameters_.revision()});
     graphs_->run({std::move(key), batch, [&] { return batch_calls_.copy(batch.get()); },
                   [&](void* copy) { batch_calls_.refill(copy, batch.get()); }, work});
     parameters_.mark_gradients_written();  // a graph leaves no marks
   } else {
     work(batch.get());
   }
-  if (updates && !in_graph) {
+  if (updates && !with_update) {
     for (const auto& handler : update_handlers_) handler(parameters_);
     update();
   }
   if (updates) parameters_.clear_gradients();
 }
 
-void TrainLoop::compute_gradients(const void* batch) {
+/// Forward and backward.
+TokenLoss TrainLoop::differentiate(const void* batch) {
   Tape tape;
   const TokenLoss loss = batch_calls_.loss(batch);
   if (loss.sum.requires_grad()) tape.backward(loss.sum);
-  accumulate_loss(loss, parameters_);
+  return loss;
+}
+
+/// What can fail for want of memory once an update is made fails here, before it.
+void TrainLoop::make_room() {
+  under_way_.reserve(under_way_.size() + 1);
+  reports_.reserve(reports_.size() + under_way_.size() + 1);
+  mailbox_.prepare();
 }
 
 void TrainLoop::update() {
   if (options_.clip_value > 0) clip_by_value(parameters_, options_.clip_value);
-  clip_by_norm(parameters_, options_.clip_norm);
+  clip_by_norm(parameters_, options_.clip_norm, true);
+  std::function<void()> average;
+  if (options_.average_decay > 0) average = average_update(parameters_, options_.average_decay);
   optimizer_.update(parameters_);
-  if (options_.average_decay > 0) update_average(parameters_, options_.average_decay);
+  if (average) average();
 }
 
 /// Completes the reports whose numbers have arrived, and waits until no more than `lag` are under way.
 void TrainLoop::collect(size_t lag) {
   while (const auto letter = mailbox_.take(lag)) {
     const StepReport report = under_way_.front();
-    under_way_.pop_front();
-    if (letter->bad_index.op != BadIndex::kNone) throw_bad_index(letter->bad_index);
+    under_way_.erase(under_way_.begin());
+    letter->check_index();
     count(report, letter->state);
+    if (report.updated && letter->state.skip == StepState::kHolds) stay_behind();
   }
 }
 
@@ -244,8 +263,14 @@ void TrainLoop::count(StepReport report, const StepState& state) {
   take_time();
   report.seconds = std::exchange(seconds_, 0);
   epoch_seconds_ += report.seconds;
-  state_.epoch_loss_sum += state.batch_loss_sum;
-  state_.epoch_targets += report.targets;
+  if (std::isfinite(state.batch_loss_sum)) {
+    state_.epoch_loss_sum += state.batch_loss_sum;
+    state_.epoch_targets += report.targets;
+  }
+  if (report.updated && !report.skipped) {
+    updated_since_ = true;
+    if (!options_.rewind) nonfinite_in_a_row_ = 0;
+  }
   if (report.step <= update_began_.steps) {
     update_began_.epoch_loss_sum = state_.epoch_loss_sum;
     update_began_.epoch_targets = state_.epoch_targets;
@@ -269,7 +294,7 @@ void TrainLoop::close_epoch() {
 void TrainLoop::fire_reports() {
   while (!reports_.empty()) {
     const StepReport report = reports_.front();
-    reports_.pop_front();
+    reports_.erase(reports_.begin());
     for (const auto& handler : step_handlers_) handler(report);
   }
 }
@@ -281,22 +306,22 @@ void TrainLoop::fire_epoch() {
 
 void TrainLoop::fire_checkpoint() {
   for (const auto& handler : checkpoint_handlers_) handler(state_);
+  if (updated_since_) nonfinite_in_a_row_ = 0;
 }
 
 /// Back to the beginning of the open update: nothing of it counts. What was done before it does.
 void TrainLoop::roll_back() {
   clock_ = seconds_now();
-  while (const auto letter = mailbox_.take(0)) {
-    count(under_way_.front(), letter->state);
-    under_way_.pop_front();
+  for (size_t i = 0; const auto letter = mailbox_.take(0); ++i) {
+    const StepReport report = under_way_[i];
+    count(report, letter->state);
+    if (report.updated && letter->state.skip == StepState::kHolds) stay_behind();
   }
+  under_way_.clear();
   parameters_.clear_gradients();
-  StepState step = parameters_.step();
-  step.loss_sum = 0;
-  step.loss_count = 0;
-  parameters_.set_step(step);
+  parameters_.open_update();
   state_ = update_began_;
-  batches_ = -1;
+  if (state_.batch != batches_) batches_ = -1;
 }
 
 void TrainLoop::restore(const TrainState& state) {
@@ -306,6 +331,10 @@ void TrainLoop::restore(const TrainState& state) {
       "[train_loop] cannot restore epoch {}, batch {}, step {}, update {} with {} accumulated mini-batches of {}",
       state.epoch, state.batch, state.steps, state.updates, state.accumulated, options_.accumulate);
   state_ = state;
+  nonfinite_.reset();
+  answered_.reset();
+  nonfinite_in_a_row_ = 0;
+  let_updates_through();
   const StepState open = parameters_.step();
   update_began_ = state;
   update_began_.batch -= state.accumulated;

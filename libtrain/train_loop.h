@@ -7,12 +7,12 @@
 ///   loop.run();
 #pragma once
 #include <atomic>
-#include <deque>
 #include <functional>
 #include <optional>
 #include <vector>
 
 #include "libtrain/data/batch_source.h"
+#include "libtrain/nonfinite.h"
 #include "libtrain/ops/cross_entropy.h"
 #include "libtrain/optim/adam.h"
 #include "libtrain/optim/schedule.h"
@@ -65,6 +65,15 @@ struct TrainOptions {
   /// and it must neither wait for the device nor copy from or to the host. BatchOptions' multiples keep layouts few. Not on the CPU, nor for
   /// the last steps of an update while on_update has handlers. Default false.
   bool graphs = false;
+  /// An update whose loss or gradient is not finite changes nothing and is told to on_nonfinite. After so many in a row the loop throws Diverged.
+  /// Default 20. 1: at the first. 0: never.
+  int64_t nonfinite_limit = 20;
+  /// What is done about one, before the limit. Empty, the default: training goes on with the next mini-batch. Otherwise this function, which
+  /// brings the store back to an earlier state, as load_checkpoint() does, and returns true (or changes nothing and returns false, when there is
+  /// none). Training then goes on with those weights and the mini-batches that follow: those since that state are not used again, or the
+  /// same would happen again (Chowdhery et al. 2022, section 5.1). Neither count of mini-batches and updates nor the schedule goes back. In a row are
+  /// then those between which no update was made and saved.
+  std::function<bool(const NonFiniteReport&)> rewind = {};
 };
 
 /// One mini-batch.
@@ -77,18 +86,19 @@ struct StepReport {
   int64_t targets = 0;  // that count
   bool updated =
       false;  // whether this mini-batch completed an update; the fields below describe it, and are 0 otherwise
-  bool skipped = false;      // the update changed nothing: no targets in it, or a gradient that was not finite
-  int64_t updates = 0;       // attempted so far, skipped ones included
-  double gradient_norm = 0;  // of the mean loss, before clipping
-  double learning_rate = 0;  // of the update, schedule included; groups have their factors on it
-  double seconds = 0;        // spent on the loop, without events, since the report before
+  bool skipped = false;  // the update changed nothing: no targets in it, or a loss or gradient that was not finite
+  int64_t batches_of_update = 0;  // mini-batches whose gradients it added up
+  int64_t updates = 0;            // attempted so far, skipped ones included
+  double gradient_norm = 0;       // of the mean loss, before clipping
+  double learning_rate = 0;       // of the update, schedule included; groups have their factors on it
+  double seconds = 0;             // spent on the loop, without events, since the report before
 };
 
 /// One pass over the data.
 struct EpochReport {
   int64_t epoch = 0;    // counted from 0
-  double loss = 0;      // mean per target over all mini-batches of the epoch
-  int64_t targets = 0;  // that count, over all mini-batches of the epoch
+  double loss = 0;      // mean per target over all mini-batches of the epoch whose loss is finite
+  int64_t targets = 0;  // that count, over the same
   int64_t steps = 0;    // mini-batches so far
   int64_t updates = 0;  // attempted so far
   double seconds = 0;   // of training, without the time spent in events
@@ -101,7 +111,7 @@ struct TrainState {
   int64_t steps = 0;          // mini-batches so far
   int64_t updates = 0;        // attempted so far
   int64_t accumulated = 0;    // mini-batches whose gradients wait for the next update
-  double epoch_loss_sum = 0;  // since the epoch began
+  double epoch_loss_sum = 0;  // since the epoch began, of mini-batches whose loss is finite
   int64_t epoch_targets = 0;  // likewise, those that count
 };
 
@@ -112,7 +122,8 @@ struct TrainState {
 /// On a CUDA device the host runs ahead and never waits within an epoch: on_step is fired up to two mini-batches late (all of them before
 /// on_epoch, on_checkpoint and the end of run()). The loop enqueues on a stream of its own, on which events are fired too; around each call
 /// it is ordered with the caller's stream. A token id outside its table that only a kernel could see throws InvalidArgument as late; updates
-/// since then have changed nothing.
+/// since then have changed nothing. Behind an update that is not finite they change nothing either, until the host has seen it; their
+/// mini-batches are then done again, so that the weights are those of a loop that waits.
 class TrainLoop {
  public:
   using Options = TrainOptions;  // what the constructor takes
@@ -140,6 +151,10 @@ class TrainLoop {
   void on_step(std::function<void(const StepReport&)> handler) { step_handlers_.push_back(std::move(handler)); }
   /// After the last mini-batch of every epoch.
   void on_epoch(std::function<void(const EpochReport&)> handler) { epoch_handlers_.push_back(std::move(handler)); }
+  /// When an update was not finite: after on_step, before what follows from it (see TrainOptions::nonfinite_limit).
+  void on_nonfinite(std::function<void(const NonFiniteReport&)> handler) {
+    nonfinite_handlers_.push_back(std::move(handler));
+  }
   /// Before every update, when the gradients of the summed loss are complete: divide by loss_count of the step state for the mean.
   void on_update(std::function<void(const Parameters&)> handler) { update_handlers_.push_back(std::move(handler)); }
   /// Every checkpoint_every updates, when asked for, and when run() ends: save parameters and state.
@@ -156,16 +171,23 @@ class TrainLoop {
  private:
   TrainLoop(const Parameters& parameters, detail::BatchCalls batches, Options options);
   bool step_here();
+  void settle();
   void open_epoch();
   void train_batch();
   void enqueue(const std::shared_ptr<const void>& batch, bool completes_update);
-  void compute_gradients(const void* batch);
+  TokenLoss differentiate(const void* batch);
   void update();
+  void make_room();
   void collect(size_t lag);
   void count(StepReport report, const StepState& state);
+  void stay_behind();
+  void answer_nonfinite();
+  bool rewind(const NonFiniteReport& report);
+  void let_updates_through();
   void take_time();
   void close_epoch();
   void fire_reports();
+  void fire_nonfinite();
   void fire_epoch();
   void fire_checkpoint();
   void roll_back();
@@ -177,8 +199,12 @@ class TrainLoop {
   TrainState state_, update_began_;  // now, and when the open update began
   int64_t batches_ = -1;             // in the open epoch; -1: it must be opened
   StepMailbox mailbox_;
-  std::deque<StepReport> under_way_;           // one for each snapshot in the mailbox
-  std::deque<StepReport> reports_;             // complete, not yet told to the handlers
+  std::vector<StepReport> under_way_;        // one for each snapshot in the mailbox
+  std::vector<StepReport> reports_;          // complete, not yet told to the handlers
+  std::optional<StepReport> nonfinite_;      // an update that was not finite, not yet answered
+  std::optional<NonFiniteReport> answered_;  // likewise, not yet told
+  int64_t nonfinite_in_a_row_ = 0;
+  bool updated_since_ = false;                 // after the last of them
   std::optional<EpochReport> finished_epoch_;  // likewise
   double clock_ = 0;                           // when time was last taken
   double seconds_ = 0, epoch_seconds_ = 0;     // since the last report; since the epoch began
@@ -187,6 +213,7 @@ class TrainLoop {
   std::atomic<bool> stop_requested_ = false, checkpoint_requested_ = false;
   std::vector<std::function<void(const StepReport&)>> step_handlers_;
   std::vector<std::function<void(const EpochReport&)>> epoch_handlers_;
+  std::vector<std::function<void(const NonFiniteReport&)>> nonfinite_handlers_;
   std::vector<std::function<void(const Parameters&)>> update_handlers_;
   std::vector<std::function<void(const TrainState&)>> checkpoint_handlers_;
 };

@@ -62,7 +62,8 @@ constexpr const char* kFooter = R"(Examples:
   echo hello | seq2seq predict --model my_run            HH AH L OW
 
 An option that is given twice counts as it stands last.
-Exit status: 0 done, 2 usage or data, 4 checkpoint, 5 out of memory, 6 device, 130 or 143 stopped by a signal and saved.
+Exit status: 0 done, 2 usage or data, 4 checkpoint, 5 out of memory, 6 device, 7 diverged, 130 or 143 stopped by a
+signal and saved.
 Signals while training: Ctrl-C or SIGTERM saves and stops, a second one leaves at once, SIGUSR1 saves and goes on.)";
 constexpr const char* kTrainFooter = R"(Examples:
   seq2seq train                                          words to phonemes, in two minutes

@@ -10,7 +10,7 @@
 
 namespace {
 
-enum ExitStatus { kUsageOrData = 2, kCheckpoint = 4, kMemory = 5, kDevice = 6 };
+enum ExitStatus { kUsageOrData = 2, kCheckpoint = 4, kMemory = 5, kDevice = 6, kDiverged = 7 };
 
 int report(const std::exception& error, ExitStatus status) {
   std::fprintf(stderr, "error: %s\n", error.what());
@@ -46,6 +46,8 @@ int main(int argc, char** argv) {
     return report(error, kMemory);
   } catch (const libtrain::DeviceError& error) {
     return report(error, kDevice);
+  } catch (const libtrain::Diverged& error) {
+    return report(error, kDiverged);
   } catch (const std::bad_alloc&) {
     std::fprintf(stderr, "error: out of memory; use a smaller model, a smaller --max-length or smaller batches\n");
     return kMemory;

@@ -38,6 +38,9 @@ template <class AnyOptions, class Visit> void for_run_options(AnyOptions& o, con
   visit("beta1", o.beta1, training, "Adam's decay of the mean");
   visit("beta2", o.beta2, training, "Adam's decay of the mean square");
   visit("weight-decay", o.weight_decay, training, "decoupled weight decay");
+  visit("on-nonfinite", o.on_nonfinite, training,
+        "an update that is NaN or infinite changes nothing; then skip it, rewind to the newest checkpoint, or stop");
+  visit("nonfinite-limit", o.nonfinite_limit, training, "so many of them in a row end the run; 0: none");
   visit("precision", o.precision, training,
         "of layers and activations: f32, or bf16 (weights, norms, softmax and loss stay f32)");
   visit("seed", o.seed, training, "of initial values, order of the data and dropout");

@@ -16,7 +16,8 @@ using Json = nlohmann::ordered_json;
 constexpr int64_t kMost = 1'000'000'000, kMostLayers = 1000;
 
 /// Options that may differ when a run goes on. Files may have moved; that the training pairs are the same is checked.
-const std::set<std::string> kMayChange{"train", "valid", "test", "cmudict", "epochs", "updates"};
+const std::set<std::string> kMayChange{"train",  "valid",   "test",         "cmudict",
+                                       "epochs", "updates", "on-nonfinite", "nonfinite-limit"};
 
 }  // namespace
 
@@ -79,6 +80,7 @@ void check_values(const Options& o) {
                {"batch-pairs", o.batch_pairs},
                {"batch-tokens", o.batch_tokens},
                {"warmup", o.warmup},
+               {"nonfinite-limit", o.nonfinite_limit},
                {"checkpoint-every", o.checkpoint_every},
                {"keep", o.keep},
                {"valid-every", o.valid_every}});
@@ -98,6 +100,8 @@ void check_values(const Options& o) {
   LIBTRAIN_CHECK(o.weight_decay >= 0, "--weight-decay must be >= 0, got {}", o.weight_decay);
   LIBTRAIN_CHECK(o.precision == "f32" || o.precision == "bf16", "--precision must be f32 or bf16, got '{}'",
                  o.precision);
+  LIBTRAIN_CHECK(o.on_nonfinite == "skip" || o.on_nonfinite == "rewind" || o.on_nonfinite == "stop",
+                 "--on-nonfinite must be skip, rewind or stop, got '{}'", o.on_nonfinite);
   LIBTRAIN_CHECK(!o.out.empty(), "--out must name a folder");
   token_kind("source-tokens", o.source_tokens);
   if (!o.target_tokens.empty()) token_kind("target-tokens", o.target_tokens);
@@ -159,7 +163,8 @@ libtrain::TrainOptions train_options(const Options& o, int64_t batches_per_epoch
       .accumulate = o.accumulate,
       .clip_norm = o.clip_norm,
       .adam = {.learning_rate = o.learning_rate, .beta1 = o.beta1, .beta2 = o.beta2, .weight_decay = o.weight_decay},
-      .checkpoint_every = o.checkpoint_every};
+      .checkpoint_every = o.checkpoint_every,
+      .nonfinite_limit = o.on_nonfinite == "stop" ? 1 : o.nonfinite_limit};
   if (o.schedule == "constant")
     options.schedule = libtrain::constant_schedule(warmup);
   else if (o.schedule == "inverse-sqrt")

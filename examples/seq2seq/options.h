@@ -27,6 +27,8 @@ struct Options {
   double learning_rate = 2e-3, clip_norm = 1, beta1 = 0.9, beta2 = 0.98, weight_decay = 0;
   int64_t warmup = 200, seed = 1;
   std::string schedule = "linear", precision = "f32";
+  std::string on_nonfinite = "skip";
+  int64_t nonfinite_limit = 20;
   std::string device = "auto";
   // output
   std::string out = "run";

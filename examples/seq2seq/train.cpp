@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cmath>
 #include <cstdio>
 #include <filesystem>
 #include <iostream>
@@ -11,6 +12,7 @@
 #include "examples/seq2seq/evaluate.h"
 #include "examples/seq2seq/progress.h"
 #include "libtrain/io/checkpoint_folder.h"
+#include "libtrain/loss_spikes.h"
 
 namespace seq2seq {
 namespace {
@@ -147,6 +149,13 @@ std::string save(const Options& options, const TrainedModel& model, const libtra
   }
 }
 
+/// For --on-nonfinite rewind.
+bool load_newest(const Options& options, const TrainedModel& model) {
+  if (libtrain::complete_checkpoints(options.out).empty()) return false;
+  libtrain::load_checkpoint(newest_good_checkpoint(options.out), model.parameters);
+  return true;
+}
+
 /// The last validation, and after how many updates it was.
 struct Validated {
   int64_t updates = -1;
@@ -161,11 +170,11 @@ void subscribe(TrainLoop& loop, const TrainedModel& model, const Task& task, con
     *validated = {loop.state().updates, validation_loss(model, task)};
     return format_message("valid {:.4f}", validated->loss);
   };
-  loop.on_step([&, planned, valid_loss](const libtrain::StepReport& step) {
+  const auto spikes = std::make_shared<libtrain::LossSpikes>();
+  loop.on_step([&, planned, valid_loss, spikes](const libtrain::StepReport& step) {
     meter.add(step);
-    if (step.skipped)
-      display.line(
-          format_message("warning: update {} skipped: no targets, or a gradient that is not finite", step.updates));
+    if (const auto spike = spikes->add(step.loss); spike && std::isfinite(step.loss))
+      display.line(format_message("warning: update {}: {}", step.updates, spike->str()));
     if (!step.updated) return;
     const double left = meter.seconds / double(meter.updates) * double(planned - step.updates);
     display.update(
@@ -181,6 +190,10 @@ void subscribe(TrainLoop& loop, const TrainedModel& model, const Task& task, con
   loop.on_checkpoint([&, program, validated](const libtrain::TrainState& state) {
     const auto score = validated->updates == state.updates ? std::optional(validated->loss) : std::nullopt;
     display.line("saved " + save(options, model, state, program, score));
+  });
+  loop.on_nonfinite([&, program](const libtrain::NonFiniteReport& report) {
+    display.line("warning: " + report.str() + (report.rewound ? "; went back to the newest checkpoint's weights" : ""));
+    if (report.diverged) display.line("saved " + save(options, model, loop.state(), program, std::nullopt));
   });
 }
 
@@ -248,7 +261,9 @@ int run_train(const Options& given) {
                                                            .target_vocab = task.codec.target.size(),
                                                            .device = model.parameters.device()}});
   const int64_t batches_per_epoch = batches.begin_epoch(0);
-  const libtrain::TrainOptions train = train_options(options, batches_per_epoch);
+  libtrain::TrainOptions train = train_options(options, batches_per_epoch);
+  if (options.on_nonfinite == "rewind")
+    train.rewind = [&](const libtrain::NonFiniteReport&) { return load_newest(options, model); };
   TrainLoop loop(
       model.parameters, batches, [&](const Batch& batch) { return model.transformer.loss(batch); }, train);
   print_header(model, task, train, batches_per_epoch, options);

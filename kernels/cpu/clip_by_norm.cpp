@@ -25,7 +25,7 @@ template <Isa isa, class T> void clip_by_norm(Cpu<isa>, const ClipByNorm<T>& k) 
   state.gradient_norm = std::sqrt(squares) / count;
   const bool clips = k.max_norm > 0 && state.gradient_norm > k.max_norm;
   state.gradient_scale = (clips ? k.max_norm / state.gradient_norm : 1) / count;
-  state.skip = state.loss_count == 0 || !std::isfinite(state.gradient_norm);
+  state.skip = skip_of(state, k.holds, false);
 }
 
 template void clip_by_norm(Cpu<kIsa>, const ClipByNorm<float>&);

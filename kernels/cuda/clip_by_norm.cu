@@ -39,7 +39,7 @@ template <int width, class T> __global__ void __launch_bounds__(kBlockThreads)
 
 /// Norm, scale and skip from the partial sums. One block.
 __global__ void __launch_bounds__(kBlockThreads)
-    decide_scale(const double* sums, int count, StepState* state, double max_norm, const BadIndex* note) {
+    decide_scale(const double* sums, int count, StepState* state, double max_norm, bool holds, const BadIndex* note) {
   double squares = 0;
   for (int i = threadIdx.x; i < count; i += kBlockThreads) squares += sums[i];
   squares = block_reduce<Sum, kBlockThreads>(squares);
@@ -48,8 +48,7 @@ __global__ void __launch_bounds__(kBlockThreads)
   const double norm = sqrt(squares) / targets;
   state->gradient_norm = norm;
   state->gradient_scale = (max_norm > 0 && norm > max_norm ? max_norm / norm : 1) / targets;
-  const bool finite = norm - norm == 0, noted = note && note->op != BadIndex::kNone;
-  state->skip = state->loss_count == 0 || !finite || noted;
+  state->skip = skip_of(*state, holds, note && note->op != BadIndex::kNone);
 }
 
 }  // namespace
@@ -60,7 +59,7 @@ template <class T> void clip_by_norm(Cuda where, const ClipByNorm<T>& k) {
   launch(where, "clip_by_norm", {unsigned(sums), kBlockThreads},
          wide ? sum_squares<Pack<T>::kSize, T> : sum_squares<1, T>, k.gradients, k.workspace.data);
   launch(where, "clip_by_norm", {1, kBlockThreads}, decide_scale, k.workspace.data, int(sums), k.state.data, k.max_norm,
-         where.bad_index);
+         k.holds, where.bad_index);
 }
 
 template void clip_by_norm(Cuda, const ClipByNorm<float>&);

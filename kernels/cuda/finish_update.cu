@@ -14,8 +14,8 @@ namespace {
 __global__ void finish(StepState* state, const BadIndex* note) {
   if (threadIdx.x != 0) return;
   if (must_skip(*state, note)) {
-    state->skip = 1;
-    state->skipped_updates += state->loss_count > 0;
+    if (state->skip == StepState::kUpdates) state->skip = StepState::kSkips;
+    state->skipped_updates += state->loss_count > 0 && state->skip != StepState::kHeldBack;
   } else {
     ++state->updates;
   }

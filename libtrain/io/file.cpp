@@ -131,7 +131,7 @@ class RealFileSystem : public FileSystem {
 template <class Remove> void try_to(const Remove& remove) {
   try {
     remove();
-  } catch (const IoError&) {
+  } catch (const std::exception&) {
   }
 }
 
@@ -139,7 +139,7 @@ std::vector<std::byte> room_for(int64_t bytes, const std::string& path) {
   try {
     return std::vector<std::byte>(static_cast<size_t>(bytes));
   } catch (const std::exception&) {
-    throw IoError(format_message("[{}] has {} bytes, more than there is memory for", path, bytes));
+    throw OutOfMemory(format_message("[{}] has {} bytes, more than there is memory for", path, bytes));
   }
 }
 

@@ -56,7 +56,7 @@ void make_directories(FileSystem& files, const std::string& path);
 /// Creates the file, writes all bytes and flushes them to the disk. The folder is not flushed.
 void write_file(FileSystem& files, const std::string& path, std::span<const std::byte> bytes);
 
-/// The whole file. Throws IoError when it cannot be read, is no regular file, or is larger than `max_bytes` or than memory.
+/// The whole file. Throws IoError when it cannot be read, is no regular file, or is larger than `max_bytes`; OutOfMemory when there is no room for it.
 std::vector<std::byte> read_file(const std::string& path, int64_t max_bytes);
 
 /// Replaces the file at `path`: written beside it under a temporary name, flushed, renamed, and the folder flushed.

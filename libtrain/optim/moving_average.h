@@ -6,18 +6,27 @@ namespace libtrain {
 
 /// Moves the store's average towards its values, after an update; see kernels/moving_average.h for the formula. decay in [0, 1): the share of
 /// the old average that is kept, less in the first updates. Throws InvalidArgument when the store keeps no average.
-inline void update_average(const Parameters& parameters, double decay) {
+void update_average(const Parameters& parameters, double decay);
+
+/// update_average() in two steps: the function that is returned does it, needs no memory and so cannot fail between an update and its average.
+inline std::function<void()> average_update(const Parameters& parameters, double decay) {
   LIBTRAIN_CHECK(decay >= 0 && decay < 1, "[moving_average] decay must be in [0, 1), got {}", decay);
   const Tensor average = parameters.average();
   LIBTRAIN_CHECK(average.defined(), "[moving_average] the store keeps no average; make it with {}", ".average = true");
-  visit_float("moving_average", parameters.dtype(), [&]<class T> {
-    if constexpr (!std::is_same_v<T, bf16>) {
+  return visit_float("moving_average", parameters.dtype(), [&]<class T>() -> std::function<void()> {
+    if constexpr (std::is_same_v<T, bf16>) {
+      return {};
+    } else {
       const kernels::MovingAverage<T> args{average.view<T>(), parameters.values().view<const T>(),
                                            parameters.step_view(), decay};
-      on(parameters.device(), [&](auto device) { kernels::moving_average(device, args); });
+      return [device = parameters.device(), args] {
+        on(device, [&](auto where) { kernels::moving_average(where, args); });
+      };
     }
   });
 }
+
+inline void update_average(const Parameters& parameters, double decay) { average_update(parameters, decay)(); }
 
 /// While alive, all tensors of the store show the averaged values: for evaluation, and for save_weights. Training and checkpoints must wait
 /// until it is gone.

@@ -14,20 +14,20 @@ RANKS = {
     "config": 1, "error": 1,
     "cuda": 2, "shape": 2,
     "device": 3, "init": 3,
-    "allocator": 4,
+    "allocator": 4, "memory_source": 4, "graph": 5, "step_graphs": 6,
     "tensor": 5,
-    "tape": 6, "parameters": 6, "packing": 6, "random": 6, "step_mailbox": 7, "data": 6, "io": 6,
+    "tape": 6, "parameters": 6, "packing": 6, "random": 6, "step_mailbox": 7, "data": 6, "io": 6, "loss_spikes": 2,
     "compare": 6, "tensor_file": 7,
     "ops": 7, "optim": 7,
-    "nn": 8, "train_loop": 8, "checkpoint": 8,
+    "nn": 8, "train_loop": 8, "train_loop_nonfinite": 8, "checkpoint": 8, "nonfinite": 7,
     "libtrain": 9,  # the umbrella header
 }
-SIDEWAYS = {("data", "packing"), ("checkpoint", "train_loop")}
+SIDEWAYS = {("data", "packing"), ("memory_source", "allocator"), ("allocator", "memory_source"), ("checkpoint", "train_loop"), ("train_loop_nonfinite", "train_loop")}
 FORBIDDEN = {("nn", "optim"), ("data", "parameters"), ("data", "tape"), ("io", "parameters"), ("io", "tape")}
 # Single files that may reach behind the kernel contracts.
 INTO_KERNELS = {
     ("libtrain/device.cpp", "kernels/cpu/blas.h"),  # names the BLAS that is linked
-    *((f"libtrain/{name}.cpp", "kernels/cuda/runtime.h") for name in ("allocator", "cuda", "device")),
+    *((f"libtrain/{name}.cpp", "kernels/cuda/runtime.h") for name in ("allocator", "cuda", "device", "graph", "memory_source")),
 }
 
 # Headers of which the include path chooses the one for nvcc or for execution on the CPU.

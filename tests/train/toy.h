@@ -20,12 +20,18 @@ inline std::vector<Pair> reversal_pairs(int count, uint64_t seed = 1) {
   return pairs;
 }
 
-inline TransformerOptions toy_options(float dropout = 0, bool pre_norm = true) {
+inline TransformerOptions toy_options(float dropout = 0, bool pre_norm = true,
+                                      Activation activation = Activation::kRelu) {
   return {.source_vocab = kToyVocab,
           .target_vocab = kToyVocab,
           .encoder_layers = 1,
           .decoder_layers = 1,
-          .layer = {.size = 16, .heads = 2, .feed_forward_size = 32, .dropout = dropout, .pre_norm = pre_norm},
+          .layer = {.size = 16,
+                    .heads = 2,
+                    .feed_forward_size = 32,
+                    .activation = activation,
+                    .dropout = dropout,
+                    .pre_norm = pre_norm},
           .max_positions = 64};
 }
 
@@ -42,9 +48,10 @@ struct ToyRun {
 
   /// On the device that `store` names.
   ToyRun(std::span<const Pair> pairs, const TrainOptions& options, float dropout, const ParametersOptions& store,
-         BucketedBatchesOptions batching = {.pairs = 8, .batches_per_bucket = 2})
+         BucketedBatchesOptions batching = {.pairs = 8, .batches_per_bucket = 2},
+         Activation activation = Activation::kRelu)
       : parameters(store),
-        model(parameters, toy_options(dropout)),
+        model(parameters, toy_options(dropout, true, activation)),
         batches(pairs, (batching.batch.device = store.device, batching)),
         loop(
             parameters, batches, [this](const Batch& batch) { return model.loss(batch); }, options) {}
