@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "kernels/cuda/runtime.h"
+#include "libtrain/cuda.h"
 
 namespace libtrain::detail {
 namespace {

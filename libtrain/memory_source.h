@@ -1,10 +1,13 @@
 /// Where the allocator's blocks come from, and in which order they may be used again: one source for each kind of memory. Part of
 /// allocator.cpp, not of what programs use.
 #pragma once
+#include <cstdint>
 #include <memory>
 #include <string>
 
-#include "libtrain/allocator.h"
+namespace libtrain {
+class MemoryPool;
+}
 
 namespace libtrain::detail {
 
