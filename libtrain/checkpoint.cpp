@@ -9,7 +9,7 @@
 
 #include "libtrain/io/checkpoint_folder.h"
 #include "libtrain/io/hash.h"
-#include "libtrain/io/json_check.h"
+#include "libtrain/io/json.h"
 #include "libtrain/io/seal.h"
 #include "libtrain/tensor_file.h"
 
