@@ -250,6 +250,18 @@ size_t JsonView::behind(size_t value_end) const {
   return text_[at] == ']' || text_[at] == '}' ? 0 : skip_spaces(text_, at + 1);
 }
 
+std::string JsonView::compact() const {
+  const std::string_view all = raw();
+  std::string text;
+  text.reserve(all.size());
+  for (size_t at = 0; at < all.size();) {
+    const size_t next = all[at] == '"' ? end_of_text(all, at) : at + 1;
+    if (!is_space(all[at])) text += all.substr(at, next - at);
+    at = next;
+  }
+  return text;
+}
+
 std::string JsonView::shown() const {
   std::string text = shortened(raw(), kShown);
   std::ranges::replace_if(text, is_space, ' ');
@@ -258,6 +270,7 @@ std::string JsonView::shown() const {
 
 std::string JsonView::text() const {
   std::string text;
+  text.reserve(raw().size());
   Characters characters(text_, at_);
   while (const auto character = characters.next()) append_utf8(text, *character);
   return text;
@@ -285,12 +298,12 @@ std::optional<uint64_t> JsonView::whole() const {
 }
 
 std::optional<JsonView> JsonView::find(std::string_view key) const {
-  std::optional<JsonView> found;
-  if (is_object())
-    members([&](const JsonView& name, const JsonView& value) {
-      if (!found && name.is_text(key)) found = value;
-    });
-  return found;
+  for (size_t next = is_object() ? first() : 0; next != 0;) {
+    const JsonView name(text_, next), value(text_, behind(name.end()));
+    if (name.is_text(key)) return value;
+    next = behind(value.end());
+  }
+  return {};
 }
 
 JsonView check_json(std::string_view text, int max_depth, const JsonPlace& place) {

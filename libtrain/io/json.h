@@ -28,6 +28,8 @@ class JsonView {
   size_t at() const { return at_; }
   /// As it is written.
   std::string_view raw() const { return text_.substr(at_, end() - at_); }
+  /// As it is written, without the spaces outside of texts.
+  std::string compact() const;
   /// As it is written, cut to be shown in a message.
   std::string shown() const;
 

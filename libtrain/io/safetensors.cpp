@@ -72,7 +72,8 @@ struct HeaderReader {
     const auto dtype = json.find("dtype"), shape = json.find("shape"), offsets = json.find("data_offsets");
     if (!dtype || !shape || !offsets || members_of(json) != 3)
       refuse(field, json.at(), "expected exactly dtype, shape and data_offsets");
-    const auto element = dtype->is_text() && dtype->raw().size() < kShownName ? element_size(dtype->text()) : std::nullopt;
+    const auto element =
+        dtype->is_text() && dtype->raw().size() < kShownName ? element_size(dtype->text()) : std::nullopt;
     if (!element)
       refuse(field + " dtype", dtype->at(), "expected F32, F64, BF16, I32, I64 or U8, got " + dtype->shown());
     TensorEntry entry{name.text(), dtype->text(), sizes(field + " shape", *shape, kMaxRank), {}};
