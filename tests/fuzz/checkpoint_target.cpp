@@ -125,6 +125,14 @@ void seal(std::string& manifest) {
   if (at != manifest.npos) manifest = sealed(manifest.substr(0, at) + "\n}");
 }
 
+/// What a program may rely on.
+void check_read(const Checkpoint& checkpoint) {
+  const TrainState& state = checkpoint.state;
+  require(state.epoch >= 0 && state.accumulated >= 0 && state.accumulated <= state.batch && state.batch <= state.steps,
+          "a state that no run has");
+  require(checkpoint.program.starts_with('{') && checkpoint.program.ends_with('}'), "a program that is no object");
+}
+
 }  // namespace
 
 void prepare() {
@@ -139,7 +147,7 @@ void run(std::string_view input) {
   const size_t total = parts.manifest.size() + parts.weights.size() + parts.optimizer.size();
   const std::string before = world->fingerprint();
   try {
-    measured(parts.manifest.size(), [&] { read_checkpoint(world->checkpoint); });
+    measured(parts.manifest.size(), [&] { check_read(read_checkpoint(world->checkpoint)); });
     measured(total, [&] { verify_checkpoint(world->checkpoint); });
     require(newest_checkpoint(world->folder, {}) == world->checkpoint, "a verified checkpoint that is not found");
     measured(total, [&] { load_checkpoint(world->checkpoint, world->parameters); });

@@ -45,7 +45,7 @@ TARGETS = {
 # A bug for each target: source, what stands there once, what is planted.
 PLANTS = {
     "safetensors": ("libtrain/io/safetensors.cpp", "at != data)", "at > data + 64)"),
-    "checkpoint": ("libtrain/io/manifest.cpp", "if (!at(field).is_text())", "if (false)"),
+    "checkpoint": ("libtrain/checkpoint.cpp", 'if (!manifest.at("program").is_object())', "if (false)"),
     "vocabulary": ("libtrain/utf8.cpp", "if (bytes == 0 || at + bytes > text.size())", "if (bytes == 0)"),
     "text": ("libtrain/data/pairs.cpp", "if (number == 1 && line.starts_with(kByteOrderMark))", "if (number == 1)"),
     "command_line": ("examples/seq2seq/options.cpp", '{"heads", o.heads},', ""),
