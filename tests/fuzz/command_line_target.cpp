@@ -10,7 +10,42 @@
 namespace libtrain::fuzz {
 namespace {
 
-std::vector<std::string> words;
+std::vector<std::string> words, flags;
+const std::vector<std::string> kValues{"0",
+                                       "1",
+                                       "3",
+                                       "-1",
+                                       "64",
+                                       "1e3",
+                                       "0.5",
+                                       "nan",
+                                       "inf",
+                                       "1e400",
+                                       "",
+                                       "9223372036854775807",
+                                       "9223372036854775808",
+                                       "1000000000",
+                                       "1000000001",
+                                       "chars",
+                                       "words",
+                                       "cpu",
+                                       "cuda",
+                                       "auto",
+                                       "none",
+                                       "all",
+                                       "relu",
+                                       "gelu",
+                                       "cosine",
+                                       "linear",
+                                       "inverse-sqrt",
+                                       "bf16",
+                                       "run",
+                                       "\xC0",
+                                       "a b",
+                                       "'",
+                                       "%s",
+                                       "{:x}",
+                                       "--size"};
 
 /// Where the help text goes.
 class Nowhere : public std::streambuf {
@@ -43,62 +78,13 @@ void check_options(const seq2seq::Options& options, const std::string& saved) {
 void prepare() {
   static Nowhere nowhere;
   std::cout.rdbuf(&nowhere);
-  words = {"train",
-           "evaluate",
-           "predict",
-           "--help",
-           "--version",
-           "-h",
-           "--",
-           "-",
-           "=",
-           "--size=",
-           "--size=64",
-           "--heads",
-           "0",
-           "1",
-           "3",
-           "-1",
-           "64",
-           "1e3",
-           "0.5",
-           "nan",
-           "inf",
-           "1e400",
-           "9223372036854775807",
-           "9223372036854775808",
-           "1000000000",
-           "1000000001",
-           "chars",
-           "words",
-           "cpu",
-           "cuda",
-           "auto",
-           "none",
-           "all",
-           "relu",
-           "gelu",
-           "cosine",
-           "linear",
-           "inverse-sqrt",
-           "bf16",
-           "'",
-           "a b",
-           "%s",
-           "{}",
-           "{:x}",
-           "--model",
-           "run",
-           "--batch-lines",
-           "--out",
-           "--resume",
-           "--device",
-           "--keep",
-           "--log-every",
-           "--valid-every",
-           "--checkpoint-every"};
+  flags = {"--model", "--batch-lines", "--out",         "--resume",          "--device",
+           "--keep",  "--log-every",   "--valid-every", "--checkpoint-every"};
   seq2seq::Options options;
-  seq2seq::for_run_options(options, [](const char* name, auto&&...) { words.push_back(std::string("--") + name); });
+  seq2seq::for_run_options(options, [](const char* name, auto&&...) { flags.push_back(std::string("--") + name); });
+  words = {"train", "evaluate", "predict", "--help", "--version", "-h", "--", "-", "="};
+  words.insert(words.end(), flags.begin(), flags.end());
+  words.insert(words.end(), kValues.begin(), kValues.end());
 }
 
 void run(std::string_view input) {
@@ -121,8 +107,13 @@ std::string mutate(const std::string& input, Random& random) {
     for (const auto& word : words) names.push_back(word.starts_with("--") ? word.substr(2) : word);
     return line + nul + mutate_json(saved.empty() ? seq2seq::to_json({}) : saved, names, random);
   }
-  if (random.once_in(32)) return "train";
-  return mutate_lines(line, words, random) + (saved.empty() ? "" : nul + saved);
+  const std::string rest = saved.empty() ? "" : nul + saved;
+  if (random.once_in(32)) return "train" + rest;
+  if (random.once_in(2)) {
+    const char* between = random.once_in(2) ? "=" : "\n";
+    return line + "\n" + any_of(flags, random) + between + any_of(kValues, random) + rest;
+  }
+  return mutate_lines(line, words, random) + rest;
 }
 
 }  // namespace libtrain::fuzz

@@ -4,7 +4,7 @@
     run TARGET [--seconds S]           the stored corpus, then mutants of it for S seconds, with a fixed seed
     planted                            plants a bug in a copy of a source for each target, which must report it
     soak --minutes N                   every target in turn, N minutes in all; what is found stays in BUILD for the next soak
-    keep                               writes the smallest inputs that reach all that soaks have reached into the stored corpus
+    keep                               adds the smallest inputs that reach what only soaks have reached to the stored corpus
 
 BUILD is a build folder of libtrain with its tests; clang compiles only what is fuzzed, the rest comes from the library of that build. Everything is
 printed one line a target: "fuzz TARGET executions N seconds S crashes N slowest_ms T peak_bytes N". The exit status is 1 when there was a crash: an
@@ -42,14 +42,17 @@ TARGETS = {
     "text": ["libtrain/data/vocabulary.cpp", "libtrain/data/pairs.cpp", "examples/seq2seq/cmudict.cpp"],
     "command_line": ["examples/seq2seq/command_line.cpp", *EXAMPLE],
 }
-# A bug for each target: source, what stands there once, what is planted.
-PLANTS = {
-    "safetensors": ("libtrain/io/safetensors.cpp", "at != data)", "at > data + 64)"),
-    "checkpoint": ("libtrain/checkpoint.cpp", 'if (!manifest.at("program").is_object())', "if (false)"),
-    "vocabulary": ("libtrain/utf8.cpp", "if (bytes == 0 || at + bytes > text.size())", "if (bytes == 0)"),
-    "text": ("libtrain/data/pairs.cpp", "if (number == 1 && line.starts_with(kByteOrderMark))", "if (number == 1)"),
-    "command_line": ("examples/seq2seq/options.cpp", '{"heads", o.heads},', ""),
-}
+# Bugs, at least one for each target: target, source, what stands there once, what is planted, and how the report must read.
+LENGTH = "  if (length > kMaxHeader) refuse("
+PLANTS = [
+    ("safetensors", "libtrain/io/safetensors.cpp", "at != data)", "at > data + 64)", "heap-buffer-overflow"),
+    ("safetensors", "libtrain/io/safetensors.cpp", LENGTH, "  const std::string room(std::min(length, kMaxHeader), ' ');\n" + LENGTH, "bytes of memory"),
+    ("safetensors", "libtrain/io/safetensors.cpp", LENGTH, "  for (volatile uint64_t i = 0; i < std::min(length, 10 * kMaxHeader); ++i) {\n  }\n" + LENGTH, "took .* ms"),
+    ("checkpoint", "libtrain/checkpoint.cpp", 'if (!manifest.at("program").is_object())', "if (false)", "a program that is no object"),
+    ("vocabulary", "libtrain/utf8.cpp", "if (bytes == 0 || at + bytes > text.size())", "if (bytes == 0)", "heap-buffer-overflow"),
+    ("text", "libtrain/data/pairs.cpp", "if (number == 1 && line.starts_with(kByteOrderMark))", "if (number == 1)", "overflow"),
+    ("command_line", "examples/seq2seq/options.cpp", '{"heads", o.heads},', "", "division by zero"),
+]
 PLANTED_SECONDS = 60  # within which each must be found
 
 
@@ -182,12 +185,11 @@ def soak(build, minutes):
     return crashed
 
 
-def find_planted(build, target):
-    source, before, after = PLANTS[target]
+def find_planted(build, target, source, before, after, expected):
     with open(os.path.join(ROOT, source), encoding="utf-8") as file:
         text = file.read()
     if text.count(before) != 1:
-        sys.exit(f"planted {target}: '{before}' stands {text.count(before)} times in {source}, expected once")
+        sys.exit(f"planted for {target}: '{before}' stands {text.count(before)} times in {source}, expected once")
     with tempfile.TemporaryDirectory() as place:
         os.makedirs(os.path.dirname(os.path.join(place, source)))
         with open(os.path.join(place, source), "w", encoding="utf-8") as file:
@@ -196,9 +198,10 @@ def find_planted(build, target):
         build.link(target, place + "/planted", {source: place + "/planted.o"})
         os.makedirs(place + "/corpus")
         outcome = run_program(place + "/planted", target, PLANTED_SECONDS, 1, place + "/corpus")
-    found = outcome.crashed and outcome.crashes
-    print(f"planted in {source}: " + (f"found after {outcome.executions} executions: {outcome.reason}" if found else "FOUND BY NOTHING"), flush=True)
-    return found
+    found = outcome.crashed and outcome.crashes and re.search(expected, outcome.reason)
+    print(f"planted in {source}, {expected}: " + ("found" if found else "NOT FOUND") +
+          f" after {outcome.executions} executions: {outcome.reason if outcome.crashed else 'nothing'}", flush=True)
+    return bool(found)
 
 
 def keep(build):
@@ -212,7 +215,9 @@ def keep(build):
             for name in os.listdir(place + "/merged"):
                 with open(os.path.join(place, "merged", name), "rb") as file:
                     merged.append(file.read())
-        kept = sorted((data for data in merged if len(data) <= LONGEST_KEPT), key=lambda data: (len(data), data))[:MOST_KEPT]
+        stored = stored_inputs(target)
+        new = sorted((data for data in merged if len(data) <= LONGEST_KEPT and data not in stored), key=lambda data: (len(data), data))
+        kept = stored + new[:max(0, MOST_KEPT - len(stored))]
         with open(corpus_file(target), "w", encoding="ascii") as file:
             file.writelines(ascii(data) + "\n" for data in kept)
         print(f"corpus {target} {len(kept)} of {len(merged)} inputs, {sum(map(len, kept))} bytes")
@@ -237,7 +242,7 @@ def main():
     if arguments.command == "soak":
         sys.exit(soak(build, arguments.minutes))
     if arguments.command == "planted":
-        sys.exit(not all([find_planted(build, target) for target in arguments.targets or TARGETS]))
+        sys.exit(not all([find_planted(build, *plant) for plant in PLANTS if plant[0] in (arguments.targets or TARGETS)]))
     if arguments.command == "keep":
         keep(build)
 

@@ -1,5 +1,6 @@
 /// The reader of safetensors files: what it accepts lies within the file, and is the same again when it was written and read once more.
 #include <algorithm>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <vector>
 
@@ -15,6 +16,19 @@ SafetensorsFile parse(std::string_view input) {
   return SafetensorsFile::parse({bytes.begin(), bytes.end()}, "input");
 }
 
+/// Of a file whose length field has been accepted: inputs are shorter than 2^16.
+size_t header_bytes(std::string_view input) { return size_t(uint8_t(input[0])) | size_t(uint8_t(input[1])) << 8; }
+
+/// Where the complaint is that the header is no JSON, another parser says so too. That one ends at a NUL.
+void check_json_verdict(std::string_view input, const std::string& complaint) {
+  if (complaint.find("] header: ") == complaint.npos || input.size() < 8) return;
+  const std::string_view header = input.substr(8, header_bytes(input));
+  const bool none = complaint.find("no JSON") != complaint.npos || complaint.find("not UTF-8") != complaint.npos ||
+                    complaint.find("no escape") != complaint.npos;
+  if (none && header.find('\0') == header.npos)
+    require(!nlohmann::json::accept(header), "no JSON here, JSON for another parser: " + complaint);
+}
+
 /// Every refusal says where.
 std::optional<SafetensorsFile> parse_or_complain(std::string_view input) {
   std::optional<SafetensorsFile> file;
@@ -23,6 +37,7 @@ std::optional<SafetensorsFile> parse_or_complain(std::string_view input) {
   } catch (const CheckpointError& error) {
     const std::string message = error.what();
     require(message.starts_with("[input] ") && message.find(" (byte ") != message.npos, "no byte in: " + message);
+    check_json_verdict(input, message);
     throw;
   }
   return file;
@@ -38,6 +53,7 @@ void prepare() {}
 
 void run(std::string_view input) {
   const SafetensorsFile file = *parse_or_complain(input);
+  require(nlohmann::json::accept(input.substr(8, header_bytes(input))), "JSON here, none for another parser");
   std::vector<TensorEntry> entries;
   for (const std::string& name : file.names()) {
     require(file.contains(name) && file.entry(name).name == name, "a name that is not found");
