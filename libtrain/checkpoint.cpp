@@ -2,14 +2,15 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
 #include <filesystem>
 #include <limits>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "libtrain/io/checkpoint_folder.h"
 #include "libtrain/io/hash.h"
-#include "libtrain/io/json_check.h"
+#include "libtrain/io/json.h"
+#include "libtrain/io/manifest.h"
 #include "libtrain/io/seal.h"
 #include "libtrain/tensor_file.h"
 
@@ -19,16 +20,7 @@ namespace {
 namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
 
-constexpr const char* kFormat = "libtrain checkpoint";
-constexpr int64_t kFormatVersion = 4;
-constexpr int64_t kLargestManifest = 64 << 20;
-constexpr int kDeepestManifest = 32;
-constexpr int64_t kLargestCount = int64_t(1) << 53;
-
 // ---- The manifest -------------------------------------------------------------------------------------------------------
-
-/// Exact, and able to hold what JSON cannot (infinity, NaN).
-std::string exact_text(double value) { return format_message("{:a}", value); }
 
 Json to_json(const TrainState& state) {
   return {{"epoch", state.epoch},
@@ -40,58 +32,7 @@ Json to_json(const TrainState& state) {
           {"epoch_targets", state.epoch_targets}};
 }
 
-/// Reads fields of a manifest; every complaint names file and field.
-struct ManifestReader {
-  const Json& json;
-  std::string path;
-
-  [[noreturn]] void refuse(const std::string& field, const std::string& expected) const {
-    throw CheckpointError(format_message("[{}] field '{}': expected {}", path, field, expected));
-  }
-  const Json& at(const std::string& field) const {
-    const Json::json_pointer pointer("/" + field);
-    if (!json.contains(pointer)) refuse(field, "it to be there");
-    return json.at(pointer);
-  }
-  int64_t count(const std::string& field) const {
-    const Json& value = at(field);
-    if (!value.is_number_unsigned() || value.get<uint64_t>() > uint64_t(kLargestCount))
-      refuse(field, "a whole number from 0 to 2^53, got " + value.dump());
-    return value.get<int64_t>();
-  }
-  uint64_t word(const std::string& field) const {
-    if (!at(field).is_number_unsigned()) refuse(field, "a whole number from 0 to 2^64 - 1, got " + at(field).dump());
-    return at(field).get<uint64_t>();
-  }
-  std::string text(const std::string& field) const {
-    if (!at(field).is_string()) refuse(field, "a text, got " + at(field).dump());
-    return at(field).get<std::string>();
-  }
-  double exact(const std::string& field) const {
-    const std::string written = text(field);
-    char* end = nullptr;
-    const double value = std::strtod(written.c_str(), &end);
-    if (written.empty() || *end) refuse(field, "a number in hexadecimal, got " + written);
-    return value;
-  }
-};
-
-Json parse_manifest(const std::string& path) {
-  const auto bytes = read_file(path, kLargestManifest);
-  const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
-  check_json(text, kDeepestManifest, {path, "manifest"});
-  const Json manifest = Json::parse(text);
-  const ManifestReader reader{manifest, path};
-  if (reader.text("format") != kFormat) reader.refuse("format", std::string("'") + kFormat + "'");
-  if (const int64_t version = reader.count("version"); version != kFormatVersion)
-    reader.refuse("version",
-                  format_message("{}, got {}: written by another version of libtrain", kFormatVersion, version));
-  if (!is_sealed(text))
-    throw CheckpointError(format_message("[{}] is damaged or was edited: its hash differs from its last line", path));
-  return manifest;
-}
-
-Checkpoint checkpoint_of(const ManifestReader& manifest, const std::string& path) {
+Checkpoint checkpoint_of(const Manifest& manifest, const std::string& path) {
   const TrainState state{manifest.count("state/epoch"),        manifest.count("state/batch"),
                          manifest.count("state/steps"),        manifest.count("state/updates"),
                          manifest.count("state/accumulated"),  manifest.exact("state/epoch_loss_sum"),
@@ -100,27 +41,28 @@ Checkpoint checkpoint_of(const ManifestReader& manifest, const std::string& path
     manifest.refuse("state", format_message("accumulated <= batch <= steps, got {}, {} and {}", state.accumulated,
                                             state.batch, state.steps));
   if (!manifest.at("program").is_object()) manifest.refuse("program", "an object");
-  const auto score = manifest.json.contains("score") ? std::optional(manifest.exact("score")) : std::nullopt;
-  return {path, state, manifest.at("program").dump(), score};
+  const auto score = manifest.contains("score") ? std::optional(manifest.exact("score")) : std::nullopt;
+  return {path, state, manifest.at("program").compact(), score};
 }
 
 /// " in 2 tensors, the first w"; nothing if the file is no longer of its format.
-std::string damaged_tensors(std::vector<std::byte> bytes, const std::string& path, const Json& hashes) {
+std::string damaged_tensors(std::vector<std::byte> bytes, const std::string& path, const JsonView& hashes) {
   std::string first;
   int64_t count = 0;
   try {
     const SafetensorsFile file = SafetensorsFile::parse(std::move(bytes), path);
-    for (const auto& [name, hash] : hashes.items()) {
-      if (file.contains(name) && xxh3_128_hex(file.entry(name).bytes) == hash) continue;
+    hashes.members([&](const JsonView& key, const JsonView& hash) {
+      const std::string name = key.text();
+      if (file.contains(name) && hash.is_text(xxh3_128_hex(file.entry(name).bytes))) return;
       if (count++ == 0) first = name;
-    }
+    });
   } catch (const CheckpointError&) {
   }
   return count ? format_message(" in {} tensors, the first {}", count, first) : "";
 }
 
 /// A file of the checkpoint, whose size and hash must be those of the manifest.
-SafetensorsFile read_listed(const ManifestReader& manifest, const std::string& folder, const char* name) {
+SafetensorsFile read_listed(const Manifest& manifest, const std::string& folder, const char* name) {
   const std::string path = folder + "/" + name;
   const size_t dot = std::string_view(name).find('.');
   const std::string field = "files/" + std::string(name).substr(0, dot);
@@ -130,12 +72,14 @@ SafetensorsFile read_listed(const ManifestReader& manifest, const std::string& f
   if (const auto size = int64_t(fs::file_size(path)); size != expected)
     throw CheckpointError(
         format_message("[{}] has {} bytes, the manifest says {}; copy it again", path, size, expected));
+  const JsonView tensors = manifest.at(field + "/tensors");
+  if (!tensors.is_object()) manifest.refuse(field + "/tensors", "an object, got " + tensors.shown());
   auto bytes = read_file(path, expected);
   if (xxh3_128_hex(bytes) != manifest.text(field + "/xxh3_128"))
     throw CheckpointError(
         format_message("[{}] is damaged{}: its hash differs from the manifest's; copy it again, or remove this "
                        "checkpoint to go on from an older one",
-                       path, damaged_tensors(std::move(bytes), path, manifest.at(field + "/tensors"))));
+                       path, damaged_tensors(std::move(bytes), path, tensors)));
   return SafetensorsFile::parse(std::move(bytes), path);
 }
 
@@ -145,14 +89,10 @@ Json file_entry(const TensorFile& tensors, std::span<const std::byte> bytes) {
   return {{"bytes", bytes.size()}, {"xxh3_128", xxh3_128_hex(bytes)}, {"tensors", hashes}};
 }
 
-Json verified_manifest(const std::string& path) {
-  const std::string manifest_path = path + "/" + kManifestFile;
-  if (!fs::is_regular_file(manifest_path))
-    throw CheckpointError(format_message("[{}] is missing; {} is no checkpoint", manifest_path, path));
-  Json json = parse_manifest(manifest_path);
-  const ManifestReader manifest{json, manifest_path};
+Manifest verified_manifest(const std::string& path) {
+  Manifest manifest(path);
   for (const char* name : {kWeightsFile, kOptimizerFile}) read_listed(manifest, path, name);
-  return json;
+  return manifest;
 }
 
 /// Gives the name free that something has which does not load: nothing is lost, and a run that went on from an older one can save.
@@ -162,22 +102,24 @@ void set_aside(FileSystem& files, const std::string& path) {
   files.rename(path, format_message("{}.damaged-{}", path, number));
 }
 
-/// Whether the checkpoint is there, undamaged. Another one in its place is an error: neither of the two may be lost.
-bool is_saved_already(FileSystem& files, const std::string& path, const Json& manifest) {
+/// Whether the checkpoint is there, undamaged, that this manifest is of. Another one in its place is an error: neither of the two may be lost.
+bool is_saved_already(FileSystem& files, const std::string& path, const std::string& manifest) {
   if (std::ranges::none_of(kCheckpointFiles, [&](const char* name) { return fs::exists(path + "/" + name); }))
     return false;
-  Json saved;
+  std::optional<Manifest> saved;
   try {
     saved = verified_manifest(path);
   } catch (const CheckpointError&) {
     set_aside(files, path);
     return false;
   }
-  if (saved.value("state", Json()) == manifest["state"] && saved.value("random", Json()) == manifest["random"] &&
-      saved.value("files", Json()) == manifest["files"])
-    return true;
-  throw CheckpointError(
-      format_message("[{}] is another checkpoint of the same step; move it away, or save to another folder", path));
+  const auto differs = [&](const char* field) {
+    return saved->at(field).raw() != JsonView(manifest).find(field)->raw();
+  };
+  if (differs("state") || differs("random") || differs("files"))
+    throw CheckpointError(
+        format_message("[{}] is another checkpoint of the same step; move it away, or save to another folder", path));
+  return true;
 }
 
 /// Of those with a score, the one with the lowest; the older of equals. Empty when there is none.
@@ -238,8 +180,8 @@ std::string save_checkpoint(const std::string& folder, const Parameters& paramet
   const auto weight_bytes = weights.bytes(), optimizer_bytes = optimizer.bytes();
   const RandomState random = parameters.random();
   Json manifest{
-      {"format", kFormat},
-      {"version", kFormatVersion},
+      {"format", kManifestFormat},
+      {"version", kManifestVersion},
       {"libtrain", kVersion},
       {"state", to_json(state)},
       {"random", {{"seed", random.seed}, {"step", random.step}}},
@@ -249,12 +191,11 @@ std::string save_checkpoint(const std::string& folder, const Parameters& paramet
   if (options.score && !std::isnan(*options.score)) manifest["score"] = exact_text(*options.score);
 
   FileSystem& files = options.files;
-  const std::string path = checkpoint_path(folder, state.steps);
-  if (!is_saved_already(files, path, manifest)) {
+  const std::string path = checkpoint_path(folder, state.steps), text = sealed(manifest.dump(1));
+  if (!is_saved_already(files, path, text)) {
     StagedDirectory staged(files, path);
     staged.write(kWeightsFile, weight_bytes);
     staged.write(kOptimizerFile, optimizer_bytes);
-    const std::string text = sealed(manifest.dump(1));
     staged.write(kManifestFile, std::as_bytes(std::span(text)));
     staged.commit();
   }
@@ -286,23 +227,13 @@ std::string newest_checkpoint(const std::string& folder, const PassedOver& passe
       format_message("[{}] none of the {} checkpoints can be loaded:{}", folder, all.size(), reasons));
 }
 
-Checkpoint verify_checkpoint(const std::string& path) {
-  return checkpoint_of({verified_manifest(path), path + "/" + kManifestFile}, path);
-}
+Checkpoint verify_checkpoint(const std::string& path) { return checkpoint_of(verified_manifest(path), path); }
 
-Checkpoint read_checkpoint(const std::string& path) {
-  const std::string manifest_path = path + "/" + kManifestFile;
-  if (!fs::is_regular_file(manifest_path))
-    throw CheckpointError(format_message("[{}] is missing; {} is no checkpoint", manifest_path, path));
-  const Json manifest = parse_manifest(manifest_path);
-  return checkpoint_of({manifest, manifest_path}, path);
-}
+Checkpoint read_checkpoint(const std::string& path) { return checkpoint_of(Manifest(path), path); }
 
 Checkpoint load_checkpoint(const std::string& path, const Parameters& parameters) {
-  const Checkpoint checkpoint = read_checkpoint(path);
-  const std::string manifest_path = path + "/" + kManifestFile;
-  const Json json = parse_manifest(manifest_path);
-  const ManifestReader manifest{json, manifest_path};
+  const Manifest manifest(path);
+  const Checkpoint checkpoint = checkpoint_of(manifest, path);
   const SafetensorsFile weights = read_listed(manifest, path, kWeightsFile),
                         optimizer = read_listed(manifest, path, kOptimizerFile);
 

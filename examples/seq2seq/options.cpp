@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "examples/seq2seq/option_list.h"
+#include "libtrain/utf8.h"
 
 namespace seq2seq {
 namespace {
@@ -60,6 +61,12 @@ Options options_to_resume(const Options& given, const std::string& saved_json) {
 }
 
 void check_values(const Options& o) {
+  for_run_options(o, [](const char* name, const auto& value, auto...) {
+    if constexpr (std::is_same_v<decltype(value), const std::string&>) {  // a checkpoint keeps it as JSON
+      const auto invalid = libtrain::find_invalid_utf8(value);
+      LIBTRAIN_CHECK(!invalid, "--{} must be UTF-8, got a bad byte at offset {}; use another name", name, *invalid);
+    }
+  });
   const auto at_least = [](int64_t least, std::initializer_list<std::pair<const char*, int64_t>> flags) {
     for (const auto& [flag, value] : flags) {
       LIBTRAIN_CHECK(value >= least, "--{} must be >= {}, got {}", flag, least, value);

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "libtrain/error.h"
+#include "libtrain/utf8.h"
 
 namespace libtrain {
 namespace {

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "libtrain/error.h"
+#include "libtrain/utf8.h"
 
 namespace libtrain {
 namespace {
@@ -85,41 +86,10 @@ bool is_mark(char32_t scalar) {
   return range != std::end(kMarks) && range->first <= scalar;
 }
 
-struct Scalar {
-  char32_t value;
-  size_t bytes;  // 0: ill-formed
-};
-constexpr Scalar kIllFormed = {0, 0};
-
-// The bytes that a sequence starting with `lead` takes; 0 when none starts with it.
-size_t sequence_bytes(uint8_t lead) {
-  if (lead < 0x80) return 1;
-  if (lead < 0xC0) return 0;
-  if (lead < 0xE0) return 2;
-  if (lead < 0xF0) return 3;
-  return lead < 0xF8 ? 4 : 0;
-}
-
-Scalar read_scalar(std::string_view text, size_t at) {
-  constexpr char32_t kSmallest[] = {0, 0, 0x80, 0x800, 0x10000};  // below: overlong
-  const uint8_t lead = uint8_t(text[at]);
-  const size_t bytes = sequence_bytes(lead);
-  if (bytes == 0 || at + bytes > text.size()) return kIllFormed;
-  char32_t value = bytes == 1 ? lead : lead & (0x7F >> bytes);
-  for (size_t i = 1; i < bytes; ++i) {
-    const uint8_t next = uint8_t(text[at + i]);
-    if ((next & 0xC0) != 0x80) return kIllFormed;
-    value = value << 6 | (next & 0x3F);
-  }
-  const bool surrogate = value >= 0xD800 && value <= 0xDFFF;
-  if (value < kSmallest[bytes] || surrogate || value > 0x10FFFF) return kIllFormed;
-  return {value, bytes};
-}
-
 std::vector<std::string> split_chars(std::string_view text) {
   std::vector<std::string> tokens;
   for (size_t at = 0; at < text.size();) {
-    const Scalar scalar = read_scalar(text, at);
+    const Utf8Scalar scalar = read_utf8(text, at);
     if (tokens.empty() || !is_mark(scalar.value)) tokens.emplace_back();
     tokens.back() += text.substr(at, scalar.bytes);
     at += scalar.bytes;
@@ -152,15 +122,6 @@ void check_token(const std::vector<std::string>& tokens, size_t position) {
   LIBTRAIN_CHECK(!invalid, "[Vocabulary] expected UTF-8, got a bad byte at offset {} of token {}", *invalid, position);
 }
 }  // namespace
-
-std::optional<size_t> find_invalid_utf8(std::string_view text) {
-  for (size_t at = 0; at < text.size();) {
-    const Scalar scalar = read_scalar(text, at);
-    if (scalar.bytes == 0) return at;
-    at += scalar.bytes;
-  }
-  return std::nullopt;
-}
 
 std::vector<std::string> tokenize(std::string_view text, TokenKind kind) {
   if (const auto invalid = find_invalid_utf8(text))

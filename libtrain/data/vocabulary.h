@@ -1,4 +1,4 @@
-/// Text to token ids and back: UTF-8 checks, two tokenizers, and the vocabulary that numbers tokens.
+/// Text to token ids and back: two tokenizers, and the vocabulary that numbers tokens.
 ///
 ///   auto tokens = tokenize("hello", TokenKind::kChars);        // {"h","e","l","l","o"}
 ///   Vocabulary vocabulary = Vocabulary::build({tokens});       // <pad> <s> </s> <unk> l e h o
@@ -10,12 +10,13 @@
 #pragma once
 #include <cstdint>
 #include <initializer_list>
-#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <unordered_map>
 #include <vector>
+
+#include "libtrain/utf8.h"
 
 namespace libtrain {
 
@@ -25,11 +26,6 @@ inline constexpr int32_t kBos = 1;            ///< what the decoder reads first
 inline constexpr int32_t kEos = 2;            ///< what ends a target
 inline constexpr int32_t kUnk = 3;            ///< every token that was not in the training text
 inline constexpr int32_t kSpecialTokens = 4;  ///< how many there are: the id of the first ordinary token
-
-/// The offset in bytes at which the first ill-formed UTF-8 sequence of `text` begins; nothing when all of it is well
-/// formed. Overlong forms, surrogates, values above U+10FFFF and sequences cut short are ill-formed (The Unicode
-/// Standard, table 3-7).
-std::optional<size_t> find_invalid_utf8(std::string_view text);
 
 /// How text is cut into tokens.
 enum class TokenKind {

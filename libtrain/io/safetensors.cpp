@@ -5,18 +5,18 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <tuple>
 
 #include "libtrain/io/file.h"
-#include "libtrain/io/json_check.h"
+#include "libtrain/io/json.h"
+#include "libtrain/utf8.h"
 
 namespace libtrain {
 namespace {
 
-using Json = nlohmann::json;
-
 constexpr uint64_t kLengthBytes = 8;
 constexpr uint64_t kMaxHeader = 100'000'000;  // the reference implementation's limit
-constexpr size_t kMaxEntries = 1'000'000, kMaxName = 4096, kMaxRank = 8;
+constexpr size_t kMaxEntries = 1'000'000, kMaxName = 4096, kMaxRank = 8, kShownName = 100;
 constexpr int kMaxDepth = 3;
 constexpr const char* kMetadata = "__metadata__";
 
@@ -27,6 +27,11 @@ std::optional<int64_t> element_size(const std::string& dtype) {
   return found == sizes.end() ? std::nullopt : std::optional(found->second);
 }
 
+[[noreturn]] void refuse_file(const std::string& label, const std::string& field, uint64_t at,
+                              const std::string& complaint) {
+  throw CheckpointError(format_message("[{}] {}: {} (byte {} of the file)", label, field, complaint, at));
+}
+
 /// Bytes of a tensor, or nothing when the product overflows or a size is negative.
 std::optional<int64_t> byte_size(const std::vector<int64_t>& shape, int64_t element) {
   int64_t total = element;
@@ -35,107 +40,86 @@ std::optional<int64_t> byte_size(const std::vector<int64_t>& shape, int64_t elem
   return total;
 }
 
-/// Reads the header and refuses it by name of file and field.
-class HeaderReader {
- public:
-  explicit HeaderReader(const std::string& label) : label_(label) {}
+/// Reads parts of a header; every complaint names file, field and the byte of the file where it stands.
+struct HeaderReader {
+  std::string_view text;  // accepted by check_json()
+  const std::string& label;
 
-  [[noreturn]] void refuse(const std::string& field, const std::string& complaint) const {
-    throw CheckpointError(format_message("[{}] {}: {}", label_, field, complaint));
+  [[noreturn]] void refuse(const std::string& field, size_t at, const std::string& complaint) const {
+    refuse_file(label, field, kLengthBytes + at, complaint);
   }
 
-  /// The header's text as an object.
-  Json parse(std::string_view text) const {
-    if (text.empty() || text.front() != '{') refuse("header", "expected it to begin with '{' at byte 8");
-    check_json(text, kMaxDepth, {label_, "header", kLengthBytes});
-    Json header = Json::parse(text);
-    if (header.size() > kMaxEntries)
-      refuse("header", format_message("{} tensors, the limit is {}", header.size(), kMaxEntries));
-    return header;
+  /// With its escapes as they are: the name need not be fit to be printed.
+  static std::string field_of(const JsonView& name) {
+    const std::string_view raw = name.raw();
+    return "tensor '" + shortened(raw.substr(1, raw.size() - 2), kShownName) + "'";
   }
 
-  std::map<std::string, std::string> metadata(const Json& json) const {
-    if (!json.is_object()) refuse(kMetadata, "expected an object, got " + std::string(json.type_name()));
-    std::map<std::string, std::string> result;
-    for (const auto& [key, value] : json.items()) {
-      if (!value.is_string())
-        refuse(kMetadata, "expected texts, got " + std::string(value.type_name()) + " under '" + key + "'");
-      result[key] = value.get<std::string>();
-    }
-    return result;
+  void check_metadata(const JsonView& json) const {
+    if (!json.is_object()) refuse(kMetadata, json.at(), "expected an object, got " + json.shown());
+    json.members([&](const JsonView& key, const JsonView& value) {
+      if (!value.is_text())
+        refuse(kMetadata, value.at(), "expected texts, got " + value.shown() + " under " + key.shown());
+    });
   }
 
-  /// Dtype, shape and place [begin, end) of one tensor. Whether places fit together is checked for all of them at once.
-  std::pair<TensorEntry, std::pair<int64_t, int64_t>> tensor(const std::string& name, const Json& json) const {
-    const std::string field = "tensor '" + name.substr(0, 100) + "'";
-    if (name.size() > kMaxName)
-      refuse(field, format_message("a name of {} bytes, expected at most {}", name.size(), kMaxName));
-    if (!json.is_object() || json.size() != 3 || !json.contains("dtype") || !json.contains("shape") ||
-        !json.contains("data_offsets"))
-      refuse(field, "expected exactly dtype, shape and data_offsets");
-    if (!json["dtype"].is_string() || !element_size(json["dtype"].get<std::string>()))
-      refuse(field, "dtype: expected F32, F64, BF16, I32, I64 or U8, got " + shorten(json["dtype"]));
-    const std::string dtype = json["dtype"].get<std::string>();
-    const auto shape = sizes(field + " shape", json["shape"], kMaxRank);
-    const auto place = sizes(field + " data_offsets", json["data_offsets"], 2);
+  /// The tensor without its bytes, and their place [begin, end) in the data. Whether places fit together is checked for all of them at once.
+  std::pair<TensorEntry, std::pair<int64_t, int64_t>> tensor(const JsonView& name, const JsonView& json) const {
+    const std::string field = field_of(name);
+    if (name.raw().size() > kMaxName + 2)
+      refuse(field, name.at(),
+             format_message("a name of {} bytes, expected at most {}", name.raw().size() - 2, kMaxName));
+    const auto dtype = json.find("dtype"), shape = json.find("shape"), offsets = json.find("data_offsets");
+    if (!dtype || !shape || !offsets || members_of(json) != 3)
+      refuse(field, json.at(), "expected exactly dtype, shape and data_offsets");
+    const auto element =
+        dtype->is_text() && dtype->raw().size() < kShownName ? element_size(dtype->text()) : std::nullopt;
+    if (!element)
+      refuse(field + " dtype", dtype->at(), "expected F32, F64, BF16, I32, I64 or U8, got " + dtype->shown());
+    TensorEntry entry{name.text(), dtype->text(), sizes(field + " shape", *shape, kMaxRank), {}};
+    const auto place = sizes(field + " data_offsets", *offsets, 2);
     if (place.size() != 2 || place[0] > place[1])
-      refuse(field, "data_offsets: expected [begin, end], got " + shorten(json["data_offsets"]));
-    const auto bytes = byte_size(shape, *element_size(dtype));
+      refuse(field + " data_offsets", offsets->at(), "expected [begin, end], got " + offsets->shown());
+    const auto bytes = byte_size(entry.shape, *element);
     if (!bytes || *bytes != place[1] - place[0])
-      refuse(field, format_message("{} {} takes {} bytes, data_offsets give {}", dtype, shorten(json["shape"]),
-                                   bytes ? std::to_string(*bytes) : "too many", place[1] - place[0]));
-    return {{name, dtype, shape, {}}, {place[0], place[1]}};
+      refuse(field + " data_offsets", offsets->at(),
+             format_message("{} {} takes {} bytes, got {}", entry.dtype, shape->shown(),
+                            bytes ? std::to_string(*bytes) : "too many", place[1] - place[0]));
+    return {std::move(entry), {place[0], place[1]}};
   }
 
  private:
-  static std::string shorten(const Json& json) {
-    const std::string text = json.dump(-1, ' ', true, Json::error_handler_t::replace);
-    return text.size() > 60 ? text.substr(0, 60) + "…" : text;
+  static size_t members_of(const JsonView& json) {
+    size_t count = 0;
+    json.members([&](const JsonView&, const JsonView&) { ++count; });
+    return count;
   }
 
-  std::vector<int64_t> sizes(const std::string& field, const Json& json, size_t most) const {
-    if (!json.is_array() || json.size() > most)
-      refuse(field, format_message("expected at most {} whole numbers, got {}", most, shorten(json)));
+  std::vector<int64_t> sizes(const std::string& field, const JsonView& json, size_t most) const {
     std::vector<int64_t> result;
-    for (const Json& value : json) {
-      if (!value.is_number_unsigned() || value.get<uint64_t>() > uint64_t(std::numeric_limits<int64_t>::max()))
-        refuse(field, "expected whole numbers >= 0 below 2^63, got " + shorten(json));
-      result.push_back(value.get<int64_t>());
-    }
+    const auto refuse_it = [&](const std::string& expected) {
+      refuse(field, json.at(), "expected " + expected + ", got " + json.shown());
+    };
+    if (!json.is_array()) refuse_it("whole numbers in brackets");
+    json.elements([&](const JsonView& value) {
+      const auto size = value.whole();
+      if (!size || *size > uint64_t(std::numeric_limits<int64_t>::max())) refuse_it("whole numbers >= 0 below 2^63");
+      if (result.size() == most) refuse_it(format_message("at most {} whole numbers", most));
+      result.push_back(int64_t(*size));
+    });
     return result;
   }
-
-  std::string label_;
 };
 
-uint64_t header_length(std::span<const std::byte> bytes, const HeaderReader& reader) {
-  if (bytes.size() < kLengthBytes)
-    reader.refuse("file", format_message("expected at least 8 bytes, got {}", bytes.size()));
+uint64_t header_length(std::span<const std::byte> bytes, const std::string& label) {
+  const auto refuse = [&](const std::string& complaint) { refuse_file(label, "header length", 0, complaint); };
+  if (bytes.size() < kLengthBytes) refuse(format_message("expected 8 bytes, got a file of {}", bytes.size()));
   uint64_t length = 0;
   for (uint64_t i = 0; i < kLengthBytes; ++i) length |= uint64_t(bytes[i]) << (8 * i);
-  if (length > kMaxHeader)
-    reader.refuse("header length", format_message("{} bytes, the limit is {}", length, kMaxHeader));
+  if (length > kMaxHeader) refuse(format_message("{} bytes, the limit is {}", length, kMaxHeader));
   if (length > bytes.size() - kLengthBytes)
-    reader.refuse("header length", format_message("{} bytes, but only {} follow: the file is cut short", length,
-                                                  bytes.size() - kLengthBytes));
+    refuse(format_message("{} bytes, but only {} follow: the file is cut short", length, bytes.size() - kLengthBytes));
   return length;
-}
-
-/// Refuses a hole, an overlap, and data that is missing or left over.
-void check_cover(std::vector<std::pair<std::pair<int64_t, int64_t>, std::string>> places, int64_t data,
-                 const HeaderReader& reader) {
-  std::ranges::sort(places);
-  int64_t at = 0;
-  for (const auto& [place, name] : places) {
-    if (place.first != at)
-      reader.refuse("tensor '" + name.substr(0, 100) + "'",
-                    format_message("begins at byte {} of the data, expected {}: {}", place.first, at,
-                                   place.first < at ? "an overlap" : "a hole"));
-    at = place.second;
-  }
-  if (at != data)
-    reader.refuse("data", format_message("the tensors take {} bytes, the file has {}{}", at, data,
-                                         at > data ? ": it is cut short" : ""));
 }
 
 std::string header_text(const std::vector<const TensorEntry*>& entries,
@@ -201,36 +185,85 @@ SafetensorsFile SafetensorsFile::parse(std::vector<std::byte> bytes, const std::
   SafetensorsFile file;
   file.label_ = label;
   file.bytes_ = std::move(bytes);
-  const HeaderReader reader(label);
-  const uint64_t length = header_length(file.bytes_, reader);
-  const Json header = reader.parse({reinterpret_cast<const char*>(file.bytes_.data()) + kLengthBytes, size_t(length)});
-  const std::span<const std::byte> data = std::span(file.bytes_).subspan(kLengthBytes + length);
-  std::vector<std::pair<std::pair<int64_t, int64_t>, std::string>> places;
-  for (const auto& [name, json] : header.items()) {
-    if (name == kMetadata) {
-      file.metadata_ = reader.metadata(json);
-      continue;
-    }
-    auto [entry, place] = reader.tensor(name, json);
-    places.emplace_back(place, name);
-    file.entries_[name] = std::move(entry);
-  }
-  check_cover(places, int64_t(data.size()), reader);
-  for (const auto& [place, name] : places)
-    file.entries_[name].bytes = data.subspan(size_t(place.first), size_t(place.second - place.first));
+  file.data_ = kLengthBytes + header_length(file.bytes_, label);
+  file.check_header();
+  file.check_places();
   return file;
+}
+
+std::string_view SafetensorsFile::header() const {
+  return {reinterpret_cast<const char*>(bytes_.data()) + kLengthBytes, size_t(data_ - kLengthBytes)};
+}
+
+void SafetensorsFile::check_header() {
+  const HeaderReader reader{header(), label_};
+  if (!reader.text.starts_with('{')) reader.refuse("header", 0, "expected it to begin with '{'");
+  const JsonView root = check_json(reader.text, kMaxDepth, {label_, "header", kLengthBytes});
+  root.members([&](const JsonView& name, const JsonView& json) {
+    if (name.is_text(kMetadata)) {
+      reader.check_metadata(json);
+      metadata_ = uint32_t(json.at());
+      return;
+    }
+    if (places_.size() == kMaxEntries)
+      reader.refuse("header", name.at(), format_message("more than {} tensors", kMaxEntries));
+    const auto [begin, end] = reader.tensor(name, json).second;
+    places_.push_back({begin, end, uint32_t(name.at()), uint32_t(json.at())});
+  });
+}
+
+/// Refuses a hole, an overlap, and data that is missing or left over.
+void SafetensorsFile::check_places() {
+  const HeaderReader reader{header(), label_};
+  const auto field_of = [&](const Place& place) { return reader.field_of(JsonView(reader.text, place.name)); };
+  std::sort(places_.begin(), places_.end(), [](const Place& a, const Place& b) {
+    return std::tie(a.begin, a.end, a.name) < std::tie(b.begin, b.end, b.name);
+  });
+  int64_t at = 0;
+  for (const Place& place : places_) {
+    if (place.begin != at)
+      reader.refuse(field_of(place) + " data_offsets", place.json,
+                    format_message("begins at byte {} of the data, expected {}: {}", place.begin, at,
+                                   place.begin < at ? "an overlap" : "a hole"));
+    at = place.end;
+  }
+  if (const auto data = int64_t(bytes_.size() - data_); at != data)
+    refuse_file(
+        label_, "data", data_,
+        format_message("the tensors take {} bytes, the file has {}{}", at, data, at > data ? ": it is cut short" : ""));
+  std::sort(places_.begin(), places_.end(), [&](const Place& a, const Place& b) {
+    return JsonView(reader.text, a.name).compare_text(JsonView(reader.text, b.name)) < 0;
+  });
 }
 
 std::vector<std::string> SafetensorsFile::names() const {
   std::vector<std::string> names;
-  for (const auto& [name, entry] : entries_) names.push_back(name);
+  for (const Place& place : places_) names.push_back(JsonView(header(), place.name).text());
   return names;
 }
 
-const TensorEntry& SafetensorsFile::entry(const std::string& name) const {
-  const auto found = entries_.find(name);
-  if (found == entries_.end()) throw CheckpointError(format_message("[{}] holds no tensor named '{}'", label_, name));
-  return found->second;
+const SafetensorsFile::Place* SafetensorsFile::find(const std::string& name) const {
+  const auto text = [&](const Place& place) { return JsonView(header(), place.name).text(); };
+  const auto found = std::ranges::lower_bound(places_, name, {}, text);
+  return found != places_.end() && text(*found) == name ? &*found : nullptr;
+}
+
+TensorEntry SafetensorsFile::entry(const std::string& name) const {
+  const Place* place = find(name);
+  if (!place) throw CheckpointError(format_message("[{}] holds no tensor named '{}'", label_, name));
+  const HeaderReader reader{header(), label_};
+  TensorEntry entry = reader.tensor(JsonView(header(), place->name), JsonView(header(), place->json)).first;
+  entry.bytes = std::span(bytes_).subspan(size_t(data_) + size_t(place->begin), size_t(place->end - place->begin));
+  return entry;
+}
+
+std::map<std::string, std::string> SafetensorsFile::metadata() const {
+  std::map<std::string, std::string> texts;
+  if (metadata_ > 0)
+    JsonView(header(), metadata_).members([&](const JsonView& key, const JsonView& value) {
+      texts[key.text()] = value.text();
+    });
+  return texts;
 }
 
 }  // namespace libtrain

@@ -3,9 +3,11 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <map>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "libtrain/error.h"
@@ -27,7 +29,9 @@ std::vector<std::byte> write_safetensors(std::span<const TensorEntry> entries,
 /// A file in memory, checked whole: every tensor's dtype, shape and place fit, and places cover the data exactly.
 class SafetensorsFile {
  public:
-  /// Throws CheckpointError "[path] field: expected …, got …" for whatever breaks the format, IoError when the file cannot be read.
+  /// Throws CheckpointError "[path] field: expected …, got … (byte 41 of the file)" for whatever breaks the format, or exceeds its limits: a
+  /// header of 100,000,000 bytes, a million tensors, names of 4096 bytes, eight dimensions. IoError when the file cannot be read.
+  /// Beside the file's bytes it takes less memory than the header has bytes.
   static SafetensorsFile read(const std::string& path);
   /// Likewise for bytes that are in memory already; messages call them `label`.
   static SafetensorsFile parse(std::vector<std::byte> bytes, const std::string& label);
@@ -35,11 +39,11 @@ class SafetensorsFile {
   /// Sorted.
   std::vector<std::string> names() const;
   /// Whether entry(name) finds a tensor.
-  bool contains(const std::string& name) const { return entries_.contains(name); }
+  bool contains(const std::string& name) const { return find(name) != nullptr; }
   /// Its bytes live as long as this file. Throws CheckpointError when there is no tensor of that name.
-  const TensorEntry& entry(const std::string& name) const;
+  TensorEntry entry(const std::string& name) const;
   /// The texts under "__metadata__" of the header; empty when it has none.
-  const std::map<std::string, std::string>& metadata() const { return metadata_; }
+  std::map<std::string, std::string> metadata() const;
 
   /// Entries stay valid and belong to the new owner.
   SafetensorsFile(SafetensorsFile&&) = default;
@@ -47,12 +51,23 @@ class SafetensorsFile {
   SafetensorsFile& operator=(SafetensorsFile&&) = default;
 
  private:
+  /// Of a tensor: its bytes in the data, and where in the header its name and its fields begin.
+  struct Place {
+    int64_t begin, end;
+    uint32_t name, json;
+  };
+
   SafetensorsFile() = default;  // and not copyable: entries point into bytes_
+  std::string_view header() const;
+  void check_header();
+  void check_places();
+  const Place* find(const std::string& name) const;
 
   std::string label_;
   std::vector<std::byte> bytes_;
-  std::map<std::string, TensorEntry> entries_;
-  std::map<std::string, std::string> metadata_;
+  uint64_t data_ = 0;         // where in the file the data begins
+  std::deque<Place> places_;  // sorted by name; a deque never has two copies of itself while it grows
+  uint32_t metadata_ = 0;     // where in the header the metadata begins; 0: there is none
 };
 
 }  // namespace libtrain

@@ -282,7 +282,7 @@ damage truncated "the manifest says" truncate -s 100 weights.safetensors
 damage flipped "is damaged" bash -c 'printf "\x55" | dd of=weights.safetensors bs=1 seek=4000 conv=notrunc status=none'
 damage no_optimizer "is missing" rm optimizer.safetensors
 damage foreign "field 'format'" bash -c "echo '{\"a\": 1}' >manifest.json"
-damage no_json "manifest: no JSON at byte 0 of the file" bash -c 'echo weights >manifest.json'
+damage no_json "manifest: no JSON (byte 0 of the file)" bash -c 'echo weights >manifest.json'
 cp -r learnt/step-* vocabulary
 sed -i 's/^\( *\)"<unk>",/\1"<unk>", "more",/' vocabulary/manifest.json
 refuse 4 "is damaged or was edited" "$program" predict --model vocabulary <sources

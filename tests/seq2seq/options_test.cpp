@@ -81,6 +81,7 @@ TEST_CASE("options: values that cannot be are refused by the name of their flag"
       {{"--encoder-layers", "1001"}, "--encoder-layers and --decoder-layers must be <= 1000, got 1001 and 2"},
       {{"--accumulate", "0"}, "--accumulate must be >= 1, got 0"},
       {{"--epochs", "-1"}, "--epochs must be >= 0, got -1"},
+      {{"--train", "ab\xC0.tsv"}, "--train must be UTF-8, got a bad byte at offset 2; use another name"},
       {{"--seed", "-1"}, "--seed must be >= 0, got -1"},
       {{"--batch-pairs", "0"}, "--batch-pairs and --batch-tokens are both 0; one must limit a batch"},
       {{"--dropout", "1"}, "--dropout must be in [0, 1), got 1"},

@@ -239,8 +239,8 @@ TEST_CASE("checkpoint: whatever is damaged or does not fit is refused by name, a
       spill(path + "/manifest.json", sealed(changed.substr(0, changed.rfind(",\n \"xxh3_128\"")) + "\n}"));
       return refusal(parameters);
     };
-    CHECK(with("{", "[").find("manifest: no JSON at byte ") != std::string::npos);
-    CHECK(with("{", "{\"version\": 1, ").find("manifest: key 'version' occurs twice") != std::string::npos);
+    CHECK(with("{", "[").find("manifest: no JSON (byte ") != std::string::npos);
+    CHECK(with("{", "{\"version\": 1, ").find("manifest: key \"version\" occurs twice") != std::string::npos);
     CHECK(with("\"program\": {}", "\"program\": {\"a\": " + std::string(100000, '[') + std::string(100000, ']') + "}")
               .find("manifest: nested deeper than 32 levels") != std::string::npos);
     CHECK(with("libtrain checkpoint", "something else").find("field 'format'") != std::string::npos);
