@@ -46,7 +46,8 @@ struct ManifestReader {
   std::string path;
 
   [[noreturn]] void refuse(const std::string& field, const std::string& expected) const {
-    throw CheckpointError(format_message("[{}] field '{}': expected {}", path, field, expected));
+    throw CheckpointError(format_message("[{}] field '{}': expected {}; copy the checkpoint again, or use an older one",
+                                         path, field, expected));
   }
   const Json& at(const std::string& field) const {
     const Json::json_pointer pointer("/" + field);
@@ -87,7 +88,9 @@ Json parse_manifest(const std::string& path) {
     reader.refuse("version",
                   format_message("{}, got {}: written by another version of libtrain", kFormatVersion, version));
   if (!is_sealed(text))
-    throw CheckpointError(format_message("[{}] is damaged or was edited: its hash differs from its last line", path));
+    throw CheckpointError(format_message(
+        "[{}] is damaged or was edited: its hash differs from its last line; copy it again, or use an older checkpoint",
+        path));
   return manifest;
 }
 
@@ -125,8 +128,10 @@ SafetensorsFile read_listed(const ManifestReader& manifest, const std::string& f
   const size_t dot = std::string_view(name).find('.');
   const std::string field = "files/" + std::string(name).substr(0, dot);
   const int64_t expected = manifest.count(field + "/bytes");
-  if (!fs::is_regular_file(path))
-    throw CheckpointError(format_message("[{}] is missing; the checkpoint is incomplete", path));
+  std::error_code ignored;
+  if (!fs::is_regular_file(path, ignored))
+    throw CheckpointError(
+        format_message("[{}] is missing; the checkpoint is incomplete: copy it again, or use an older one", path));
   if (const auto size = int64_t(fs::file_size(path)); size != expected)
     throw CheckpointError(
         format_message("[{}] has {} bytes, the manifest says {}; copy it again", path, size, expected));
@@ -145,10 +150,16 @@ Json file_entry(const TensorFile& tensors, std::span<const std::byte> bytes) {
   return {{"bytes", bytes.size()}, {"xxh3_128", xxh3_128_hex(bytes)}, {"tensors", hashes}};
 }
 
+void check_has_manifest(const std::string& path) {
+  std::error_code ignored;
+  if (const std::string manifest = path + "/" + kManifestFile; !fs::is_regular_file(manifest, ignored))
+    throw CheckpointError(
+        format_message("[{}] is missing; {} is no checkpoint: name a folder that has one", manifest, path));
+}
+
 Json verified_manifest(const std::string& path) {
   const std::string manifest_path = path + "/" + kManifestFile;
-  if (!fs::is_regular_file(manifest_path))
-    throw CheckpointError(format_message("[{}] is missing; {} is no checkpoint", manifest_path, path));
+  check_has_manifest(path);
   Json json = parse_manifest(manifest_path);
   const ManifestReader manifest{json, manifest_path};
   for (const char* name : {kWeightsFile, kOptimizerFile}) read_listed(manifest, path, name);
@@ -225,7 +236,8 @@ template <class F> void for_optimizer_state(const Parameters& parameters, bool g
 std::string save_checkpoint(const std::string& folder, const Parameters& parameters, const TrainState& state,
                             const std::string& program, const SaveOptions& options) {
   const Json program_json = Json::parse(program, nullptr, false);
-  LIBTRAIN_CHECK(program_json.is_object(), "[save_checkpoint] program must be a JSON object, got {}",
+  LIBTRAIN_CHECK(program_json.is_object(),
+                 "[save_checkpoint] program must be a JSON object, got {}; leave it out if there is nothing to keep",
                  program.substr(0, 100));
   LIBTRAIN_CHECK(options.keep >= 0, "[save_checkpoint] keep must be >= 0 (0: all), got {}", options.keep);
   if (state.accumulated > 0) parameters.zero_unwritten_gradients();
@@ -263,7 +275,9 @@ std::string save_checkpoint(const std::string& folder, const Parameters& paramet
 }
 
 std::string newest_checkpoint(const std::string& folder, const PassedOver& passed_over) {
-  if (!fs::is_directory(folder)) throw CheckpointError(format_message("[{}] is no folder; check the path", folder));
+  std::error_code ignored;
+  if (!fs::is_directory(folder, ignored))
+    throw CheckpointError(format_message("[{}] is no folder; check the path", folder));
   const auto all = complete_checkpoints(folder);
   if (all.empty())
     throw CheckpointError(format_message("[{}] holds no complete checkpoint (step-…/{}); name the folder of a run",
@@ -279,7 +293,8 @@ std::string newest_checkpoint(const std::string& folder, const PassedOver& passe
     }
   }
   throw CheckpointError(
-      format_message("[{}] none of the {} checkpoints can be loaded:{}", folder, all.size(), reasons));
+      format_message("[{}] none of the {} checkpoints can be loaded; bring one back from a copy, or start a new run:{}",
+                     folder, all.size(), reasons));
 }
 
 Checkpoint verify_checkpoint(const std::string& path) {
@@ -288,8 +303,7 @@ Checkpoint verify_checkpoint(const std::string& path) {
 
 Checkpoint read_checkpoint(const std::string& path) {
   const std::string manifest_path = path + "/" + kManifestFile;
-  if (!fs::is_regular_file(manifest_path))
-    throw CheckpointError(format_message("[{}] is missing; {} is no checkpoint", manifest_path, path));
+  check_has_manifest(path);
   const Json manifest = parse_manifest(manifest_path);
   return checkpoint_of({manifest, manifest_path}, path);
 }
@@ -321,7 +335,9 @@ void save_weights(const std::string& file, const Parameters& parameters) {
 }
 
 void load_weights(const std::string& file, const Parameters& parameters, const std::string& below) {
-  if (!fs::is_regular_file(file)) throw CheckpointError(format_message("[{}] is missing or no file", file));
+  std::error_code ignored;
+  if (!fs::is_regular_file(file, ignored))
+    throw CheckpointError(format_message("[{}] is missing or no file; check the path", file));
   const SafetensorsFile weights = SafetensorsFile::read(file);
   TensorTargets targets;
   targets.below = below;

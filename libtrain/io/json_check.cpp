@@ -39,7 +39,7 @@ class Checker : public Json::json_sax_t {
 
  private:
   [[noreturn]] void refuse(const std::string& complaint) const {
-    throw CheckpointError(format_message("[{}] {}: {}", place_.file, place_.field, complaint));
+    throw CheckpointError(format_message("[{}] {}: {}; copy the file again", place_.file, place_.field, complaint));
   }
   bool open() {
     if (keys_.size() == max_depth_) refuse(format_message("nested deeper than {} levels", max_depth_));

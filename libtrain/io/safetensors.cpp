@@ -41,7 +41,7 @@ class HeaderReader {
   explicit HeaderReader(const std::string& label) : label_(label) {}
 
   [[noreturn]] void refuse(const std::string& field, const std::string& complaint) const {
-    throw CheckpointError(format_message("[{}] {}: {}", label_, field, complaint));
+    throw CheckpointError(format_message("[{}] {}: {}; copy the file again", label_, field, complaint));
   }
 
   /// The header's text as an object.
@@ -152,7 +152,7 @@ std::string header_text(const std::vector<const TensorEntry*>& entries,
   try {
     text = header.dump();
   } catch (const nlohmann::json::type_error&) {
-    throw InvalidArgument("[write_safetensors] names and metadata must be UTF-8");
+    throw InvalidArgument("[write_safetensors] names and metadata must be UTF-8; convert them");
   }
   text.append((8 - text.size() % 8) % 8, ' ');
   return text;
@@ -163,8 +163,9 @@ void check_entry(const TensorEntry& entry) {
   const auto bytes = element ? byte_size(entry.shape, *element) : std::nullopt;
   LIBTRAIN_CHECK(bytes && *bytes == int64_t(entry.bytes.size()) && entry.name != kMetadata &&
                      entry.name.size() <= kMaxName && entry.shape.size() <= kMaxRank,
-                 "[write_safetensors] tensor '{}' of dtype {} does not fit its {} bytes", entry.name, entry.dtype,
-                 entry.bytes.size());
+                 "[write_safetensors] tensor '{}' of dtype {} does not fit its {} bytes; shape, dtype and bytes must "
+                 "agree, in at most 8 dimensions",
+                 entry.name, entry.dtype, entry.bytes.size());
 }
 
 }  // namespace
@@ -178,7 +179,7 @@ std::vector<std::byte> write_safetensors(std::span<const TensorEntry> entries,
   }
   std::ranges::sort(sorted, {}, [](const TensorEntry* entry) { return entry->name; });
   for (size_t i = 1; i < sorted.size(); ++i)
-    LIBTRAIN_CHECK(sorted[i - 1]->name != sorted[i]->name, "[write_safetensors] two tensors are named '{}'",
+    LIBTRAIN_CHECK(sorted[i - 1]->name != sorted[i]->name, "[write_safetensors] two tensors are named '{}'; rename one",
                    sorted[i]->name);
 
   const std::string header = header_text(sorted, metadata);
@@ -229,7 +230,8 @@ std::vector<std::string> SafetensorsFile::names() const {
 
 const TensorEntry& SafetensorsFile::entry(const std::string& name) const {
   const auto found = entries_.find(name);
-  if (found == entries_.end()) throw CheckpointError(format_message("[{}] holds no tensor named '{}'", label_, name));
+  if (found == entries_.end())
+    throw CheckpointError(format_message("[{}] holds no tensor named '{}'; names() lists them", label_, name));
   return found->second;
 }
 

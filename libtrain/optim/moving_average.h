@@ -7,7 +7,7 @@ namespace libtrain {
 /// Moves the store's average towards its values, after an update; see kernels/moving_average.h for the formula. decay in [0, 1): the share of
 /// the old average that is kept, less in the first updates. Throws InvalidArgument when the store keeps no average.
 inline void update_average(const Parameters& parameters, double decay) {
-  LIBTRAIN_CHECK(decay >= 0 && decay < 1, "[moving_average] decay must be in [0, 1), got {}", decay);
+  LIBTRAIN_CHECK(decay >= 0 && decay < 1, "[moving_average] decay must be in [0, 1), got {}; 0.999 is usual", decay);
   const Tensor average = parameters.average();
   LIBTRAIN_CHECK(average.defined(), "[moving_average] the store keeps no average; make it with {}", ".average = true");
   visit_float("moving_average", parameters.dtype(), [&]<class T> {
