@@ -76,6 +76,7 @@ weights=$last/weights.safetensors
 
 # start_and_wait FOLDER UPDATE: trains in the background, as $child, until stderr shows that update.
 start_and_wait() {
+  : >err  # or the words of the run before would be taken for those of this one
   "$program" "${long[@]}" --out "$1" >out 2>err &
   child=$!
   for _ in $(seq 3000); do
