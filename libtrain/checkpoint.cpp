@@ -67,8 +67,10 @@ SafetensorsFile read_listed(const Manifest& manifest, const std::string& folder,
   const size_t dot = std::string_view(name).find('.');
   const std::string field = "files/" + std::string(name).substr(0, dot);
   const int64_t expected = manifest.count(field + "/bytes");
-  if (!fs::is_regular_file(path))
-    throw CheckpointError(format_message("[{}] is missing; the checkpoint is incomplete", path));
+  std::error_code ignored;
+  if (!fs::is_regular_file(path, ignored))
+    throw CheckpointError(
+        format_message("[{}] is missing; the checkpoint is incomplete: copy it again, or use an older one", path));
   if (const auto size = int64_t(fs::file_size(path)); size != expected)
     throw CheckpointError(
         format_message("[{}] has {} bytes, the manifest says {}; copy it again", path, size, expected));
@@ -169,7 +171,8 @@ template <class F> void for_optimizer_state(const Parameters& parameters, bool g
 std::string save_checkpoint(const std::string& folder, const Parameters& parameters, const TrainState& state,
                             const std::string& program, const SaveOptions& options) {
   const Json program_json = Json::parse(program, nullptr, false);
-  LIBTRAIN_CHECK(program_json.is_object(), "[save_checkpoint] program must be a JSON object, got {}",
+  LIBTRAIN_CHECK(program_json.is_object(),
+                 "[save_checkpoint] program must be a JSON object, got {}; leave it out if there is nothing to keep",
                  program.substr(0, 100));
   LIBTRAIN_CHECK(options.keep >= 0, "[save_checkpoint] keep must be >= 0 (0: all), got {}", options.keep);
   if (state.accumulated > 0) parameters.zero_unwritten_gradients();
@@ -206,7 +209,9 @@ std::string save_checkpoint(const std::string& folder, const Parameters& paramet
 }
 
 std::string newest_checkpoint(const std::string& folder, const PassedOver& passed_over) {
-  if (!fs::is_directory(folder)) throw CheckpointError(format_message("[{}] is no folder; check the path", folder));
+  std::error_code ignored;
+  if (!fs::is_directory(folder, ignored))
+    throw CheckpointError(format_message("[{}] is no folder; check the path", folder));
   const auto all = complete_checkpoints(folder);
   if (all.empty())
     throw CheckpointError(format_message("[{}] holds no complete checkpoint (step-…/{}); name the folder of a run",
@@ -224,7 +229,8 @@ std::string newest_checkpoint(const std::string& folder, const PassedOver& passe
     }
   }
   throw CheckpointError(
-      format_message("[{}] none of the {} checkpoints can be loaded:{}", folder, all.size(), reasons));
+      format_message("[{}] none of the {} checkpoints can be loaded; bring one back from a copy, or start a new run:{}",
+                     folder, all.size(), reasons));
 }
 
 Checkpoint verify_checkpoint(const std::string& path) { return checkpoint_of(verified_manifest(path), path); }
@@ -256,7 +262,9 @@ void save_weights(const std::string& file, const Parameters& parameters) {
 }
 
 void load_weights(const std::string& file, const Parameters& parameters, const std::string& below) {
-  if (!fs::is_regular_file(file)) throw CheckpointError(format_message("[{}] is missing or no file", file));
+  std::error_code ignored;
+  if (!fs::is_regular_file(file, ignored))
+    throw CheckpointError(format_message("[{}] is missing or no file; check the path", file));
   const SafetensorsFile weights = SafetensorsFile::read(file);
   TensorTargets targets;
   targets.below = below;

@@ -23,7 +23,10 @@ Cuda new_stream() {
   return detail::cuda_call([] {
     Cuda where = runtime::create_stream();
     where.bad_index = static_cast<BadIndex*>(runtime::allocate_device(sizeof(BadIndex)));
-    if (!where.bad_index) throw OutOfMemory("[cuda] no memory is left on the device, not even for a stream");
+    if (!where.bad_index)
+      throw OutOfMemory(
+          "[cuda] no memory is left on the device, not even for a stream; close what else uses it, or use smaller "
+          "batches");
     runtime::fill_bytes(where.bad_index, 0, sizeof(BadIndex), where);
     return where;
   });

@@ -40,11 +40,14 @@ Isa choose_isa() {
   if (!asked) return widest;
   for (const Isa isa : {Isa::kBaseline, Isa::kAvx2, Isa::kAvx512})
     if (std::string_view(asked) == name(isa)) {
-      LIBTRAIN_CHECK(isa <= widest, "[device] LIBTRAIN_ISA={} asked for, but this machine stops at {}", asked,
-                     name(widest));
+      LIBTRAIN_CHECK(
+          isa <= widest,
+          "[device] LIBTRAIN_ISA={} asked for, but this machine stops at {}; unset it, and the best is chosen", asked,
+          name(widest));
       return isa;
     }
-  throw InvalidArgument(format_message("[device] LIBTRAIN_ISA must be baseline, avx2 or avx512, got '{}'", asked));
+  throw InvalidArgument(format_message(
+      "[device] LIBTRAIN_ISA must be baseline, avx2 or avx512, got '{}'; unset it, and the best is chosen", asked));
 }
 
 }  // namespace

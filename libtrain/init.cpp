@@ -8,7 +8,9 @@ namespace libtrain::init {
 namespace {
 
 void check_matrix(const char* name, const Shape& shape) {
-  LIBTRAIN_CHECK(shape.rank() == 2, "[{}] expected a weight [fan_out, fan_in], got {}", name, shape.str());
+  LIBTRAIN_CHECK(shape.rank() == 2,
+                 "[{}] expected a weight [fan_out, fan_in], got {}; normal() and uniform() take any shape", name,
+                 shape.str());
 }
 
 double dot(std::span<const double> a, std::span<const double> b) {
@@ -109,7 +111,10 @@ Initializer by_name(std::string_view name) {
   if (const auto found = kAll.find(name); found != kAll.end()) return found->second;
   std::vector<std::string> names;
   for (const auto& [known, initializer] : kAll) names.push_back(known);
-  throw InvalidArgument(format_message("[init] no initializer is named '{}'{}", name, did_you_mean(name, names)));
+  std::string all;
+  for (const std::string& known : names) all += (all.empty() ? "" : ", ") + known;
+  throw InvalidArgument(
+      format_message("[init] no initializer is named '{}'{}; there are {}", name, did_you_mean(name, names), all));
 }
 
 }  // namespace libtrain::init

@@ -41,9 +41,11 @@ template <class T> void write_state(const Tensor& tensor, const T& state) { writ
 
 Parameters::Parameters(Options options) : options_(options) {
   LIBTRAIN_CHECK(options.dtype == DType::f32 || options.dtype == DType::f64,
-                 "[parameters] expected dtype f32 or f64, got {}", name(options.dtype));
+                 "[parameters] expected dtype f32 or f64, got {}; mixed_precision computes in bf16 beside f32 values",
+                 name(options.dtype));
   LIBTRAIN_CHECK(!options.mixed_precision || options.dtype == DType::f32,
-                 "[parameters] mixed precision keeps f32 values, got dtype {}", name(options.dtype));
+                 "[parameters] mixed precision keeps f32 values, got dtype {}; leave dtype as it is",
+                 name(options.dtype));
   random_state_ = Tensor::zeros({int64_t(sizeof(RandomState) / 8)}, DType::i64, options.device);
   step_state_ = Tensor::zeros({int64_t(sizeof(StepState) / 8)}, DType::f64, options.device);
   set_random({options.seed, 0});
@@ -51,7 +53,8 @@ Parameters::Parameters(Options options) : options_(options) {
 }
 
 Tensor Parameters::add(const std::string& name, const Shape& shape, const Initializer& initializer) {
-  LIBTRAIN_CHECK(!name.empty() && !contains(name), "[parameters] expected a new name, got '{}'", name);
+  LIBTRAIN_CHECK(!name.empty() && !contains(name),
+                 "[parameters] expected a new name, got '{}'; every parameter needs one of its own", name);
   std::vector<double> start(size_t(shape.numel()));
   initializer(start, shape, generator_for(options_.seed, name));
   const int64_t unit = kSlotBytes / size_of(compute_dtype());
@@ -139,7 +142,8 @@ std::vector<Parameters::Slot*> Parameters::chosen(const char* caller, const Filt
   std::vector<Slot*> found;
   for (Slot& slot : slots_)
     if (filter(slot)) found.push_back(&slot);
-  LIBTRAIN_CHECK(!found.empty(), "[{}] none of the {} parameters is chosen", caller, slots_.size());
+  LIBTRAIN_CHECK(!found.empty(), "[{}] none of the {} parameters is chosen; Parameters::str() lists them", caller,
+                 slots_.size());
   return found;
 }
 
@@ -147,7 +151,8 @@ void Parameters::set_group(const Filter& filter, const GroupOptions& options) {
   const double rate = options.rate.value_or(1), decay = options.decay.value_or(1);
   LIBTRAIN_CHECK(rate > 0 && rate < 1e30, "[set_group] rate must be > 0 and < 1e30 (to stop updates: freeze), got {}",
                  rate);
-  LIBTRAIN_CHECK(decay >= 0 && decay < 1e30, "[set_group] decay must be >= 0 and < 1e30, got {}", decay);
+  LIBTRAIN_CHECK(decay >= 0 && decay < 1e30, "[set_group] decay must be >= 0 and < 1e30, got {}; 0 turns it off",
+                 decay);
   for (Slot* slot : chosen("set_group", filter)) {
     if (options.rate) slot->factors.rate = float(rate);
     if (options.decay) slot->factors.decay = float(decay);
@@ -196,8 +201,8 @@ const Tensor& Parameters::get(std::string_view name) const {
     if (slot.name == name) return slot.value;
   std::vector<std::string> names;
   for (const Slot& slot : slots_) names.push_back(slot.name);
-  throw InvalidArgument(format_message("[parameters] none of the {} parameters is named '{}'{}", names.size(), name,
-                                       did_you_mean(name, names)));
+  throw InvalidArgument(format_message("[parameters] none of the {} parameters is named '{}'{}; str() lists them",
+                                       names.size(), name, did_you_mean(name, names)));
 }
 
 int64_t Parameters::count() const {
@@ -240,7 +245,10 @@ void Parameters::copy_values(const Parameters& from, const std::function<std::st
     else
       pairs.emplace_back(&slot, found->master);
   }
-  LIBTRAIN_CHECK(faults.empty(), "[copy_values] the other store does not fit{}", faults);
+  LIBTRAIN_CHECK(
+      faults.empty(),
+      "[copy_values] the other store does not fit{}; build both models with the same options, or map the names",
+      faults);
   for (const auto& [slot, value] : pairs) set_value(*slot, value);
 }
 

@@ -46,17 +46,20 @@ class Shape {
 // ---------------------------------------------------------------------------------------------------------------------
 
 inline Shape::Shape(std::span<const int64_t> dims) : rank_(int(dims.size())) {
-  LIBTRAIN_CHECK(rank_ <= kMaxRank, "[shape] expected at most {} dimensions, got {}", kMaxRank, rank_);
+  LIBTRAIN_CHECK(rank_ <= kMaxRank, "[shape] expected at most {} dimensions, got {}; merge some into one", kMaxRank,
+                 rank_);
   std::ranges::copy(dims, dims_.begin());
   int64_t total = 1;
   for (const int64_t size : dims)
     LIBTRAIN_CHECK(size >= 0 && !__builtin_mul_overflow(total, std::max<int64_t>(size, 1), &total),
-                   "[shape] expected sizes >= 0 whose product fits 63 bits, got {}", str());
+                   "[shape] expected sizes >= 0 whose product fits 63 bits, got {}; one of them was worked out wrongly",
+                   str());
 }
 
 inline int64_t Shape::operator[](int i) const {
   const int index = i < 0 ? i + rank_ : i;
-  LIBTRAIN_CHECK(index >= 0 && index < rank_, "[shape] dimension {} of {}, which has {}", i, str(), rank_);
+  LIBTRAIN_CHECK(index >= 0 && index < rank_,
+                 "[shape] dimension {} of {}, which has {}; they count from 0, or back from -1", i, str(), rank_);
   return dims_[size_t(index)];
 }
 
@@ -73,7 +76,7 @@ inline int64_t Shape::rows() const {
 }
 
 inline Shape Shape::with_last(int64_t size) const {
-  LIBTRAIN_CHECK(rank_ > 0, "[shape] a scalar has no last dimension to replace by {}", size);
+  LIBTRAIN_CHECK(rank_ > 0, "[shape] a scalar has no last dimension to replace by {}; reshape() it to [1] first", size);
   Shape shape = *this;
   shape.dims_[size_t(rank_ - 1)] = size;
   return shape;
@@ -84,5 +87,15 @@ inline std::string Shape::str() const {
   for (int i = 0; i < rank_; ++i) text += (i ? ", " : "") + std::to_string(dims_[size_t(i)]);
   return text + "]";
 }
+
+namespace detail {
+
+/// "row 3, position 2" for element i of ids [rows, positions], "position 17" for a vector.
+inline std::string place_of(const Shape& shape, int64_t i) {
+  if (shape.rank() < 2) return format_message("position {}", i);
+  return format_message("row {}, position {}", i / shape[-1], i % shape[-1]);
+}
+
+}  // namespace detail
 
 }  // namespace libtrain

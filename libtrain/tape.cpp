@@ -52,7 +52,9 @@ void Tape::backward(const Tensor& output) {
 
 void Tape::backward(const Tensor& output, const Tensor& doutput) {
   check_like("backward", "doutput", doutput, output, output.shape());
-  LIBTRAIN_CHECK(output.requires_grad(), "[backward] {} does not depend on anything recorded on this tape",
+  LIBTRAIN_CHECK(output.requires_grad(),
+                 "[backward] {} does not depend on anything recorded on this tape; make the Tape before the forward "
+                 "pass, and call set_requires_grad() on what is to be learnt",
                  output.spec());
   try {
     const NoTape pause;

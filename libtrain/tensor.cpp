@@ -77,10 +77,11 @@ Shape resolve(const Shape& from, std::initializer_list<int64_t> sizes) {
   std::vector<int64_t> dims(sizes);
   int64_t known = 1, unknown = 0;
   for (const int64_t size : dims) size == -1 ? ++unknown : known = checked_product(known, size);
-  LIBTRAIN_CHECK(unknown <= 1, "[reshape] expected at most one size of -1, got {}", unknown);
+  LIBTRAIN_CHECK(unknown <= 1, "[reshape] expected at most one size of -1, got {}; write the others out", unknown);
   for (int64_t& size : dims)
     if (size == -1) {
-      LIBTRAIN_CHECK(known > 0 && from.numel() % known == 0, "[reshape] {} elements of {} do not divide by {}",
+      LIBTRAIN_CHECK(known > 0 && from.numel() % known == 0,
+                     "[reshape] {} elements of {} do not divide by {}, so that -1 has no value; change the other sizes",
                      from.numel(), from.str(), known);
       size = from.numel() / known;
     }
@@ -117,8 +118,9 @@ std::string Tensor::str() const {
 }
 
 Tensor Tensor::reshape(const Shape& shape) const {
-  LIBTRAIN_CHECK(shape.numel() == numel(), "[reshape] {} has {} elements, shape {} needs {}", spec(), numel(),
-                 shape.str(), shape.numel());
+  LIBTRAIN_CHECK(shape.numel() == numel(),
+                 "[reshape] {} has {} elements, shape {} needs {}; a size of -1 is worked out from the others", spec(),
+                 numel(), shape.str(), shape.numel());
   Tensor other = *this;
   other.shape_ = shape;
   return other;
@@ -127,8 +129,10 @@ Tensor Tensor::reshape(const Shape& shape) const {
 Tensor Tensor::reshape(std::initializer_list<int64_t> sizes) const { return reshape(resolve(shape_, sizes)); }
 
 Tensor Tensor::rows(int64_t begin, int64_t end) const {
-  LIBTRAIN_CHECK(rank() >= 1 && begin >= 0 && begin <= end && end <= dim(0), "[rows] rows {} to {} of {}", begin, end,
-                 spec());
+  LIBTRAIN_CHECK(rank() >= 1 && begin >= 0 && begin <= end && end <= dim(0),
+                 "[rows] expected 0 <= begin <= end <= the first dimension, got begin {} and end {} of {}; end is one "
+                 "past the last row",
+                 begin, end, spec());
   std::vector<int64_t> dims(shape_.dims().begin(), shape_.dims().end());
   const int64_t row = dims[0] ? numel() / dims[0] : 0;
   dims[0] = end - begin;
@@ -176,14 +180,16 @@ Tensor Tensor::detach() const {
 }
 
 double Tensor::item() const {
-  LIBTRAIN_CHECK(numel() == 1, "[item] expected one element, got {}", spec());
+  LIBTRAIN_CHECK(numel() == 1,
+                 "[item] expected one element, got {}; reduce it with sum() or mean(), or read it with to_vector()",
+                 spec());
   const Tensor host = to(Device::kCpu);
   return read_element(host.node_->data, dtype(), 0);
 }
 
 void Tensor::copy_from(const Tensor& other) const {
-  LIBTRAIN_CHECK(shape_ == other.shape_ && dtype() == other.dtype(), "[copy_from] expected {}, got {}", spec(),
-                 other.spec());
+  LIBTRAIN_CHECK(shape_ == other.shape_ && dtype() == other.dtype(),
+                 "[copy_from] expected {}, got {}; reshape() and cast() convert", spec(), other.spec());
   copy_bytes(node_->data, device(), other.node_->data, other.device(), size_t(numel() * size_of(dtype())));
 }
 
@@ -198,13 +204,18 @@ void Tensor::fill(double value) const {
 }
 
 const Tensor& Tensor::set_requires_grad(bool wanted) const {
-  LIBTRAIN_CHECK(!wanted || is_float(dtype()), "[set_requires_grad] expected a float tensor, got {}", spec());
+  LIBTRAIN_CHECK(!wanted || is_float(dtype()),
+                 "[set_requires_grad] expected a float tensor, got {}; only those have gradients: cast() converts",
+                 spec());
   node().requires_grad = wanted;
   return *this;
 }
 
 Tensor Tensor::grad() const {
-  LIBTRAIN_CHECK(has_grad(), "[grad] no gradient has been written for {}", spec());
+  LIBTRAIN_CHECK(has_grad(),
+                 "[grad] no gradient has been written for {}; call set_requires_grad() before the forward pass and "
+                 "backward() after it",
+                 spec());
   Tensor gradient;
   gradient.shape_ = shape_;
   gradient.node_ = std::make_shared<detail::TensorNode>();
@@ -238,10 +249,19 @@ void* Tensor::open_grad(DType dtype, bool& accumulate) const {
   return self.grad_data;
 }
 
+/// What to do about a tensor that is not what it should be.
+static const char* mismatch_remedy(const Tensor& tensor, DType dtype, const Shape& shape) {
+  if (!tensor.defined()) return "; assign a tensor to it first";
+  if (tensor.dtype() != dtype) return "; cast() converts";
+  if (tensor.numel() == shape.numel()) return "; reshape() it";
+  return "; its sizes must agree with those of the other arguments";
+}
+
 void check_is(const char* op, const char* argument, const Tensor& tensor, DType dtype, Device device,
               const Shape& shape) {
-  LIBTRAIN_CHECK(tensor.defined() && tensor.dtype() == dtype && tensor.shape() == shape, "[{}] {} must be {}{}, got {}",
-                 op, argument, name(dtype), shape.str(), tensor.spec());
+  LIBTRAIN_CHECK(tensor.defined() && tensor.dtype() == dtype && tensor.shape() == shape,
+                 "[{}] {} must be {}{}, got {}{}", op, argument, name(dtype), shape.str(), tensor.spec(),
+                 mismatch_remedy(tensor, dtype, shape));
   LIBTRAIN_CHECK(tensor.device() == device, "[{}] {} is on {}, expected it on {}; move it with .to()", op, argument,
                  name(tensor.device()), name(device));
 }

@@ -122,7 +122,7 @@ class Tensor {
 
  private:
   detail::TensorNode& node() const {
-    LIBTRAIN_CHECK(node_, "[tensor] this handle is undefined (default-constructed)");
+    LIBTRAIN_CHECK(node_, "[tensor] this handle is undefined (default-constructed); assign a tensor to it first");
     return *node_;
   }
   template <class T> T* data_as() const;
@@ -142,7 +142,8 @@ template <class F> decltype(auto) visit_float(const char* op, DType dtype, F&& f
     case DType::f64:
       return f.template operator()<double>();
     default:
-      throw InvalidArgument(format_message("[{}] expected a float dtype (f32, bf16, f64), got {}", op, name(dtype)));
+      throw InvalidArgument(
+          format_message("[{}] expected a float dtype (f32, bf16, f64), got {}; cast() converts", op, name(dtype)));
   }
 }
 
@@ -155,7 +156,8 @@ void check_is(const char* op, const char* argument, const Tensor& tensor, DType 
 // ---------------------------------------------------------------------------------------------------------------------
 
 template <class T> Tensor Tensor::from(std::span<const T> values, const Shape& shape, Device device) {
-  LIBTRAIN_CHECK(int64_t(values.size()) == shape.numel(), "[tensor] {} values given for shape {}", values.size(),
+  LIBTRAIN_CHECK(int64_t(values.size()) == shape.numel(),
+                 "[tensor] {} values given for shape {}; give as many as the product of its sizes", values.size(),
                  shape.str());
   const Tensor tensor(shape, dtype_of<T>, device);
   copy_bytes(tensor.node_->data, device, values.data(), Device::kCpu, values.size_bytes());
@@ -166,7 +168,8 @@ template <class T> Tensor Tensor::from(std::initializer_list<std::initializer_li
   const size_t columns = rows.size() ? rows.begin()->size() : 0;
   std::vector<T> values;
   for (const auto& row : rows) {
-    LIBTRAIN_CHECK(row.size() == columns, "[tensor] rows of {} and of {} values are no matrix", columns, row.size());
+    LIBTRAIN_CHECK(row.size() == columns, "[tensor] rows of {} and of {} values are no matrix; make them of one length",
+                   columns, row.size());
     values.insert(values.end(), row.begin(), row.end());
   }
   return from(std::span<const T>(values), {int64_t(rows.size()), int64_t(columns)});
@@ -180,13 +183,16 @@ template <class T> std::vector<T> Tensor::to_vector() const {
 
 template <class T> T* Tensor::data_as() const {
   using Element = std::remove_const_t<T>;
-  LIBTRAIN_CHECK(dtype() == dtype_of<Element>, "[tensor] elements of {} read as {}", spec(), name(dtype_of<Element>));
+  LIBTRAIN_CHECK(dtype() == dtype_of<Element>,
+                 "[tensor] elements of {} read as {}; name its own type, or cast() it first", spec(),
+                 name(dtype_of<Element>));
   return reinterpret_cast<T*>(node_->data);
 }
 
 template <class T> View<T> Tensor::view() const {
   View<T> view{data_as<T>()};
-  LIBTRAIN_CHECK(rank() <= int(view.dims.size()), "[tensor] {} has more dimensions than a kernel view", spec());
+  LIBTRAIN_CHECK(rank() <= int(view.dims.size()),
+                 "[tensor] {} has more dimensions than a kernel view; reshape() it to at most 4", spec());
   std::ranges::copy(shape_.dims(), view.dims.begin());
   return view;
 }

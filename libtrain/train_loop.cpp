@@ -61,28 +61,34 @@ void accumulate_loss(const TokenLoss& loss, const Parameters& parameters) {
 
 TrainLoop::TrainLoop(const Parameters& parameters, detail::BatchCalls batches, Options options)
     : parameters_(parameters), batch_calls_(std::move(batches)), options_(std::move(options)), mailbox_(parameters) {
-  LIBTRAIN_CHECK(options_.epochs >= 0, "[train_loop] epochs must be >= 0, got {}", options_.epochs);
+  LIBTRAIN_CHECK(options_.epochs >= 0,
+                 "[train_loop] epochs must be >= 0, got {}; max_updates can end a run of many epochs early",
+                 options_.epochs);
   LIBTRAIN_CHECK(options_.max_updates >= 0, "[train_loop] max_updates must be >= 0 (0: no limit), got {}",
                  options_.max_updates);
-  LIBTRAIN_CHECK(options_.accumulate >= 1, "[train_loop] accumulate must be >= 1, got {}", options_.accumulate);
+  LIBTRAIN_CHECK(options_.accumulate >= 1,
+                 "[train_loop] accumulate must be >= 1, got {}; 1 updates after every mini-batch", options_.accumulate);
   LIBTRAIN_CHECK(options_.clip_norm >= 0, "[train_loop] clip_norm must be >= 0 (0: no clipping), got {}",
                  options_.clip_norm);
   LIBTRAIN_CHECK(options_.clip_value >= 0, "[train_loop] clip_value must be >= 0 (0: no clipping), got {}",
                  options_.clip_value);
   LIBTRAIN_CHECK(options_.average_decay >= 0 && options_.average_decay < 1,
-                 "[train_loop] average_decay must be in [0, 1), got {}", options_.average_decay);
+                 "[train_loop] average_decay must be in [0, 1), got {}; 0 leaves the average alone, 0.999 is usual",
+                 options_.average_decay);
   LIBTRAIN_CHECK(options_.average_decay == 0 || parameters.options().average,
                  "[train_loop] average_decay is {}, but the store keeps no average; make it with {}",
                  options_.average_decay, ".average = true");
-  LIBTRAIN_CHECK(options_.checkpoint_every >= 0, "[train_loop] checkpoint_every must be >= 0, got {}",
-                 options_.checkpoint_every);
+  LIBTRAIN_CHECK(options_.checkpoint_every >= 0,
+                 "[train_loop] checkpoint_every must be >= 0 (0: only at the end), got {}", options_.checkpoint_every);
   LIBTRAIN_CHECK(options_.nonfinite_limit >= 0, "[train_loop] nonfinite_limit must be >= 0 (0: none), got {}",
                  options_.nonfinite_limit);
   LIBTRAIN_CHECK(options_.schedule != nullptr, "[train_loop] schedule is empty; constant_schedule() is the default");
   optimizer_ = options_.optimizer ? *options_.optimizer : adam(options_.adam);
-  LIBTRAIN_CHECK(optimizer_.update, "[train_loop] the optimizer has no {} function", "update");
+  LIBTRAIN_CHECK(optimizer_.update, "[train_loop] the optimizer has no {} function; adam() and sgd() make whole ones",
+                 "update");
   LIBTRAIN_CHECK(optimizer_.learning_rate > 0 && optimizer_.learning_rate < 1e30,
-                 "[train_loop] the optimizer's learning_rate must be > 0 and < 1e30, got {}", optimizer_.learning_rate);
+                 "[train_loop] the optimizer's learning_rate must be > 0 and < 1e30, got {}; set it beside update",
+                 optimizer_.learning_rate);
   LIBTRAIN_CHECK(!options_.graphs || batch_calls_.layout,
                  "[train_loop] graphs need batches with {}, which this type has not; see libtrain/data/batch.h",
                  "layout(), copy_from() and to()");
@@ -157,8 +163,10 @@ bool TrainLoop::step_here() {
 void TrainLoop::open_epoch() {
   if (batches_ >= 0) return;
   const int64_t batches = batch_calls_.begin_epoch(state_.epoch);
-  LIBTRAIN_CHECK(batches > state_.batch, "[train_loop] epoch {} has {} batches, cannot start at batch {}", state_.epoch,
-                 batches, state_.batch);
+  LIBTRAIN_CHECK(batches > state_.batch,
+                 "[train_loop] epoch {} has {} batches, cannot start at batch {}; give it the data that it was saved "
+                 "with, and never none",
+                 state_.epoch, batches, state_.batch);
   batches_ = batches;
 }
 
@@ -325,11 +333,11 @@ void TrainLoop::roll_back() {
 }
 
 void TrainLoop::restore(const TrainState& state) {
-  LIBTRAIN_CHECK(
-      state.epoch >= 0 && state.batch >= 0 && state.steps >= 0 && state.updates >= 0 && state.accumulated >= 0 &&
-          state.accumulated < options_.accumulate,
-      "[train_loop] cannot restore epoch {}, batch {}, step {}, update {} with {} accumulated mini-batches of {}",
-      state.epoch, state.batch, state.steps, state.updates, state.accumulated, options_.accumulate);
+  LIBTRAIN_CHECK(state.epoch >= 0 && state.batch >= 0 && state.steps >= 0 && state.updates >= 0 &&
+                     state.accumulated >= 0 && state.accumulated < options_.accumulate,
+                 "[train_loop] cannot restore epoch {}, batch {}, step {}, update {} with {} accumulated mini-batches "
+                 "of {}; pass what load_checkpoint() returned, to a loop with the same accumulate",
+                 state.epoch, state.batch, state.steps, state.updates, state.accumulated, options_.accumulate);
   state_ = state;
   nonfinite_.reset();
   answered_.reset();

@@ -3,6 +3,7 @@
 #include <CLI/CLI.hpp>
 #include <charconv>
 
+#include "examples/seq2seq/exit_status.h"
 #include "examples/seq2seq/option_list.h"
 #include "libtrain/config.h"
 
@@ -62,9 +63,9 @@ constexpr const char* kFooter = R"(Examples:
   echo hello | seq2seq predict --model my_run            HH AH L OW
 
 An option that is given twice counts as it stands last.
-Exit status: 0 done, 2 usage or data, 4 checkpoint, 5 out of memory, 6 device, 7 diverged, 130 or 143 stopped by a
-signal and saved.
-Signals while training: Ctrl-C or SIGTERM saves and stops, a second one leaves at once, SIGUSR1 saves and goes on.)";
+Signals while training: Ctrl-C or SIGTERM saves and stops, a second one leaves at once, SIGUSR1 saves and goes on.
+Exit status:
+)";
 constexpr const char* kTrainFooter = R"(Examples:
   seq2seq train                                          words to phonemes, in two minutes
   seq2seq train --train a.tsv --valid b.tsv --test c.tsv --out my_run
@@ -88,7 +89,7 @@ struct CommandLine {
   explicit CommandLine(Options& o) {
     app.require_subcommand(1);
     app.set_version_flag("--version", libtrain::kVersion);
-    app.footer(kFooter);
+    app.footer(kFooter + exit_status_help());
     train->footer(kTrainFooter);
     evaluate->footer(kEvaluateFooter);
     predict->footer(kPredictFooter);
@@ -117,17 +118,32 @@ struct CommandLine {
   }
 };
 
+/// "train " and so on; "" before there is a command.
+const char* command_name(const CommandLine& line) {
+  if (line.train->parsed()) return "train ";
+  if (line.evaluate->parsed()) return "evaluate ";
+  return line.predict->parsed() ? "predict " : "";
+}
+
 /// CLI11's complaint about what it did not expect, with a suggestion.
 std::string explain_extra(const CommandLine& line, const std::string& word) {
   const bool has_command = line.train->parsed() || line.evaluate->parsed() || line.predict->parsed();
   const std::vector<std::string> commands{"train", "evaluate", "predict", "--help", "--version"};
   const auto candidates = has_command ? line.flags().names() : commands;
-  const std::string command = line.train->parsed()      ? "train "
-                              : line.evaluate->parsed() ? "evaluate "
-                              : line.predict->parsed()  ? "predict "
-                                                        : "";
   return format_message("unknown {} '{}'{}; see seq2seq {}--help", word.starts_with("-") ? "option" : "argument", word,
-                        libtrain::did_you_mean(word.substr(0, word.find('=')), candidates), command);
+                        libtrain::did_you_mean(word.substr(0, word.find('=')), candidates), command_name(line));
+}
+
+/// CLI11's complaint about a value, in the words of ours.
+std::string explain_value(const CLI::ParseError& error) {
+  const std::string text = error.what();
+  const size_t colon = text.find(": "), equals = text.find(" = ");
+  if (error.get_exit_code() == int(CLI::ExitCodes::ArgumentMismatch))
+    return format_message("{}: expected a value, got none", text.substr(0, colon));
+  if (error.get_exit_code() == int(CLI::ExitCodes::ConversionError) && colon < equals && equals != text.npos)
+    return format_message("{}: expected true or false, got '{}'", text.substr(colon + 2, equals - colon - 2),
+                          text.substr(equals + 3));
+  return text;
 }
 
 /// As a shell reads it back.
@@ -156,7 +172,7 @@ Command parse_command_line(int argc, const char* const* argv, Options& options) 
     throw InvalidArgument(extras.empty() ? "expected a command: train, evaluate or predict; see seq2seq --help"
                                          : explain_extra(line, extras.front()));
   } catch (const CLI::ParseError& error) {
-    throw InvalidArgument(error.what());
+    throw InvalidArgument(format_message("{}; see seq2seq {}--help", explain_value(error), command_name(line)));
   }
   line.flags().collect(options.given);
   for (int i = 0; i < argc; ++i) options.command += (i ? " " : "") + quoted(argv[i]);

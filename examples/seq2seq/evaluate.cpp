@@ -57,7 +57,7 @@ Example source_of_line(std::string_view line, int64_t number, const TrainedModel
 }  // namespace
 
 void check_stdout(const std::ostream& out) {
-  if (!out) throw libtrain::IoError("[stdout] cannot write the results; is the disk full?");
+  if (!out) throw libtrain::IoError("[stdout] cannot write the results; is the disk full? Write them elsewhere");
 }
 
 std::vector<std::vector<std::string>> predict(const TrainedModel& model, std::span<const Example> examples) {

@@ -1,4 +1,5 @@
 /// seq2seq: trains an encoder-decoder transformer on pairs of texts, scores it and predicts with it. See `seq2seq --help`.
+#include <signal.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -6,16 +7,10 @@
 
 #include "examples/seq2seq/command_line.h"
 #include "examples/seq2seq/evaluate.h"
+#include "examples/seq2seq/exit_status.h"
 #include "examples/seq2seq/train.h"
 
 namespace {
-
-enum ExitStatus { kUsageOrData = 2, kCheckpoint = 4, kMemory = 5, kDevice = 6, kDiverged = 7 };
-
-int report(const std::exception& error, ExitStatus status) {
-  std::fprintf(stderr, "error: %s\n", error.what());
-  return status;
-}
 
 int run(int argc, char** argv) {
   seq2seq::Options options;
@@ -38,20 +33,12 @@ int run(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  signal(SIGXFSZ, SIG_IGN);  // a file beyond the limit of the shell is then an error like others, with its path
   try {
     return run(argc, argv);
-  } catch (const libtrain::CheckpointError& error) {
-    return report(error, kCheckpoint);
-  } catch (const libtrain::OutOfMemory& error) {
-    return report(error, kMemory);
-  } catch (const libtrain::DeviceError& error) {
-    return report(error, kDevice);
-  } catch (const libtrain::Diverged& error) {
-    return report(error, kDiverged);
-  } catch (const std::bad_alloc&) {
-    std::fprintf(stderr, "error: out of memory; use a smaller model, a smaller --max-length or smaller batches\n");
-    return kMemory;
-  } catch (const std::exception& error) {
-    return report(error, kUsageOrData);
+  } catch (...) {
+    const auto [status, message] = seq2seq::current_failure();
+    std::fprintf(stderr, "error: %s\n", message.c_str());
+    return int(status);
   }
 }

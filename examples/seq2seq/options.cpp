@@ -36,7 +36,8 @@ void update_from_json(Options& options, const std::string& text) {
       json.at(name).get_to(value);
     } catch (const nlohmann::json::exception&) {
       throw libtrain::CheckpointError(
-          format_message("[checkpoint] option '{}' cannot be {}", name, json.at(name).dump()));
+          format_message("[checkpoint] option '{}' cannot be {}; use a checkpoint that this seq2seq has written", name,
+                         json.at(name).dump()));
     }
   });
 }
@@ -73,16 +74,16 @@ void check_values(const Options& o) {
       LIBTRAIN_CHECK(value <= kMost, "--{} must be <= {}, got {}", flag, kMost, value);
     }
   };
-  at_least(1, {{"max-length", o.max_length},
+  at_least(1, {{"encoder-layers", o.encoder_layers},
+               {"decoder-layers", o.decoder_layers},
+               {"max-length", o.max_length},
                {"size", o.size},
                {"heads", o.heads},
                {"feed-forward", o.feed_forward},
                {"accumulate", o.accumulate},
                {"log-every", o.log_every},
                {"batch-lines", o.batch_lines}});
-  at_least(0, {{"encoder-layers", o.encoder_layers},
-               {"decoder-layers", o.decoder_layers},
-               {"epochs", o.epochs},
+  at_least(0, {{"epochs", o.epochs},
                {"updates", o.updates},
                {"batch-pairs", o.batch_pairs},
                {"batch-tokens", o.batch_tokens},
@@ -95,7 +96,7 @@ void check_values(const Options& o) {
   LIBTRAIN_CHECK(std::max(o.encoder_layers, o.decoder_layers) <= kMostLayers,
                  "--encoder-layers and --decoder-layers must be <= {}, got {} and {}", kMostLayers, o.encoder_layers,
                  o.decoder_layers);
-  LIBTRAIN_CHECK(o.size % o.heads == 0, "--heads {} must divide --size {}", o.heads, o.size);
+  LIBTRAIN_CHECK(o.size % o.heads == 0, "--heads {} must divide --size {}; change one of them", o.heads, o.size);
   LIBTRAIN_CHECK(o.batch_pairs + o.batch_tokens > 0,
                  "--batch-pairs and --batch-tokens are both 0; one must limit a batch");
   for (const auto& [flag, value] : {std::pair{"dropout", o.dropout}, std::pair{"label-smoothing", o.label_smoothing},
@@ -109,7 +110,7 @@ void check_values(const Options& o) {
                  o.precision);
   LIBTRAIN_CHECK(o.on_nonfinite == "skip" || o.on_nonfinite == "rewind" || o.on_nonfinite == "stop",
                  "--on-nonfinite must be skip, rewind or stop, got '{}'", o.on_nonfinite);
-  LIBTRAIN_CHECK(!o.out.empty(), "--out must name a folder");
+  LIBTRAIN_CHECK(!o.out.empty(), "--out must name a folder, got an empty name");
   token_kind("source-tokens", o.source_tokens);
   if (!o.target_tokens.empty()) token_kind("target-tokens", o.target_tokens);
   model_options(o, 8, 8);  // tying and activation

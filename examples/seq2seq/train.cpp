@@ -1,16 +1,15 @@
 #include "examples/seq2seq/train.h"
 
-#include <signal.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cmath>
 #include <cstdio>
-#include <filesystem>
 #include <iostream>
 
 #include "examples/seq2seq/evaluate.h"
 #include "examples/seq2seq/progress.h"
+#include "examples/seq2seq/signals.h"
 #include "libtrain/io/checkpoint_folder.h"
 #include "libtrain/loss_spikes.h"
 
@@ -21,56 +20,22 @@ using libtrain::Batch;
 using libtrain::format_message;
 using libtrain::TrainLoop;
 
-// ---- Signals: the first asks the loop to stop, the second leaves at once; SIGUSR1 saves and goes on ------------------------
-
-std::atomic<TrainLoop*> running_loop = nullptr;
-volatile sig_atomic_t stop_signal = 0;
-
-extern "C" void stop_on_signal(int signal) {
-  if (stop_signal) _exit(128 + signal);
-  stop_signal = signal;
-  if (TrainLoop* loop = running_loop) loop->request_stop();
-  constexpr std::string_view kText = "\nstopping and saving; a second signal leaves at once, without saving\n";
-  const int before = errno;
-  if (write(STDERR_FILENO, kText.data(), kText.size()) < 0) errno = before;  // nobody reads it; the stop stands
-}
-
-extern "C" void save_on_signal(int) {
-  if (TrainLoop* loop = running_loop) loop->request_checkpoint();
-}
-
-/// Installs the handlers for the time of a run.
-class SignalScope {
- public:
-  explicit SignalScope(TrainLoop& loop) {
-    running_loop = &loop;
-    for (const int signal : {SIGINT, SIGTERM}) ::signal(signal, stop_on_signal);
-    ::signal(SIGUSR1, save_on_signal);
-  }
-  ~SignalScope() {
-    for (const int signal : {SIGINT, SIGTERM}) ::signal(signal, SIG_DFL);
-    ::signal(SIGUSR1, SIG_IGN);  // nothing is left to save
-    running_loop = nullptr;
-  }
-};
-
 // ---- Before training ------------------------------------------------------------------------------------------------------
 
-/// Fails before the first step rather than at the first checkpoint.
+/// Fails before the first step rather than at the first checkpoint. What a kill leaves of the probe, the next save removes.
 void check_output_folder(const Options& options) {
   libtrain::FileSystem& files = libtrain::real_file_system();
-  const std::string probe = options.out + "/.writable";
+  const std::string probe = format_message("{}/{}.tmp-{}", options.out, libtrain::kLatestFile, getpid());
   try {
     libtrain::make_directories(files, options.out);
-    libtrain::write_file_atomically(files, probe, {});
+    libtrain::write_file(files, probe, {});
     files.remove_file(probe);
   } catch (const libtrain::IoError& error) {
     throw libtrain::IoError(format_message("--out {}: {}", options.out, error.what()));
   }
-  for (const auto& entry : std::filesystem::directory_iterator(options.out))
-    if (!options.resume && std::filesystem::exists(entry.path() / "manifest.json"))
-      throw libtrain::InvalidArgument(format_message(
-          "--out {} holds a run already; go on with it (--resume), or choose another folder", options.out));
+  if (!options.resume && !libtrain::complete_checkpoints(options.out).empty())
+    throw libtrain::InvalidArgument(format_message(
+        "--out {} holds a run already; go on with it (--resume), or choose another folder", options.out));
 }
 
 void print_header(const TrainedModel& model, const Task& task, const libtrain::TrainOptions& train, int64_t batches,
@@ -199,9 +164,9 @@ void subscribe(TrainLoop& loop, const TrainedModel& model, const Task& task, con
 
 // ---- After training -------------------------------------------------------------------------------------------------------
 
-int report_stop(const Options& options) {
+int report_stop(const Options& options, int signal) {
   std::fprintf(stderr, "stopped and saved. Go on with:\n  %s\n", resume_command(options).c_str());
-  return 128 + stop_signal;
+  return 128 + signal;
 }
 
 void print_result(const TrainedModel& model, const Task& task, const Meter& meter) {
@@ -229,8 +194,9 @@ struct Resumed {
 
 Resumed resumed_run(const Options& given) {
   const libtrain::Checkpoint checkpoint = libtrain::read_checkpoint(newest_good_checkpoint(given.out));
-  return {options_to_resume(given, options_json(checkpoint.program)), codec_from_json(checkpoint.program),
-          data_id_from_json(checkpoint.program), checkpoint.path};
+  const auto& [program, path] = std::tie(checkpoint.program, checkpoint.path);
+  return {options_to_resume(given, options_json(program, path)), codec_from_json(program, path),
+          data_id_from_json(program, path), path};
 }
 
 /// Other pairs under the same vocabulary would train, and mean nothing.
@@ -246,6 +212,7 @@ void check_same_data(const DataId& now, const DataId& before) {
 }  // namespace
 
 int run_train(const Options& given) {
+  SignalScope signals(given.command);
   std::optional<Resumed> resumed;
   if (given.resume) resumed = resumed_run(given);
   check_output_folder(given);
@@ -276,8 +243,8 @@ int run_train(const Options& given) {
   {
     ProgressDisplay display(options.log_every);
     subscribe(loop, model, task, options, planned_updates(options, batches_per_epoch), meter, display);
-    const SignalScope signals(loop);
-    if (!loop.run() && stop_signal) return report_stop(options);
+    signals.run(loop, resume_command(options));
+    if (const int signal = signals.stopped_by()) return report_stop(options, signal);
   }
   print_result(model, task, meter);
   return 0;

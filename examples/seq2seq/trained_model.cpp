@@ -12,32 +12,40 @@ using libtrain::format_message;
 
 const char* kind_name(libtrain::TokenKind kind) { return kind == libtrain::TokenKind::kChars ? "chars" : "words"; }
 
-Json parse_program(const std::string& program) {
-  Json json = Json::parse(program, nullptr, false);
-  if (!json.is_object() || !json.contains("options") || !json.contains("source") || !json.contains("target"))
-    throw CheckpointError(
-        "[checkpoint] field 'program': expected options, source and target; it was not written by seq2seq");
-  return json;
+[[noreturn]] void refuse(const std::string& place, const std::string& field, const std::string& complaint) {
+  throw CheckpointError(
+      format_message("[{}] field '{}': {}; use a checkpoint that this seq2seq has written", place, field, complaint));
 }
 
-/// Calls read(part) on a part of `program`; whatever does not fit becomes a CheckpointError that names the part.
-template <class Read> auto read_part(const Json& program, const char* name, const Read& read) {
-  try {
-    return read(program.at(name));
-  } catch (const nlohmann::json::exception& error) {
-    throw CheckpointError(format_message("[checkpoint] field 'program/{}': {}", name, error.what()));
-  } catch (const libtrain::InvalidArgument& error) {
-    throw CheckpointError(format_message("[checkpoint] field 'program/{}': {}", name, error.what()));
+/// A checkpoint's program part, and where it was read.
+struct Program {
+  Json json;
+  std::string place;
+
+  Program(const std::string& text, const std::string& where) : json(Json::parse(text, nullptr, false)), place(where) {
+    if (!json.is_object() || !json.contains("options") || !json.contains("source") || !json.contains("target"))
+      refuse(place, "program", "expected options, source and target, got none");
   }
-}
+
+  /// Calls read(part); whatever does not fit becomes a CheckpointError that names the part.
+  template <class Read> auto read(const char* name, const Read& read) const {
+    try {
+      return read(json.at(name));
+    } catch (const nlohmann::json::exception& error) {
+      refuse(place, format_message("program/{}", name), error.what());
+    } catch (const libtrain::InvalidArgument& error) {
+      refuse(place, format_message("program/{}", name), error.what());
+    }
+  }
+};
 
 struct Side {
   libtrain::TokenKind kind;
   libtrain::Vocabulary vocabulary;
 };
 
-Side side(const Json& program, const char* name) {
-  return read_part(program, name, [&](const Json& json) {
+Side side(const Program& program, const char* name) {
+  return program.read(name, [&](const Json& json) {
     return Side{token_kind(name, json.at("tokens").get<std::string>()),
                 libtrain::Vocabulary(json.at("vocabulary").get<std::vector<std::string>>())};
   });
@@ -60,20 +68,22 @@ std::string program_json(const Options& options, const Codec& codec, const DataI
       .dump();
 }
 
-Codec codec_from_json(const std::string& program) {
-  const Json json = parse_program(program);
-  Side source = side(json, "source"), target = side(json, "target");
-  const auto longest = read_part(json, "target", [](const Json& part) { return part.at("longest").get<int64_t>(); });
+Codec codec_from_json(const std::string& text, const std::string& place) {
+  const Program program(text, place);
+  Side source = side(program, "source"), target = side(program, "target");
+  const auto longest = program.read("target", [](const Json& part) { return part.at("longest").get<int64_t>(); });
   return {source.kind, target.kind, std::move(source.vocabulary), std::move(target.vocabulary), longest};
 }
 
-DataId data_id_from_json(const std::string& program) {
-  return read_part(parse_program(program), "data", [](const Json& json) {
+DataId data_id_from_json(const std::string& text, const std::string& place) {
+  return Program(text, place).read("data", [](const Json& json) {
     return DataId{json.at("pairs").get<int64_t>(), json.at("xxh3_128").get<std::string>()};
   });
 }
 
-std::string options_json(const std::string& program) { return parse_program(program)["options"].dump(); }
+std::string options_json(const std::string& text, const std::string& place) {
+  return Program(text, place).json["options"].dump();
+}
 
 TrainedModel::TrainedModel(const Options& o, const Codec& c)
     : options(o),
@@ -88,17 +98,18 @@ std::string newest_good_checkpoint(const std::string& folder) {
 }
 
 std::string find_checkpoint(const std::string& folder) {
-  if (std::filesystem::exists(folder + "/manifest.json")) return folder;
+  std::error_code ignored;
+  if (std::filesystem::exists(folder + "/manifest.json", ignored)) return folder;
   return newest_good_checkpoint(folder);
 }
 
 std::unique_ptr<TrainedModel> TrainedModel::load(const std::string& folder, const Options& given) {
   const libtrain::Checkpoint checkpoint = libtrain::read_checkpoint(find_checkpoint(folder));
   Options options = given;
-  update_from_json(options, options_json(checkpoint.program));
+  update_from_json(options, options_json(checkpoint.program, checkpoint.path));
   if (given.given.contains("test")) options.test = given.test;
   if (given.given.contains("cmudict")) options.cmudict = given.cmudict;
-  auto model = std::make_unique<TrainedModel>(options, codec_from_json(checkpoint.program));
+  auto model = std::make_unique<TrainedModel>(options, codec_from_json(checkpoint.program, checkpoint.path));
   libtrain::load_checkpoint(checkpoint.path, model->parameters);
   return model;
 }

@@ -10,12 +10,13 @@ namespace seq2seq {
 
 /// The program's part of a checkpoint: options, vocabularies and what was trained on, as JSON.
 std::string program_json(const Options& options, const Codec& codec, const DataId& data);
-/// The vocabularies in it. Throws libtrain::CheckpointError naming the field that is missing or wrong.
-Codec codec_from_json(const std::string& program);
+/// The vocabularies in it. Throws libtrain::CheckpointError naming `place`, where the program's part was read, and the field that is missing or
+/// wrong.
+Codec codec_from_json(const std::string& program, const std::string& place = "checkpoint");
 /// What was trained on. Throws as codec_from_json does.
-DataId data_id_from_json(const std::string& program);
-/// The options in it, as JSON.
-std::string options_json(const std::string& program);
+DataId data_id_from_json(const std::string& program, const std::string& place = "checkpoint");
+/// The options in it, as JSON. Throws as codec_from_json does.
+std::string options_json(const std::string& program, const std::string& place = "checkpoint");
 
 struct TrainedModel {
   Options options;

@@ -1,11 +1,13 @@
 #include "libtrain/data/batch.h"
 
+#include <algorithm>
 #include <limits>
 
 namespace libtrain {
 namespace {
 
 using Ids = std::vector<int32_t>;
+constexpr const char* kEncodeRemedy = "encode the text with the model's own vocabulary";
 
 /// One side of a batch while it is put together.
 struct Side {
@@ -14,13 +16,18 @@ struct Side {
   std::vector<int64_t> lengths;
   Ids ids;
 
+  /// What is wrong with a token id of a text, or "".
+  std::string complaint(int32_t id) const {
+    if (id == kPad || id == kBos) return "is reserved: it stands for padding or a beginning, which no text has";
+    if (vocab != 0 && (id < 0 || id >= vocab)) return format_message("is outside the vocabulary of {}", vocab);
+    return id < 0 ? "is negative" : "";
+  }
+
   void append(const Ids& sequence, size_t row) {
     for (size_t i = 0; i < sequence.size(); ++i)
-      LIBTRAIN_CHECK(
-          sequence[i] >= 0 && sequence[i] != kPad && sequence[i] != kBos && (vocab == 0 || sequence[i] < vocab),
-          "[batch] {} token id {} at row {}, position {} is not in the vocabulary of {} (ids {} and {} are reserved); "
-          "encode the text with the model's own vocabulary",
-          name, sequence[i], row, i, vocab, kPad, kBos);
+      if (const std::string wrong = complaint(sequence[i]); !wrong.empty()) [[unlikely]]
+        throw InvalidArgument(format_message("[batch] {} token id {} at row {}, position {} {}; {}", name, sequence[i],
+                                             row, i, wrong, kEncodeRemedy));
     ids.insert(ids.end(), sequence.begin(), sequence.end());
     ids.push_back(kEos);
     lengths.push_back(int64_t(sequence.size()) + 1);
@@ -78,8 +85,74 @@ Batch assemble(const Side& source, const Side& target, const BatchOptions& optio
   return batch;
 }
 
-Tensor padded(const Tensor& ids, const Packing& packing, int64_t pairs) {
-  const auto packed = ids.to_vector<int32_t>(), ends = packing.cu_seqlens.to_vector<int32_t>();
+/// cu_seqlens of a packing in which every number is what it must be: what indexes with them stays within rows.
+Ids checked_ends(const char* name, const Packing& packing) {
+  const auto check_rank = [&](const char* part, const Tensor& tensor) {
+    LIBTRAIN_CHECK(tensor.defined() && tensor.dtype() == DType::i32 && tensor.rank() == 1 && tensor.dim(0) >= 0,
+                   "[batch] {}.{} must be a vector in i32, got {}; make_packing() makes it", name, part, tensor.spec());
+  };
+  check_rank("cu_seqlens", packing.cu_seqlens);
+  check_rank("positions", packing.positions);
+  check_is("batch", "packing.sequences", packing.sequences, DType::i32, packing.positions.device(),
+           packing.positions.shape());
+  const Ids ends = packing.cu_seqlens.to_vector<int32_t>();
+  LIBTRAIN_CHECK(!ends.empty() && ends[0] == 0,
+                 "[batch] {}.cu_seqlens must begin with 0, got {}; make_packing() makes them from lengths", name,
+                 ends.empty() ? "none" : std::to_string(ends[0]));
+  for (size_t s = 0; s + 1 < ends.size(); ++s)
+    LIBTRAIN_CHECK(ends[s + 1] >= ends[s] && ends[s + 1] <= packing.tokens() &&
+                       int64_t(ends[s + 1]) - ends[s] <= packing.max_length,
+                   "[batch] {}.cu_seqlens at position {} is {}, expected {} to {}; make_packing() makes them from "
+                   "lengths",
+                   name, s + 1, ends[s + 1], ends[s], std::min(packing.tokens(), ends[s] + packing.max_length));
+  return ends;
+}
+
+/// Rows of a packing while they are checked: where sequences lie, and what they are to hold.
+struct CheckedSide {
+  const char* name;
+  const Packing& packing;
+  Ids ends = checked_ends(name, packing);
+
+  /// Calls use(packed row, sequence, position) for every row that belongs to a sequence.
+  template <class Use> void for_rows(const Use& use) const {
+    for (size_t s = 0; s + 1 < ends.size(); ++s)
+      for (int32_t r = ends[s]; r < ends[s + 1]; ++r) use(r, s, r - ends[s]);
+  }
+
+  void check_positions() const {
+    const int32_t *positions = packing.positions.view<const int32_t>().data,
+                  *sequences = packing.sequences.view<const int32_t>().data;
+    for_rows([&](int32_t r, size_t s, int32_t position) {
+      LIBTRAIN_CHECK(positions[r] == position,
+                     "[batch] {}.positions at row {}, position {} is {}; make_packing() makes them from lengths", name,
+                     s, position, positions[r]);
+      LIBTRAIN_CHECK(sequences[r] >= 0 && sequences[r] == sequences[r - position],
+                     "[batch] {}.sequences at row {}, position {} is {}, expected one number >= 0 for each row; "
+                     "make_packing() makes them from lengths",
+                     name, s, position, sequences[r]);
+    });
+  }
+
+  void check_ids(const char* field, const Tensor& ids, int64_t vocab) const {
+    const int32_t* values = ids.view<const int32_t>().data;
+    for_rows([&](int32_t r, size_t s, int32_t position) {
+      LIBTRAIN_CHECK(values[r] >= 0 && values[r] < vocab,
+                     "[batch] {}: id {} at row {}, position {} is outside the vocabulary of {}; {}", field, values[r],
+                     s, position, vocab, kEncodeRemedy);
+    });
+    for (int64_t r = ends.back(); r < packing.tokens(); ++r)
+      LIBTRAIN_CHECK(values[r] == kPad,
+                     "[batch] {}: id {} at position {} of the tail, behind the last sequence, must be {} (kPad); "
+                     "make_batch() fills it up",
+                     field, values[r], r - ends.back(), kPad);
+  }
+};
+
+Tensor padded(const char* name, const Tensor& ids, const Packing& packing, int64_t pairs) {
+  const Ids ends = checked_ends(name, packing);
+  check_is("batch", name, ids, DType::i32, packing.positions.device(), packing.positions.shape());
+  const auto packed = ids.to_vector<int32_t>();
   int64_t longest = 0;
   for (size_t s = 0; s + 1 < ends.size(); ++s) longest = std::max(longest, int64_t(ends[s + 1] - ends[s]));
   Ids values(size_t(pairs * longest), kPad);
@@ -106,8 +179,8 @@ Side unpad(const char* name, const Tensor& ids, int32_t pad) {
 
 }  // namespace
 
-Tensor Batch::input_ids() const { return padded(source_ids, source, pairs); }
-Tensor Batch::target_ids() const { return padded(target_out, target, pairs); }
+Tensor Batch::input_ids() const { return padded("source_ids", source_ids, source, pairs); }
+Tensor Batch::target_ids() const { return padded("target_out", target_out, target, pairs); }
 
 Batch Batch::to(Device device) const {
   const MemoryUseScope memory(MemoryUse::kBatches);
@@ -147,6 +220,7 @@ Batch make_batch(std::span<const Pair* const> pairs, const BatchOptions& options
     LIBTRAIN_CHECK(multiple >= 1, "[batch] {} must be >= 1 (1: exact), got {}", name, multiple);
   Side source{"source", options.source_vocab, {}, {}}, target{"target", options.target_vocab, {}, {}};
   for (size_t row = 0; row < pairs.size(); ++row) {
+    LIBTRAIN_CHECK(pairs[row], "[batch] expected pairs, got a null pointer at row {}; leave it out", row);
     source.append(pairs[row]->source, row);
     target.append(pairs[row]->target, row);
   }
@@ -159,19 +233,51 @@ Batch make_batch(std::span<const Pair> pairs, const BatchOptions& options) {
   return make_batch(std::span<const Pair* const>(pointers), options);
 }
 
+void check_batch(const Batch& batch, int64_t source_vocab, int64_t target_vocab) {
+  const Packing &source = batch.source, &target = batch.target;
+  for (const Packing* side : {&source, &target})
+    LIBTRAIN_CHECK(side->cu_seqlens.defined() && side->positions.defined() && side->positions.rank() == 1,
+                   "[batch] the packing of {} is empty; make_batch() makes a whole batch",
+                   side == &source ? "source" : "target");
+  const Device device = source.positions.device();
+  check_is("batch", "source_ids", batch.source_ids, DType::i32, device, source.positions.shape());
+  check_is("batch", "target_in", batch.target_in, DType::i32, device, target.positions.shape());
+  check_is("batch", "target_out", batch.target_out, DType::i32, device, target.positions.shape());
+  LIBTRAIN_CHECK(source.cu_seqlens.numel() == target.cu_seqlens.numel() && batch.pairs >= 0 &&
+                     batch.pairs < source.cu_seqlens.numel(),
+                 "[batch] {} pairs, but cu_seqlens for {} sources and {} targets; make_batch() makes a whole batch",
+                 batch.pairs, source.count(), target.count());
+  if (device != Device::kCpu) return;
+  const CheckedSide sources{"source", source}, targets{"target", target};
+  LIBTRAIN_CHECK(batch.source_tokens == sources.ends.back() && batch.target_tokens == targets.ends.back(),
+                 "[batch] source_tokens {} and target_tokens {}, but cu_seqlens end at {} and {}; make_batch() makes a "
+                 "whole batch",
+                 batch.source_tokens, batch.target_tokens, sources.ends.back(), targets.ends.back());
+  sources.check_positions();
+  targets.check_positions();
+  sources.check_ids("source_ids", batch.source_ids, source_vocab);
+  targets.check_ids("target_in", batch.target_in, target_vocab);
+  targets.check_ids("target_out", batch.target_out, target_vocab);
+}
+
 Batch pack_padded(const Tensor& input_ids, const Tensor& target_ids, int32_t pad, Device device) {
   for (const auto& [name, ids] : {std::pair{"input_ids", &input_ids}, std::pair{"target_ids", &target_ids}})
     LIBTRAIN_CHECK(ids->defined() && ids->dtype() == DType::i32 && ids->rank() == 2,
-                   "[pack_padded] {} must be i32[batch, length], got {}", name, ids->spec());
-  LIBTRAIN_CHECK(input_ids.dim(0) == target_ids.dim(0), "[pack_padded] {} sources but {} targets", input_ids.dim(0),
-                 target_ids.dim(0));
+                   "[pack_padded] {} must be i32[batch, length], got {}; cast() and reshape() convert", name,
+                   ids->spec());
+  LIBTRAIN_CHECK(input_ids.dim(0) == target_ids.dim(0),
+                 "[pack_padded] {} sources but {} targets; give one row on either side for every pair",
+                 input_ids.dim(0), target_ids.dim(0));
   return assemble(unpad("source", input_ids, pad), unpad("target", target_ids, pad), {.device = device});
 }
 
 Tensor unpack_index(const Packing& packing, int64_t longest) {
-  LIBTRAIN_CHECK(longest >= packing.max_length, "[unpack_index] longest {} is below the {} of the longest sequence",
+  LIBTRAIN_CHECK(longest >= packing.max_length,
+                 "[unpack_index] longest {} is below the {} of the longest sequence; pass packing.max_length or more",
                  longest, packing.max_length);
-  const auto ends = packing.cu_seqlens.to_vector<int32_t>();
+  const Ids ends = checked_ends("packing", packing);
+  LIBTRAIN_CHECK(longest <= std::numeric_limits<int32_t>::max(),
+                 "[unpack_index] longest {} is more than an index has; pass packing.max_length", longest);
   Ids index(size_t(packing.count() * longest), -1);
   for (size_t s = 0; s + 1 < ends.size(); ++s)
     for (int32_t i = ends[s]; i < ends[s + 1]; ++i) index[s * size_t(longest) + size_t(i - ends[s])] = i;

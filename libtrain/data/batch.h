@@ -49,12 +49,17 @@ struct BatchOptions {
 Batch make_batch(std::span<const Pair* const> pairs, const BatchOptions& options = {});
 Batch make_batch(std::span<const Pair> pairs, const BatchOptions& options = {});
 
+/// Throws InvalidArgument, naming what and where (row and position where there are such), for the first thing that is not as Batch says or
+/// that a model with these vocabularies cannot take: tensors of other shapes and dtypes, cu_seqlens and positions that do not agree, ids outside
+/// [0, vocab), tails that are not kPad. Of a batch on a device, of which the host sees nothing, shapes and dtypes alone.
+void check_batch(const Batch& batch, int64_t source_vocab, int64_t target_vocab);
+
 /// The packed batch behind padded i32[B, S] and i32[B, T] on the CPU: sequences end at their last token that is not `pad`.
 /// Sources and labels are taken as they are; target_in is the labels shifted by one behind kBos.
 Batch pack_padded(const Tensor& input_ids, const Tensor& target_ids, int32_t pad = kPad, Device device = Device::kCpu);
 
 /// i32[sequences, longest] → for each of its elements the packed row, or -1 where it is padding: what unpack_rows() takes. Throws
-/// InvalidArgument when `longest` is below packing.max_length.
+/// InvalidArgument when `longest` is below packing.max_length, and for a packing that make_packing() would not make.
 Tensor unpack_index(const Packing& packing, int64_t longest);
 
 }  // namespace libtrain

@@ -20,13 +20,14 @@ template <class T> void shuffle(std::vector<T>& items, uint64_t seed, uint64_t e
 }  // namespace
 
 BucketedBatches::BucketedBatches(std::span<const Pair> pairs, Options options) : pairs_(pairs), options_(options) {
-  LIBTRAIN_CHECK(!pairs.empty(), "[batches] expected at least one pair, got none");
+  LIBTRAIN_CHECK(!pairs.empty(), "[batches] expected at least one pair, got none; has the data been read?");
   LIBTRAIN_CHECK(options.tokens >= 0 && options.pairs >= 0 && (options.tokens > 0 || options.pairs > 0),
-                 "[batches] a batch needs a limit: tokens ({}) or pairs ({}) must be > 0", options.tokens,
-                 options.pairs);
-  LIBTRAIN_CHECK(options.batches_per_bucket >= 1 && options.prefetch >= 0,
-                 "[batches] batches_per_bucket must be >= 1 and prefetch >= 0, got {} and {}",
-                 options.batches_per_bucket, options.prefetch);
+                 "[batches] a batch needs a limit: tokens ({}) or pairs ({}) must be > 0; pairs = 64 is a start",
+                 options.tokens, options.pairs);
+  LIBTRAIN_CHECK(
+      options.batches_per_bucket >= 1 && options.prefetch >= 0,
+      "[batches] batches_per_bucket must be >= 1 and prefetch >= 0, got {} and {}; 32 and 2 are the defaults",
+      options.batches_per_bucket, options.prefetch);
   if (options.batch.device == Device::kCuda) copies_ = std::make_unique<cuda::Stream>();
   for (size_t i = 0; i < pairs.size(); ++i) {
     const auto longest = int64_t(std::max(pairs[i].source.size(), pairs[i].target.size())) + 1;
@@ -111,8 +112,10 @@ Batch BucketedBatches::upload(const Batch& batch) const {
 }
 
 Batch BucketedBatches::get(int64_t index) {
-  LIBTRAIN_CHECK(index >= 0 && index < int64_t(batches_.size()), "[batches] batch {} of an epoch of {}", index,
-                 batches_.size());
+  LIBTRAIN_CHECK(
+      index >= 0 && index < int64_t(batches_.size()),
+      "[batches] expected a batch of the epoch, got {} of {}; begin_epoch() prepares an epoch and says how many it has",
+      index, batches_.size());
   auto ready = ahead_.extract(index);
   for (int64_t next = index + 1; next <= index + options_.prefetch && next < int64_t(batches_.size()); ++next)
     if (!ahead_.contains(next)) ahead_[next] = std::async(std::launch::async, [this, next] { return build(next); });

@@ -31,7 +31,7 @@ class LineReader {
     line.clear();
     ++number_;
     int byte;
-    while ((byte = getc_unlocked(file_)) != EOF && byte != '\n') {
+    while ((byte = next_byte()) != EOF && byte != '\n') {
       if (int64_t(line.size()) == max_line_bytes_) throw_too_long();
       line.push_back(char(byte));
     }
@@ -42,6 +42,15 @@ class LineReader {
   int64_t number() const { return number_; }
 
  private:
+  // Goes on where a signal has interrupted the reading, as it may of a pipe or a terminal.
+  int next_byte() {
+    int byte = getc_unlocked(file_);
+    while (byte == EOF && std::ferror(file_) && errno == EINTR) {
+      std::clearerr(file_);
+      byte = getc_unlocked(file_);
+    }
+    return byte;
+  }
   [[noreturn]] void throw_too_long() const {
     throw DataError(format_message("[{}:{}] expected lines of at most {} bytes, got a longer one; is this a text file?",
                                    path_, number_, max_line_bytes_));
@@ -120,8 +129,9 @@ void for_each_text_line(std::FILE* file, const std::string& name, int64_t max_li
 }
 
 std::vector<TextPair> read_pairs(const std::string& path, const PairOptions& options, int64_t* blank_lines) {
-  LIBTRAIN_CHECK(options.max_length >= 0, "[read_pairs] expected max_length >= 0, got {}", options.max_length);
-  LIBTRAIN_CHECK(options.max_line_bytes > 0, "[read_pairs] expected max_line_bytes > 0, got {}",
+  LIBTRAIN_CHECK(options.max_length >= 0, "[read_pairs] expected max_length >= 0 (0: no limit), got {}",
+                 options.max_length);
+  LIBTRAIN_CHECK(options.max_line_bytes > 0, "[read_pairs] expected max_line_bytes > 0, got {}; 2^20 is the default",
                  options.max_line_bytes);
   std::vector<TextPair> pairs;
   int64_t blank = 0;

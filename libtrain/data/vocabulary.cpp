@@ -113,13 +113,17 @@ bool is_special(std::string_view token) { return std::ranges::find(kSpecialNames
 void check_token(const std::vector<std::string>& tokens, size_t position) {
   const std::string& token = tokens[position];
   if (position < kSpecialNames.size()) {
-    LIBTRAIN_CHECK(token == kSpecialNames[position], "[Vocabulary] expected '{}' as token {}, got '{}'",
+    LIBTRAIN_CHECK(token == kSpecialNames[position],
+                   "[Vocabulary] expected '{}' as token {}, got '{}'; pass the list that tokens() gave",
                    kSpecialNames[position], position, token);
     return;
   }
-  LIBTRAIN_CHECK(!token.empty(), "[Vocabulary] expected tokens of at least one byte, got an empty token {}", position);
+  LIBTRAIN_CHECK(!token.empty(), "[Vocabulary] expected tokens of at least one byte, got an empty token {}; drop it",
+                 position);
   const auto invalid = find_invalid_utf8(token);
-  LIBTRAIN_CHECK(!invalid, "[Vocabulary] expected UTF-8, got a bad byte at offset {} of token {}", *invalid, position);
+  LIBTRAIN_CHECK(!invalid,
+                 "[Vocabulary] expected UTF-8, got a bad byte at offset {} of token {}; convert the text to UTF-8",
+                 *invalid, position);
 }
 }  // namespace
 
@@ -144,15 +148,18 @@ Vocabulary::Vocabulary() : Vocabulary(std::vector<std::string>(kSpecialNames.beg
 
 Vocabulary::Vocabulary(std::vector<std::string> tokens) : tokens_(std::move(tokens)) {
   LIBTRAIN_CHECK(tokens_.size() >= kSpecialNames.size(),
-                 "[Vocabulary] expected at least the tokens <pad> <s> </s> <unk>, got {} tokens", tokens_.size());
+                 "[Vocabulary] expected at least the tokens <pad> <s> </s> <unk>, got {} tokens; build() makes a "
+                 "vocabulary from sequences",
+                 tokens_.size());
   for (size_t position = 0; position < tokens_.size(); ++position) {
     check_token(tokens_, position);
     if (position < kSpecialNames.size()) continue;
-    LIBTRAIN_CHECK(!is_special(tokens_[position]), "[Vocabulary] expected distinct tokens, got '{}' again as token {}",
+    LIBTRAIN_CHECK(!is_special(tokens_[position]),
+                   "[Vocabulary] expected distinct tokens, got '{}' again as token {}; drop the second",
                    tokens_[position], position);
     const auto [known, added] = ids_.emplace(tokens_[position], int32_t(position));
-    LIBTRAIN_CHECK(added, "[Vocabulary] expected distinct tokens, got '{}' as token {} and token {}", tokens_[position],
-                   known->second, position);
+    LIBTRAIN_CHECK(added, "[Vocabulary] expected distinct tokens, got '{}' as token {} and token {}; drop the second",
+                   tokens_[position], known->second, position);
   }
 }
 
@@ -178,7 +185,9 @@ int32_t Vocabulary::id(std::string_view token) const {
 }
 
 const std::string& Vocabulary::token(int32_t id) const {
-  LIBTRAIN_CHECK(id >= 0 && id < size(), "[Vocabulary::token] expected an id in [0, {}), got {}", size(), id);
+  LIBTRAIN_CHECK(id >= 0 && id < size(),
+                 "[Vocabulary::token] expected an id in [0, {}), got {}; decode with the vocabulary that encoded",
+                 size(), id);
   return tokens_[size_t(id)];
 }
 

@@ -36,8 +36,9 @@ std::string disk_remedy(const std::string& path, int64_t bytes) {
 std::string remedy(const std::string& path, int error, int64_t bytes) {
   switch (error) {
     case ENOSPC:
-    case EDQUOT:
       return disk_remedy(path, bytes);
+    case EDQUOT:
+      return format_message("; {} bytes to write: make room within your quota or choose another folder", bytes);
     case EACCES:
     case EPERM:
     case EROFS:
@@ -51,8 +52,19 @@ std::string remedy(const std::string& path, int error, int64_t bytes) {
       return "; something else has that name: move it away or choose another place";
     case EIO:
       return "; the disk or the connection to it fails: choose another place";
+    case EISDIR:
+      return "; name a file, not a folder";
+    case ENAMETOOLONG:
+      return "; choose a shorter name";
+    case ELOOP:
+      return "; symbolic links lead in a circle: choose another place";
+    case EMFILE:
+    case ENFILE:
+      return "; too many files are open: close some, or raise the limit (ulimit -n)";
+    case EFBIG:
+      return format_message("; {} bytes to write, more than a file may have there: choose another folder", bytes);
     default:
-      return "";
+      return "; choose another place";
   }
 }
 
@@ -79,7 +91,7 @@ class OpenFile : public OutputFile {
   void write(std::span<const std::byte> bytes) override {
     for (size_t done = 0; done < bytes.size();) {
       const ssize_t written = uninterrupted([&] { return ::write(number_, bytes.data() + done, bytes.size() - done); });
-      if (written < 0) throw_io_error("write", path_, errno, int64_t(bytes.size()));
+      if (written <= 0) throw_io_error("write", path_, written < 0 ? errno : EIO, int64_t(bytes.size()));
       done += size_t(written);
     }
   }
@@ -93,7 +105,9 @@ class OpenFile : public OutputFile {
   }
   void close() override {
     const int number = std::exchange(number_, -1);
-    if (::close(number) < 0 && errno != EINTR) throw_io_error("close", path_, errno);
+    if (::close(number) < 0 &&
+        errno != EINTR)  // interrupted, it is closed nevertheless: on Linux it must not be repeated
+      throw_io_error("close", path_, errno);
   }
   int number() const { return number_; }
 
@@ -105,9 +119,11 @@ class OpenFile : public OutputFile {
 class RealFileSystem : public FileSystem {
  public:
   bool make_directory(const std::string& path) override {
-    if (mkdir(path.c_str(), 0777) == 0) return true;
+    if (uninterrupted([&] { return mkdir(path.c_str(), 0777); }) == 0) return true;
     const int error = errno;
-    if (error != EEXIST || !std::filesystem::is_directory(path)) throw_io_error("make the folder", path, error);
+    std::error_code ignored;
+    if (error != EEXIST || !std::filesystem::is_directory(path, ignored))
+      throw_io_error("make the folder", path, error);
     return false;
   }
   std::unique_ptr<OutputFile> create_file(const std::string& path) override {
@@ -117,13 +133,14 @@ class RealFileSystem : public FileSystem {
     OpenFile(path, "open the folder", O_RDONLY | O_DIRECTORY).sync();
   }
   void rename(const std::string& from, const std::string& to) override {
-    if (::rename(from.c_str(), to.c_str()) < 0) throw_io_error("give the name to what was written", to, errno);
+    if (uninterrupted([&] { return ::rename(from.c_str(), to.c_str()); }) < 0)
+      throw_io_error("give the name to what was written", to, errno);
   }
   void remove_file(const std::string& path) override {
-    if (unlink(path.c_str()) < 0) throw_io_error("remove", path, errno);
+    if (uninterrupted([&] { return unlink(path.c_str()); }) < 0) throw_io_error("remove", path, errno);
   }
   void remove_directory(const std::string& path) override {
-    if (rmdir(path.c_str()) < 0) throw_io_error("remove the folder", path, errno);
+    if (uninterrupted([&] { return rmdir(path.c_str()); }) < 0) throw_io_error("remove the folder", path, errno);
   }
 };
 
@@ -139,7 +156,8 @@ std::vector<std::byte> room_for(int64_t bytes, const std::string& path) {
   try {
     return std::vector<std::byte>(static_cast<size_t>(bytes));
   } catch (const std::exception&) {
-    throw OutOfMemory(format_message("[{}] has {} bytes, more than there is memory for", path, bytes));
+    throw OutOfMemory(
+        format_message("[{}] has {} bytes, more than there is memory for; is it the right file?", path, bytes));
   }
 }
 
@@ -175,9 +193,11 @@ std::vector<std::byte> read_file(const std::string& path, int64_t max_bytes) {
   struct stat status;
   if (fstat(file.number(), &status) < 0) throw_io_error("examine", path, errno);
   if (S_ISDIR(status.st_mode)) throw_io_error("read", path, EISDIR);
-  if (!S_ISREG(status.st_mode)) throw IoError(format_message("[{}] is no regular file", path));
+  if (!S_ISREG(status.st_mode))
+    throw IoError(format_message("[{}] is no regular file; name a file, not a pipe or a device", path));
   if (status.st_size > max_bytes)
-    throw IoError(format_message("[{}] has {} bytes, expected at most {}", path, int64_t(status.st_size), max_bytes));
+    throw IoError(format_message("[{}] has {} bytes, expected at most {}; is it the right file?", path,
+                                 int64_t(status.st_size), max_bytes));
   std::vector<std::byte> bytes = room_for(status.st_size, path);
   size_t done = 0;
   while (done < bytes.size()) {

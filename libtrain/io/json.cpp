@@ -98,8 +98,8 @@ class Checker {
 
  private:
   [[noreturn]] void refuse(const std::string& complaint, size_t at) const {
-    throw CheckpointError(format_message("[{}] {}: {} (byte {} of the file)", place_.file, place_.field, complaint,
-                                         place_.first_byte + at));
+    throw CheckpointError(format_message("[{}] {}: {} (byte {} of the file); copy the file again", place_.file,
+                                         place_.field, complaint, place_.first_byte + at));
   }
   [[noreturn]] void refuse_here() const { refuse("no JSON", at_); }
 

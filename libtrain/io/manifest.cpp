@@ -32,8 +32,10 @@ std::optional<double> exact_number(std::string_view text) {
 std::string exact_text(double value) { return format_message("{:a}", value); }
 
 Manifest::Manifest(const std::string& path) : path_(path + "/" + kManifestFile) {
-  if (!std::filesystem::is_regular_file(path_))
-    throw CheckpointError(format_message("[{}] is missing; {} is no checkpoint", path_, path));
+  std::error_code ignored;
+  if (!std::filesystem::is_regular_file(path_, ignored))
+    throw CheckpointError(
+        format_message("[{}] is missing; {} is no checkpoint: name a folder that has one", path_, path));
   bytes_ = read_file(path_, kLargestManifest);
   check_json(all(), kDeepestManifest, {path_, "manifest"});
   if (!at("format").is_text(kManifestFormat))
@@ -41,7 +43,9 @@ Manifest::Manifest(const std::string& path) : path_(path + "/" + kManifestFile) 
   if (const int64_t version = count("version"); version != kManifestVersion)
     refuse("version", format_message("{}, got {}: written by another version of libtrain", kManifestVersion, version));
   if (!is_sealed(all()))
-    throw CheckpointError(format_message("[{}] is damaged or was edited: its hash differs from its last line", path_));
+    throw CheckpointError(format_message(
+        "[{}] is damaged or was edited: its hash differs from its last line; copy it again, or use an older checkpoint",
+        path_));
 }
 
 JsonView Manifest::at(const std::string& field) const {
@@ -74,8 +78,9 @@ double Manifest::exact(const std::string& field) const {
 }
 
 void Manifest::refuse(const std::string& field, const std::string& expected) const {
-  throw CheckpointError(format_message("[{}] field '{}': expected {} (byte {} of the file)", path_, field, expected,
-                                       look_up(field).value.at()));
+  throw CheckpointError(format_message(
+      "[{}] field '{}': expected {} (byte {} of the file); copy the checkpoint again, or use an older one", path_,
+      field, expected, look_up(field).value.at()));
 }
 
 std::string_view Manifest::all() const { return {reinterpret_cast<const char*>(bytes_.data()), bytes_.size()}; }

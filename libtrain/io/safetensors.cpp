@@ -29,7 +29,8 @@ std::optional<int64_t> element_size(const std::string& dtype) {
 
 [[noreturn]] void refuse_file(const std::string& label, const std::string& field, uint64_t at,
                               const std::string& complaint) {
-  throw CheckpointError(format_message("[{}] {}: {} (byte {} of the file)", label, field, complaint, at));
+  throw CheckpointError(
+      format_message("[{}] {}: {} (byte {} of the file); copy the file again", label, field, complaint, at));
 }
 
 /// Bytes of a tensor, or nothing when the product overflows or a size is negative.
@@ -136,7 +137,7 @@ std::string header_text(const std::vector<const TensorEntry*>& entries,
   try {
     text = header.dump();
   } catch (const nlohmann::json::type_error&) {
-    throw InvalidArgument("[write_safetensors] names and metadata must be UTF-8");
+    throw InvalidArgument("[write_safetensors] names and metadata must be UTF-8; convert them");
   }
   text.append((8 - text.size() % 8) % 8, ' ');
   return text;
@@ -147,8 +148,9 @@ void check_entry(const TensorEntry& entry) {
   const auto bytes = element ? byte_size(entry.shape, *element) : std::nullopt;
   LIBTRAIN_CHECK(bytes && *bytes == int64_t(entry.bytes.size()) && entry.name != kMetadata &&
                      entry.name.size() <= kMaxName && entry.shape.size() <= kMaxRank,
-                 "[write_safetensors] tensor '{}' of dtype {} does not fit its {} bytes", entry.name, entry.dtype,
-                 entry.bytes.size());
+                 "[write_safetensors] tensor '{}' of dtype {} does not fit its {} bytes; shape, dtype and bytes must "
+                 "agree, in at most 8 dimensions",
+                 entry.name, entry.dtype, entry.bytes.size());
 }
 
 }  // namespace
@@ -162,7 +164,7 @@ std::vector<std::byte> write_safetensors(std::span<const TensorEntry> entries,
   }
   std::ranges::sort(sorted, {}, [](const TensorEntry* entry) { return entry->name; });
   for (size_t i = 1; i < sorted.size(); ++i)
-    LIBTRAIN_CHECK(sorted[i - 1]->name != sorted[i]->name, "[write_safetensors] two tensors are named '{}'",
+    LIBTRAIN_CHECK(sorted[i - 1]->name != sorted[i]->name, "[write_safetensors] two tensors are named '{}'; rename one",
                    sorted[i]->name);
 
   const std::string header = header_text(sorted, metadata);
@@ -250,7 +252,8 @@ const SafetensorsFile::Place* SafetensorsFile::find(const std::string& name) con
 
 TensorEntry SafetensorsFile::entry(const std::string& name) const {
   const Place* place = find(name);
-  if (!place) throw CheckpointError(format_message("[{}] holds no tensor named '{}'", label_, name));
+  if (!place)
+    throw CheckpointError(format_message("[{}] holds no tensor named '{}'; names() lists them", label_, name));
   const HeaderReader reader{header(), label_};
   TensorEntry entry = reader.tensor(JsonView(header(), place->name), JsonView(header(), place->json)).first;
   entry.bytes = std::span(bytes_).subspan(size_t(data_) + size_t(place->begin), size_t(place->end - place->begin));

@@ -20,7 +20,8 @@ class MultiHeadAttention {
         heads_(heads),
         rate_(dropout),
         dropout_{dropout, parameters.new_random_stream(), parameters.random_state()} {
-    LIBTRAIN_CHECK(heads > 0 && size % heads == 0, "[attention] size {} does not divide into {} heads", size, heads);
+    LIBTRAIN_CHECK(heads > 0 && size % heads == 0,
+                   "[attention] size {} does not divide into {} heads; choose heads that divide it", size, heads);
   }
 
   /// Every position attends to all of its sequence, or (causal) to itself and those before it. x [tokens, size] → [tokens, size]

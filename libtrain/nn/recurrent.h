@@ -121,7 +121,8 @@ namespace detail {
 
 inline RecurrentMaps::RecurrentMaps(Parameters& parameters, const std::string& name, const std::string& suffix,
                                     int64_t gates, int64_t inputs, int64_t size) {
-  LIBTRAIN_CHECK(inputs > 0 && size > 0, "[recurrent] expected inputs > 0 and size > 0, got {} and {}", inputs, size);
+  LIBTRAIN_CHECK(inputs > 0 && size > 0,
+                 "[recurrent] expected inputs > 0 and size > 0, got {} and {}; both count features", inputs, size);
   const double bound = 1 / std::sqrt(double(size));
   const auto add = [&](const char* what, const Shape& shape) {
     return parameters.add(join_name(name, what + suffix), shape, init::uniform(-bound, bound));
@@ -151,7 +152,7 @@ inline LstmState lstm_step(const Tensor& from_input, const Tensor& from_state, c
 
 inline std::vector<RecurrentMaps> recurrent_layers(Parameters& parameters, const std::string& name, int64_t gates,
                                                    int64_t inputs, int64_t size, int64_t layers) {
-  LIBTRAIN_CHECK(layers >= 1, "[recurrent] expected at least one layer, got {}", layers);
+  LIBTRAIN_CHECK(layers >= 1, "[recurrent] expected at least one layer, got {}; 1 is the default", layers);
   std::vector<RecurrentMaps> maps;
   for (int64_t layer = 0; layer < layers; ++layer)
     maps.emplace_back(parameters, name, "_l" + std::to_string(layer), gates, layer == 0 ? inputs : size, size);
@@ -170,11 +171,12 @@ template <class Step> Tensor over_time(const RecurrentMaps& maps, const Tensor& 
 /// Throws unless x and the number of states fit; makes the states where there are none.
 template <class State, class Make>
 void open_states(const char* op, const Tensor& x, std::vector<State>& states, size_t layers, const Make& make) {
-  LIBTRAIN_CHECK(x.defined() && x.rank() == 3 && x.dim(0) >= 1, "[{}] x must be [steps, batch, inputs], got {}", op,
-                 x.spec());
+  LIBTRAIN_CHECK(x.defined() && x.rank() == 3 && x.dim(0) >= 1,
+                 "[{}] x must be [steps, batch, inputs], got {}; permute() brings time to the front", op, x.spec());
   if (states.empty())
     for (size_t i = 0; i < layers; ++i) states.push_back(make(i));
-  LIBTRAIN_CHECK(states.size() == layers, "[{}] expected {} states, one for each layer, got {}", op, layers,
+  LIBTRAIN_CHECK(states.size() == layers,
+                 "[{}] expected {} states, one for each layer, got {}; pass none to begin with zeros", op, layers,
                  states.size());
 }
 

@@ -6,23 +6,31 @@ namespace libtrain {
 namespace {
 
 const TransformerOptions& checked(const TransformerOptions& o) {
+  LIBTRAIN_CHECK(o.source_vocab > kSpecialTokens && o.target_vocab > kSpecialTokens,
+                 "[transformer] vocabularies must hold more than the {} special tokens, got source_vocab {} and "
+                 "target_vocab {}; Vocabulary::size() counts them",
+                 kSpecialTokens, o.source_vocab, o.target_vocab);
   LIBTRAIN_CHECK(
-      o.source_vocab > kSpecialTokens && o.target_vocab > kSpecialTokens,
-      "[transformer] vocabularies must hold more than the {} special tokens, got source_vocab {} and target_vocab {}",
-      kSpecialTokens, o.source_vocab, o.target_vocab);
-  LIBTRAIN_CHECK(o.encoder_layers >= 1 && o.decoder_layers >= 1,
-                 "[transformer] expected at least one layer each, got {} and {}", o.encoder_layers, o.decoder_layers);
+      o.encoder_layers >= 1 && o.decoder_layers >= 1,
+      "[transformer] expected at least one layer each, got encoder_layers {} and decoder_layers {}; 3 is the default",
+      o.encoder_layers, o.decoder_layers);
   LIBTRAIN_CHECK(o.layer.size > 0 && o.layer.heads > 0 && o.layer.size % o.layer.heads == 0,
-                 "[transformer] size {} does not divide into {} heads", o.layer.size, o.layer.heads);
-  LIBTRAIN_CHECK(o.layer.feed_forward_size > 0, "[transformer] feed_forward_size must be > 0, got {}",
+                 "[transformer] size {} does not divide into {} heads; choose heads that divide it", o.layer.size,
+                 o.layer.heads);
+  LIBTRAIN_CHECK(o.layer.feed_forward_size > 0,
+                 "[transformer] feed_forward_size must be > 0, got {}; two to four times the size is usual",
                  o.layer.feed_forward_size);
-  LIBTRAIN_CHECK(o.layer.dropout >= 0 && o.layer.dropout < 1, "[transformer] dropout must be in [0, 1), got {}",
-                 o.layer.dropout);
+  LIBTRAIN_CHECK(o.layer.dropout >= 0 && o.layer.dropout < 1,
+                 "[transformer] dropout must be in [0, 1), got {}; 0 turns it off, 0.1 is usual", o.layer.dropout);
   LIBTRAIN_CHECK(o.label_smoothing >= 0 && o.label_smoothing < 1,
-                 "[transformer] label_smoothing must be in [0, 1), got {}", o.label_smoothing);
-  LIBTRAIN_CHECK(o.max_positions > 0, "[transformer] max_positions must be > 0, got {}", o.max_positions);
+                 "[transformer] label_smoothing must be in [0, 1), got {}; 0 turns it off, 0.1 is usual",
+                 o.label_smoothing);
+  LIBTRAIN_CHECK(o.max_positions > 0,
+                 "[transformer] max_positions must be > 0, got {}; it bounds the tokens of a sequence",
+                 o.max_positions);
   LIBTRAIN_CHECK(o.tying != Tying::kAll || o.source_vocab == o.target_vocab,
-                 "[transformer] one table for both sides needs one vocabulary, got {} source and {} target ids",
+                 "[transformer] one table for both sides needs one vocabulary, got {} source and {} target ids; build "
+                 "one from both sides, or choose another tying",
                  o.source_vocab, o.target_vocab);
   return o;
 }
@@ -72,6 +80,7 @@ Tensor Transformer::decode(const Tensor& target_in, const Packing& target, const
 }
 
 Tensor Transformer::operator()(const Batch& batch) const {
+  check_batch(batch, options_.source_vocab, options_.target_vocab);
   const Tensor memory = encode(batch.source_ids, batch.source);
   return project(decode(batch.target_in, batch.target, memory, batch.source));
 }
@@ -84,6 +93,7 @@ Tensor Transformer::operator()(const Tensor& input_ids, const Tensor& target_ids
 }
 
 TokenLoss Transformer::loss(const Batch& batch) const {
+  check_batch(batch, options_.source_vocab, options_.target_vocab);
   const Tensor memory = encode(batch.source_ids, batch.source);
   const Tensor hidden = decode(batch.target_in, batch.target, memory, batch.source);
   return linear_cross_entropy(hidden, output_, {}, batch.target_out, kPad, options_.label_smoothing);

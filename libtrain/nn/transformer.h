@@ -50,9 +50,10 @@ class Transformer {
   /// Textbook form. input_ids i32[B, S] and target_ids i32[B, T], both ending with kEos and filled up with kPad; target_ids are the labels:
   /// the decoder sees them shifted by one behind kBos. → logits [B, T, target_vocab], zero where target_ids is padding.
   Tensor operator()(const Tensor& input_ids, const Tensor& target_ids) const;
-  /// Packed form: logits [target tokens, target_vocab] for batch.target_out.
+  /// Packed form: logits [target tokens, target_vocab] for batch.target_out. Throws as check_batch() does.
   Tensor operator()(const Batch& batch) const;
   /// Cross-entropy of batch.target_out, summed, with the number of targets; the logits are never held as a whole.
+  /// Throws as check_batch() does.
   TokenLoss loss(const Batch& batch) const;
 
   /// source_ids i32[source tokens] → memory [source tokens, size]

@@ -53,7 +53,7 @@ inline NormalizedSum add_dropout_layer_norm(const Tensor& residual, const Tensor
                                             const DropoutSpec& spec, double epsilon) {
   constexpr const char* kOp = "add_dropout_layer_norm";
   LIBTRAIN_CHECK(residual.defined() && residual.rank() >= 1 && residual.dim(-1) > 0,
-                 "[{}] residual must be [..., columns], got {}", kOp, residual.spec());
+                 "[{}] residual must be [..., columns], got {}; reshape() it", kOp, residual.spec());
   check_like(kOp, "branch", branch, residual, residual.shape());
   const Shape row{residual.dim(-1)};
   if (branch_bias.defined()) check_like(kOp, "branch_bias", branch_bias, residual, row);

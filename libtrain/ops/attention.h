@@ -38,7 +38,8 @@ namespace detail {
 inline void check_ends(const char* op, const char* argument, const Packing& packing) {
   if (packing.cu_seqlens.device() != Device::kCpu) return;
   const int32_t* ends = packing.cu_seqlens.view<const int32_t>().data;
-  LIBTRAIN_CHECK(ends[0] == 0, "[{}] {}.cu_seqlens must begin with 0, got {}", op, argument, ends[0]);
+  LIBTRAIN_CHECK(ends[0] == 0, "[{}] {}.cu_seqlens must begin with 0, got {}; make_packing() makes them from lengths",
+                 op, argument, ends[0]);
   for (int64_t s = 0; s < packing.count(); ++s)
     LIBTRAIN_CHECK(
         ends[s] <= ends[s + 1] && ends[s + 1] <= packing.tokens() && ends[s + 1] - ends[s] <= packing.max_length,
@@ -50,11 +51,13 @@ inline void check_packing(const char* op, const char* argument, const Packing& p
   LIBTRAIN_CHECK(packing.cu_seqlens.defined() && packing.positions.defined(),
                  "[{}] {} is empty; make_packing() makes one from lengths", op, argument);
   const Tensor& ends = packing.cu_seqlens;
-  LIBTRAIN_CHECK(ends.rank() == 1 && ends.dim(0) >= 1, "[{}] {}.cu_seqlens must be i32[sequences + 1], got {}", op,
+  LIBTRAIN_CHECK(ends.rank() == 1 && ends.dim(0) >= 1,
+                 "[{}] {}.cu_seqlens must be i32[sequences + 1], got {}; make_packing() makes them from lengths", op,
                  argument, ends.spec());
   check_is(op, "cu_seqlens", ends, DType::i32, rows.device(), ends.shape());
-  LIBTRAIN_CHECK(packing.tokens() == rows.dim(0), "[{}] {} describes {} tokens, got {}", op, argument, packing.tokens(),
-                 rows.spec());
+  LIBTRAIN_CHECK(packing.tokens() == rows.dim(0),
+                 "[{}] {} describes {} tokens, got {}; pass the packing that the rows were made with", op, argument,
+                 packing.tokens(), rows.spec());
   check_ends(op, argument, packing);
 }
 
@@ -62,13 +65,15 @@ inline void check_packing(const char* op, const char* argument, const Packing& p
 inline void check_attention(const char* op, const char* argument, const Tensor& rows, int64_t parts,
                             const AttentionOptions& options) {
   LIBTRAIN_CHECK(rows.defined() && rows.rank() == 2 && rows.dim(1) > 0 && rows.dim(1) % parts == 0,
-                 "[{}] {} must be [tokens, {}width], got {}", op, argument, parts == 3 ? "3 * " : "", rows.spec());
+                 "[{}] {} must be [tokens, {}width], got {}; reshape() or project it", op, argument,
+                 parts == 3 ? "3 * " : "", rows.spec());
   LIBTRAIN_CHECK(
       options.heads > 0 && options.heads <= kernels::kAttentionHeads && rows.dim(1) / parts % options.heads == 0,
-      "[{}] heads must be in [1, {}] and divide the width {}, got {}", op, kernels::kAttentionHeads,
-      rows.dim(1) / parts, options.heads);
+      "[{}] heads must be in [1, {}] and divide the width {}, got {}; choose another number of heads", op,
+      kernels::kAttentionHeads, rows.dim(1) / parts, options.heads);
   const DropoutSpec& dropout = options.dropout;
-  LIBTRAIN_CHECK(dropout.p >= 0 && dropout.p < 1, "[{}] dropout.p must be in [0, 1), got {}", op, dropout.p);
+  LIBTRAIN_CHECK(dropout.p >= 0 && dropout.p < 1, "[{}] dropout.p must be in [0, 1), got {}; 0 turns it off", op,
+                 dropout.p);
   if (dropout.active()) check_is(op, "dropout.random_state", dropout.random_state, DType::i64, rows.device(), {2});
 }
 
@@ -147,15 +152,19 @@ inline Tensor cross_attention(const Tensor& q, const Tensor& kv, const Packing& 
                               const AttentionOptions& options) {
   detail::check_attention("cross_attention", "q", q, 1, options);
   const int64_t width = q.dim(1);
-  LIBTRAIN_CHECK(kv.defined() && kv.rank() == 2, "[cross_attention] kv must be [key tokens, {}], got {}", 2 * width,
+  LIBTRAIN_CHECK(kv.defined() && kv.rank() == 2,
+                 "[cross_attention] kv must be [key tokens, {}], got {}; keys and values stand side by side", 2 * width,
                  kv.spec());
   check_like("cross_attention", "kv", kv, q, {kv.dim(0), 2 * width});
   detail::check_packing("cross_attention", "queries", queries, q);
   detail::check_packing("cross_attention", "keys", keys, kv);
-  LIBTRAIN_CHECK(queries.count() == keys.count(), "[cross_attention] queries have {} sequences, keys {}",
-                 queries.count(), keys.count());
+  LIBTRAIN_CHECK(
+      queries.count() == keys.count(),
+      "[cross_attention] queries have {} sequences, keys {}; each sequence of queries needs one of keys, be it empty",
+      queries.count(), keys.count());
   LIBTRAIN_CHECK(!options.causal,
-                 "[cross_attention] cannot be causal: queries and keys are positions of different sequences");
+                 "[cross_attention] cannot be causal: queries and keys are positions of different sequences; leave "
+                 ".causal at false");
   const Tensor out(q.shape(), q.dtype(), q.device());
   const Tensor lse({options.heads, q.dim(0)}, accum_dtype(q.dtype()), q.device());
   visit_float("cross_attention", q.dtype(), [&]<class T> {

@@ -57,7 +57,8 @@ Tensor bias_activation_by(const Tensor& x, const Tensor& bias, const Packing& pa
 
 inline Tensor bias_activation(const Tensor& x, const Tensor& bias, Activation activation, const Packing& packing,
                               const DropoutSpec& spec) {
-  LIBTRAIN_CHECK(x.defined() && x.rank() >= 1, "[bias_activation] x must be [..., columns], got {}", x.spec());
+  LIBTRAIN_CHECK(x.defined() && x.rank() >= 1, "[bias_activation] x must be [..., columns], got {}; reshape() it",
+                 x.spec());
   check_like("bias_activation", "bias", bias, x, {x.dim(-1)});
   detail::check_dropout(x, packing, spec);
   switch (activation) {

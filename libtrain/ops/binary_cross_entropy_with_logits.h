@@ -17,7 +17,7 @@ inline Tensor binary_cross_entropy_with_logits(const Tensor& logits, const Tenso
   using Slope = detail::Term<kernels::LogisticLossSlope, detail::Of::kA, detail::Of::kB>;
   using TargetSlope = detail::Term<kernels::LogisticLossTargetSlope, detail::Of::kA, detail::Of::kB>;
   constexpr const char* kOp = "binary_cross_entropy_with_logits";
-  LIBTRAIN_CHECK(logits.defined(), "[{}] expected logits, got undefined", kOp);
+  LIBTRAIN_CHECK(logits.defined(), "[{}] expected logits, got undefined; assign a tensor to them first", kOp);
   check_like(kOp, "targets", targets, logits, logits.shape());
   return mean(detail::binary<kernels::LogisticLoss, Slope, TargetSlope>(kOp, logits, targets));
 }

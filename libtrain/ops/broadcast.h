@@ -35,7 +35,7 @@ inline std::string broadcast_remedy(const Shape& a, const Shape& b) {
   if (rank >= 2 && rank == b.rank() && a[-1] == b[-2] && a[-2] == b[-1]) return " (did you mean transpose(b, -2, -1)?)";
   if (rank < b.rank()) return broadcast_remedy(b, a);
   std::vector<int64_t> sizes(b.dims().begin(), b.dims().end());
-  if (rank == b.rank() || !std::ranges::equal(sizes, a.dims().first(sizes.size()))) return "";
+  if (rank == b.rank() || !std::ranges::equal(sizes, a.dims().first(sizes.size()))) return "; reshape() one of them";
   sizes.resize(size_t(rank), 1);
   return format_message(" (did you mean to reshape {} to {}?)", b.str(), Shape(std::span<const int64_t>(sizes)).str());
 }
@@ -55,7 +55,8 @@ inline Shape joint_shape(const char* op, const Shape& a, const Shape& b) {
 
 /// Likewise of tensors, whose dtypes and devices must be the same.
 inline Shape broadcast_shape(const char* op, const Tensor& a, const Tensor& b) {
-  LIBTRAIN_CHECK(a.defined() && b.defined(), "[{}] expected two tensors, got {} and {}", op, a.spec(), b.spec());
+  LIBTRAIN_CHECK(a.defined() && b.defined(), "[{}] expected two tensors, got {} and {}; assign them first", op,
+                 a.spec(), b.spec());
   LIBTRAIN_CHECK(a.dtype() == b.dtype(), "[{}] expected one dtype, got {} and {}; cast() converts", op, a.spec(),
                  b.spec());
   LIBTRAIN_CHECK(a.device() == b.device(), "[{}] b is on {}, expected it on {}; move it with .to()", op,
@@ -75,8 +76,10 @@ inline BroadcastPlan plan_broadcast(const char* op, std::initializer_list<Shape>
     std::array<bool, 3> repeated{true, true, true};
     for (size_t j = 0; const Shape& argument : arguments) repeated[j++] = size_from_last(argument, i) == 1;
     if (merged != repeated) {
-      LIBTRAIN_CHECK(!merged || at > 0, "[{}] repeats dimensions in turn, more often than is provided for, to make {}",
-                     op, result.str());
+      LIBTRAIN_CHECK(
+          !merged || at > 0,
+          "[{}] repeats dimensions in turn, more often than is provided for, to make {}; broadcast in two operations",
+          op, result.str());
       at -= merged.has_value();
       for (size_t j = 0; j < 3; ++j) plan.strides[j][at] = repeated[j] ? 0 : inner[j];
     }

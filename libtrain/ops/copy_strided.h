@@ -12,7 +12,8 @@ struct StridedDim {
 
 /// Dimension `dim` of a tensor of `rank` dimensions, counted from 0; negative ones count from the end.
 inline int dim_index(const char* op, int dim, int rank) {
-  LIBTRAIN_CHECK(dim >= -rank && dim < rank, "[{}] dimension {} of a tensor that has {}", op, dim, rank);
+  LIBTRAIN_CHECK(dim >= -rank && dim < rank,
+                 "[{}] dimension {} of a tensor that has {}; they count from 0, or back from -1", op, dim, rank);
   return dim < 0 ? dim + rank : dim;
 }
 

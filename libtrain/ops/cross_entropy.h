@@ -21,7 +21,8 @@ TokenLoss cross_entropy(const Tensor& logits, const Tensor& targets, int64_t ign
 
 inline TokenLoss cross_entropy(const Tensor& logits, const Tensor& targets, int64_t ignore_index,
                                double label_smoothing) {
-  LIBTRAIN_CHECK(logits.defined() && logits.rank() >= 1, "[cross_entropy] logits must be [..., vocab], got {}",
+  LIBTRAIN_CHECK(logits.defined() && logits.rank() >= 1,
+                 "[cross_entropy] logits must be [..., vocab], got {}; the last dimension is the classes",
                  logits.spec());
   detail::check_token_loss("cross_entropy", logits, targets, logits.dim(-1), ignore_index, label_smoothing);
   const Shape rows{logits.shape().rows()};

@@ -15,8 +15,9 @@ struct MiddleDim {
 
 /// Dimension `dim` of x, negative ones counted from the end. Throws InvalidArgument naming `op` when x does not have it.
 inline MiddleDim middle_dim(const char* op, const Tensor& x, int dim) {
-  LIBTRAIN_CHECK(x.defined(), "[{}] expected a tensor, got undefined", op);
-  LIBTRAIN_CHECK(dim >= -x.rank() && dim < x.rank(), "[{}] expected one of the {} dimensions of {}, got {}", op,
+  LIBTRAIN_CHECK(x.defined(), "[{}] expected a tensor, got undefined; assign one to it first", op);
+  LIBTRAIN_CHECK(dim >= -x.rank() && dim < x.rank(),
+                 "[{}] expected one of the {} dimensions of {}, got {}; they count from 0, or back from -1", op,
                  x.rank(), x.spec(), dim);
   const int at = dim < 0 ? dim + x.rank() : dim;
   MiddleDim middle{.count = x.dim(at), .others = {}};

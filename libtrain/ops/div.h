@@ -14,7 +14,7 @@ Tensor div(const Tensor& a, const Tensor& b);
 /// x / number, as a product with 1 / number; and number / x, the number rounded to the dtype of x.
 template <Scalar S> Tensor div(const Tensor& x, S number) { return detail::scaled("div", x, 1 / double(number)); }
 template <Scalar S> Tensor div(S number, const Tensor& x) {
-  LIBTRAIN_CHECK(x.defined(), "[div] expected a tensor, got undefined");
+  LIBTRAIN_CHECK(x.defined(), "[div] expected a tensor, got undefined; assign one to it first");
   return div(Tensor::full({}, double(number), x.dtype(), x.device()), x);
 }
 

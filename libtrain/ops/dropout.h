@@ -35,12 +35,14 @@ Tensor dropout_add(const Tensor& residual, const Tensor& x, const Packing& packi
 namespace detail {
 
 inline void check_dropout(const Tensor& x, const Packing& packing, const DropoutSpec& spec) {
-  LIBTRAIN_CHECK(spec.p >= 0 && spec.p < 1, "[dropout] p must be in [0, 1), got {}", spec.p);
-  LIBTRAIN_CHECK(x.rank() >= 1, "[dropout] x must be [..., columns], got {}", x.spec());
+  LIBTRAIN_CHECK(spec.p >= 0 && spec.p < 1, "[dropout] p must be in [0, 1), got {}; 0 turns it off, 0.1 is usual",
+                 spec.p);
+  LIBTRAIN_CHECK(x.rank() >= 1, "[dropout] x must be [..., columns], got {}; reshape() it", x.spec());
   if (!spec.active()) return;
   check_is("dropout", "random_state", spec.random_state, DType::i64, x.device(), {2});
   if (!packing.positions.defined()) return;
-  LIBTRAIN_CHECK(x.rank() == 2, "[dropout] packed x must be [tokens, columns], got {}", x.spec());
+  LIBTRAIN_CHECK(x.rank() == 2,
+                 "[dropout] packed x must be [tokens, columns], got {}; reshape() it, or pass no packing", x.spec());
   check_is("dropout", "packing.positions", packing.positions, DType::i32, x.device(), {x.dim(0)});
   check_is("dropout", "packing.sequences", packing.sequences, DType::i32, x.device(), {x.dim(0)});
 }

@@ -33,40 +33,56 @@ Tensor sinusoidal_positions(int64_t max_positions, int64_t columns, DType dtype 
 
 namespace detail {
 
+/// "row 3, position 2" for element r of ids; the position of a vector's element is known where positions are given.
+inline std::string embedding_place(const Tensor& ids, const Tensor& positions, int64_t r) {
+  if (ids.rank() >= 2) return place_of(ids.shape(), r);
+  const std::string row = format_message("row {}", r);
+  return positions.defined() ? row + format_message(", position {}", positions.view<const int32_t>().data[r]) : row;
+}
+
 /// Every value that is used as a row number of a table with `rows` rows is one.
 inline void check_embedding_values(const char* what, const char* limit, const Tensor& values, int64_t rows,
-                                   const Tensor& ids, int32_t pad_id) {
+                                   const Tensor& ids, const Tensor& positions, int32_t pad_id) {
   const int64_t count = values.numel();
   const auto *value = values.reshape({count}).view<const int32_t>().data,
              *id = ids.reshape({count}).view<const int32_t>().data;
   for (int64_t r = 0; r < count; ++r) {
     const bool padding = pad_id >= 0 && id[r] == pad_id;
-    LIBTRAIN_CHECK(padding || (value[r] >= 0 && value[r] < rows),
-                   "[embedding] {} {} at row {} is outside [0, {}), the {}", what, value[r], r, rows, limit);
+    LIBTRAIN_CHECK(padding || (value[r] >= 0 && value[r] < rows), "[embedding] {} {} at {} is outside [0, {}), the {}",
+                   what, value[r], embedding_place(ids, positions, r), rows, limit);
   }
 }
 
 inline void check_embedding(const Tensor& ids, const Tensor& table, const Tensor& position_table,
                             const Tensor& positions, int32_t pad_id) {
-  LIBTRAIN_CHECK(table.defined() && table.rank() == 2, "[embedding] table must be [vocab, columns], got {}",
-                 table.spec());
-  LIBTRAIN_CHECK(ids.defined() && ids.rank() < Shape::kMaxRank, "[embedding] ids must be i32[tokens], got {}",
-                 ids.spec());
+  LIBTRAIN_CHECK(table.defined() && table.rank() == 2,
+                 "[embedding] table must be [vocab, columns], got {}; reshape() it", table.spec());
+  LIBTRAIN_CHECK(ids.defined() && ids.rank() < Shape::kMaxRank,
+                 "[embedding] ids must be i32[tokens], got {}; cast() converts", ids.spec());
   check_is("embedding", "ids", ids, DType::i32, table.device(), ids.shape());
-  LIBTRAIN_CHECK(pad_id < table.dim(0), "[embedding] pad_id must be -1 (none) or below the vocabulary of {}, got {}",
-                 table.dim(0), pad_id);
+  LIBTRAIN_CHECK(pad_id < table.dim(0),
+                 "[embedding] pad_id must be -1 (none) or below the vocabulary of {}, got {}; kPad is 0", table.dim(0),
+                 pad_id);
   LIBTRAIN_CHECK(position_table.defined() == positions.defined(),
-                 "[embedding] position_table and positions must be given together, got {} and {}",
+                 "[embedding] position_table and positions must be given together, got {} and {}; pass both or neither",
                  position_table.spec(), positions.spec());
   const bool on_host = table.device() == Device::kCpu;
-  if (on_host) check_embedding_values("id", "vocabulary", ids, table.dim(0), ids, pad_id);
-  if (!positions.defined()) return;
-  LIBTRAIN_CHECK(position_table.rank() == 2, "[embedding] position_table must be [max positions, columns], got {}",
-                 position_table.spec());
+  const auto check_ids = [&](const Tensor& places) {
+    if (on_host)
+      check_embedding_values("id", "vocabulary; encode the text with the model's own", ids, table.dim(0), ids, places,
+                             pad_id);
+  };
+  if (!positions.defined()) return check_ids({});
+  LIBTRAIN_CHECK(
+      position_table.rank() == 2,
+      "[embedding] position_table must be [max positions, columns], got {}; sinusoidal_positions() makes one",
+      position_table.spec());
   check_like("embedding", "position_table", position_table, table, {position_table.dim(0), table.dim(1)});
   check_is("embedding", "positions", positions, DType::i32, table.device(), ids.shape());
+  check_ids(positions);
   if (on_host)
-    check_embedding_values("position", "length of position_table", positions, position_table.dim(0), ids, pad_id);
+    check_embedding_values("position", "length of position_table; shorten the sequence or raise max_positions",
+                           positions, position_table.dim(0), ids, {}, pad_id);
 }
 
 /// dtable (+)= the rows of dy, each at its id, with the memory that sorting them wants.
@@ -130,7 +146,8 @@ inline Tensor embedding(const Tensor& ids, const Tensor& table, double scale, co
 }
 
 inline Tensor sinusoidal_positions(int64_t max_positions, int64_t columns, DType dtype, Device device) {
-  LIBTRAIN_CHECK(max_positions >= 0 && columns >= 0, "[sinusoidal_positions] expected sizes >= 0, got {} and {}",
+  LIBTRAIN_CHECK(max_positions >= 0 && columns >= 0,
+                 "[sinusoidal_positions] expected sizes >= 0, got {} and {}; they count positions and columns",
                  max_positions, columns);
   std::vector<double> values(size_t(max_positions * columns));
   for (int64_t position = 0; position < max_positions; ++position)

@@ -10,8 +10,9 @@ namespace libtrain::detail {
 template <class In, class Out> void run_gemm(Device where, kernels::Gemm<In, Out> product) {
   using A = accum_t<In>;
   LIBTRAIN_CHECK(std::max({product.m(), product.n(), product.k()}) <= kernels::kGemmMaxSize,
-                 "[gemm] expected sizes below 2^31, got m {}, n {}, k {}", product.m(), product.n(), product.k());
-  LIBTRAIN_CHECK(product.batch.count <= kernels::kGemmMaxSize, "[gemm] expected a batch below 2^31, got {}",
+                 "[gemm] expected sizes below 2^31, got m {}, n {}, k {}; split the product", product.m(), product.n(),
+                 product.k());
+  LIBTRAIN_CHECK(product.batch.count <= kernels::kGemmMaxSize, "[gemm] expected a batch below 2^31, got {}; split it",
                  product.batch.count);
   on(where, [&](auto device) {
     Tensor workspace;

@@ -15,13 +15,15 @@ Tensor index_select(const Tensor& x, const Tensor& index);
 namespace detail {
 
 inline void check_index_select(const Tensor& x, const Tensor& index) {
-  LIBTRAIN_CHECK(x.defined() && x.rank() >= 1, "[index_select] x must be [rows, ...], got {}", x.spec());
-  LIBTRAIN_CHECK(index.defined() && index.rank() == 1, "[index_select] index must be i32[picks], got {}", index.spec());
+  LIBTRAIN_CHECK(x.defined() && x.rank() >= 1, "[index_select] x must be [rows, ...], got {}; reshape() it", x.spec());
+  LIBTRAIN_CHECK(index.defined() && index.rank() == 1,
+                 "[index_select] index must be i32[picks], got {}; cast() and reshape() convert", index.spec());
   check_is("index_select", "index", index, DType::i32, x.device(), index.shape());
   if (index.device() != Device::kCpu) return;
   const View<const int32_t> picks = index.view<const int32_t>();
   for (int64_t r = 0; r < picks.size(); ++r)
-    LIBTRAIN_CHECK(picks.data[r] >= 0 && picks.data[r] < x.dim(0), "[index_select] index {} at {} is outside [0, {})",
+    LIBTRAIN_CHECK(picks.data[r] >= 0 && picks.data[r] < x.dim(0),
+                   "[index_select] index {} at position {} is outside [0, {}), the rows of x; they count from 0",
                    picks.data[r], r, x.dim(0));
 }
 

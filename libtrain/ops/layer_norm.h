@@ -13,7 +13,8 @@ Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, dou
 // ---------------------------------------------------------------------------------------------------------------------
 
 inline Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, double epsilon) {
-  LIBTRAIN_CHECK(x.rank() >= 1 && x.dim(-1) > 0, "[layer_norm] x must be [..., columns], got {}", x.spec());
+  LIBTRAIN_CHECK(x.rank() >= 1 && x.dim(-1) > 0, "[layer_norm] x must be [..., columns], got {}; reshape() it",
+                 x.spec());
   check_like("layer_norm", "weight", weight, x, {x.dim(-1)});
   check_like("layer_norm", "bias", bias, x, {x.dim(-1)});
   const int64_t rows = x.shape().rows();

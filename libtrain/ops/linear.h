@@ -16,9 +16,10 @@ namespace detail {
 
 /// The checks of y = x weight^T + bias for the operation `op`.
 inline void check_linear(const char* op, const Tensor& x, const Tensor& weight, const Tensor& bias) {
-  LIBTRAIN_CHECK(x.defined() && x.rank() >= 1, "[{}] x must be [..., in], got {}", op, x.spec());
+  LIBTRAIN_CHECK(x.defined() && x.rank() >= 1, "[{}] x must be [..., in], got {}; reshape() it", op, x.spec());
   LIBTRAIN_CHECK(weight.defined() && weight.rank() == 2 && weight.dim(1) == x.dim(-1),
-                 "[{}] weight must be [out, {}] for x {}, got {}", op, x.dim(-1), x.spec(), weight.spec());
+                 "[{}] weight must be [out, {}] for x {}, got {}; its second size is the last of x", op, x.dim(-1),
+                 x.spec(), weight.spec());
   check_like(op, "weight", weight, x, weight.shape());
   if (bias.defined()) check_like(op, "bias", bias, x, {weight.dim(0)});
 }

@@ -92,7 +92,8 @@ inline TokenLoss linear_cross_entropy(const Tensor& x, const Tensor& weight, con
       x.node_handle() != weight.node_handle(),
       "[linear_cross_entropy] x and weight are one tensor, {}; use cross_entropy(linear(x, weight), targets)",
       x.spec());
-  LIBTRAIN_CHECK(chunk_elements > 0, "[linear_cross_entropy] chunk_elements must be > 0, got {}", chunk_elements);
+  LIBTRAIN_CHECK(chunk_elements > 0, "[linear_cross_entropy] chunk_elements must be > 0, got {}; 2^22 is the default",
+                 chunk_elements);
   const int64_t rows = x.shape().rows(), vocab = weight.dim(0),
                 chunk_rows = std::max<int64_t>(1, chunk_elements / vocab);
   const int64_t chunks = std::max<int64_t>(1, (rows + chunk_rows - 1) / chunk_rows);

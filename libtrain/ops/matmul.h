@@ -22,7 +22,7 @@ Tensor matmul(const Tensor& a, const Tensor& b, MatmulOptions options = {});
 
 namespace detail {
 
-/// The options under which a and b can be multiplied, as a question; "" when there are none.
+/// The options under which a and b can be multiplied, as a question; the rule when there are none.
 inline std::string matmul_suggestion(const Shape& a, const Shape& b, MatmulOptions given) {
   const auto fits = [&](bool ta, bool tb) { return a[ta ? -2 : -1] == b[tb ? -1 : -2]; };
   const auto question = [](const char* how) { return format_message("; did you mean matmul(a, b{})?", how); };
@@ -32,7 +32,7 @@ inline std::string matmul_suggestion(const Shape& a, const Shape& b, MatmulOptio
   if (fits(ta, !tb)) return question(kHow[ta][!tb]);
   if (fits(!ta, tb)) return question(kHow[!ta][tb]);
   if (fits(!ta, !tb)) return question(kHow[!ta][!tb]);
-  return "";
+  return "; the last of a must be the last but one of b";
 }
 
 /// Whether b is one matrix for all of a's.
@@ -40,7 +40,8 @@ inline bool shares_b(const Tensor& a, const Tensor& b) { return b.rank() == 2 &&
 
 inline void check_matmul(const Tensor& a, const Tensor& b, MatmulOptions options) {
   LIBTRAIN_CHECK(a.defined() && b.defined() && a.rank() >= 2 && b.rank() >= 2,
-                 "[matmul] expected matrices or batches of them, got {} × {}", a.spec(), b.spec());
+                 "[matmul] expected matrices or batches of them, got {} × {}; reshape() a vector to [n, 1] or [1, n]",
+                 a.spec(), b.spec());
   check_like("matmul", "b", b, a, b.shape());
   const auto leading = [](const Tensor& t) { return t.shape().dims().first(size_t(t.rank() - 2)); };
   LIBTRAIN_CHECK(shares_b(a, b) || std::ranges::equal(leading(a), leading(b)),

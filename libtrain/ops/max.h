@@ -19,8 +19,10 @@ MaxResult max(const Tensor& x, int dim);
 
 inline MaxResult max(const Tensor& x, int dim) {
   const detail::MiddleDim dims = detail::middle_dim("max", x, dim);
-  LIBTRAIN_CHECK(dims.count >= 1 && dims.count < int64_t(1) << 31,
-                 "[max] expected at least one element and fewer than 2^31 along dimension {} of {}", dim, x.spec());
+  LIBTRAIN_CHECK(
+      dims.count >= 1 && dims.count < int64_t(1) << 31,
+      "[max] expected at least one element and fewer than 2^31 along dimension {} of {}; reduce another dimension", dim,
+      x.spec());
   const Tensor y(dims.others, x.dtype(), x.device()), index(dims.others, DType::i32, x.device());
   visit_float("max", x.dtype(), [&]<class T> {
     const View<const int32_t> places{index.matrix<const int32_t>().data, {dims.outer, dims.inner, 1, 1}};

@@ -13,9 +13,11 @@ Tensor mse_loss(const Tensor& predictions, const Tensor& targets);
 // ---------------------------------------------------------------------------------------------------------------------
 
 inline Tensor mse_loss(const Tensor& predictions, const Tensor& targets) {
-  LIBTRAIN_CHECK(predictions.defined(), "[mse_loss] expected predictions, got undefined");
+  LIBTRAIN_CHECK(predictions.defined(),
+                 "[mse_loss] expected predictions, got undefined; assign a tensor to them first");
   check_like("mse_loss", "targets", targets, predictions, predictions.shape());
-  LIBTRAIN_CHECK(is_float(predictions.dtype()), "[mse_loss] expected a float dtype (f32, bf16, f64), got {}",
+  LIBTRAIN_CHECK(is_float(predictions.dtype()),
+                 "[mse_loss] expected a float dtype (f32, bf16, f64), got {}; cast() converts",
                  name(predictions.dtype()));
   const Tensor errors = sub(predictions, targets);
   return mean(mul(errors, errors));

@@ -64,11 +64,11 @@ inline Shape concat_shape(const std::vector<Tensor>& tensors, int dim) {
 }  // namespace detail
 
 inline Tensor narrow(const Tensor& x, int dim, int64_t start, int64_t length) {
-  LIBTRAIN_CHECK(x.defined(), "[narrow] expected a tensor, got undefined");
+  LIBTRAIN_CHECK(x.defined(), "[narrow] expected a tensor, got undefined; assign one to it first");
   const int at = detail::dim_index("narrow", dim, x.rank());
   LIBTRAIN_CHECK(start >= 0 && length >= 0 && start <= x.dim(at) - length,
-                 "[narrow] expected elements within dimension {} of {}, got {} from {} on", at, x.spec(), length,
-                 start);
+                 "[narrow] expected elements within dimension {} of {}, got {} from {} on; start counts from 0", at,
+                 x.spec(), length, start);
   if (at == 0) return slice(x, start, start + length);
   const Tensor y(detail::with_size(x.shape(), at, length), x.dtype(), x.device());
   const detail::Window window = detail::window_of(x.shape(), at, start, length);
@@ -85,8 +85,8 @@ inline Tensor narrow(const Tensor& x, int dim, int64_t start, int64_t length) {
 }
 
 inline Tensor concat(const std::vector<Tensor>& tensors, int dim) {
-  LIBTRAIN_CHECK(!tensors.empty() && tensors[0].defined(), "[concat] expected at least one tensor, got {}",
-                 tensors.size());
+  LIBTRAIN_CHECK(!tensors.empty() && tensors[0].defined(),
+                 "[concat] expected at least one tensor, got {}; pass those to be joined", tensors.size());
   const int at = detail::dim_index("concat", dim, tensors[0].rank());
   const Tensor y(detail::concat_shape(tensors, at), tensors[0].dtype(), tensors[0].device());
   std::vector<detail::Window> windows;

@@ -32,15 +32,18 @@ inline std::vector<StridedDim> permuted_dims(const Shape& x, const std::vector<i
 }
 
 inline std::vector<int> check_order(const Tensor& x, const std::vector<int>& order) {
-  LIBTRAIN_CHECK(x.defined() && x.rank() <= 4, "[permute] expected at most 4 dimensions, got {}", x.spec());
+  LIBTRAIN_CHECK(x.defined() && x.rank() <= 4,
+                 "[permute] expected at most 4 dimensions, got {}; reshape() merges those that stay together",
+                 x.spec());
   std::vector<int> indices;
   for (const int dim : order) indices.push_back(dim_index("permute", dim, x.rank()));
   std::vector<int> sorted = indices;
   std::ranges::sort(sorted);
   const bool distinct = std::ranges::adjacent_find(sorted) == sorted.end();
   LIBTRAIN_CHECK(distinct && int(order.size()) == x.rank(),
-                 "[permute] expected each of the {} dimensions of {} once in the order of {}", x.rank(), x.spec(),
-                 order.size());
+                 "[permute] expected each of the {} dimensions of {} once in the order of {}; {{1, 0}} exchanges the "
+                 "two of a matrix",
+                 x.rank(), x.spec(), order.size());
   return indices;
 }
 
@@ -62,7 +65,7 @@ inline Tensor permute(const Tensor& x, const std::vector<int>& order) {
 }
 
 inline Tensor transpose(const Tensor& x, int first, int second) {
-  LIBTRAIN_CHECK(x.defined(), "[transpose] expected a tensor, got undefined");
+  LIBTRAIN_CHECK(x.defined(), "[transpose] expected a tensor, got undefined; assign one to it first");
   std::vector<int> order(size_t(x.rank()));
   for (size_t d = 0; d < order.size(); ++d) order[d] = int(d);
   std::swap(order[size_t(detail::dim_index("transpose", first, x.rank()))],

@@ -13,8 +13,8 @@ Tensor rms_norm(const Tensor& x, const Tensor& weight, double epsilon = 1e-5);
 // ---------------------------------------------------------------------------------------------------------------------
 
 inline Tensor rms_norm(const Tensor& x, const Tensor& weight, double epsilon) {
-  LIBTRAIN_CHECK(x.defined() && x.rank() >= 1 && x.dim(-1) > 0, "[rms_norm] x must be [..., columns], got {}",
-                 x.spec());
+  LIBTRAIN_CHECK(x.defined() && x.rank() >= 1 && x.dim(-1) > 0,
+                 "[rms_norm] x must be [..., columns], got {}; reshape() it", x.spec());
   check_like("rms_norm", "weight", weight, x, {x.dim(-1)});
   const Tensor y(x.shape(), x.dtype(), x.device());
   const Tensor rstd({x.shape().rows()}, accum_dtype(x.dtype()), x.device());

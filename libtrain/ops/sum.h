@@ -57,7 +57,7 @@ inline Tensor middle_sums(const char* op, const Tensor& x, const Shape& result, 
 }
 
 inline Tensor all_sum(const char* op, const Tensor& x, bool mean) {
-  LIBTRAIN_CHECK(x.defined(), "[{}] expected a tensor, got undefined", op);
+  LIBTRAIN_CHECK(x.defined(), "[{}] expected a tensor, got undefined; assign one to it first", op);
   return row_sums(op, x, {}, x.numel(), mean ? 1 / double(x.numel()) : 1);
 }
 

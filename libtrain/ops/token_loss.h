@@ -16,7 +16,8 @@ struct TokenLoss {
 // ---------------------------------------------------------------------------------------------------------------------
 
 inline Tensor TokenLoss::mean() const {
-  LIBTRAIN_CHECK(sum.defined() && sum.numel() == 1, "[token_loss] sum must be a scalar, got {}", sum.spec());
+  LIBTRAIN_CHECK(sum.defined() && sum.numel() == 1, "[token_loss] sum must be a scalar, got {}; sum() reduces",
+                 sum.spec());
   check_is("token_loss", "count", count, DType::i64, sum.device(), {});
   const Tensor mean(sum.shape(), sum.dtype(), sum.device());
   visit_float("token_loss", sum.dtype(), [&]<class T> {
@@ -36,12 +37,6 @@ namespace detail {
 /// The shape without its last dimension.
 inline Shape leading_dims(const Shape& shape) { return Shape(shape.dims().first(size_t(shape.rank() - 1))); }
 
-/// "row 3, position 2" for element i of ids [rows, positions], "position 17" for a vector.
-inline std::string place_of(const Shape& shape, int64_t i) {
-  if (shape.rank() < 2) return format_message("position {}", i);
-  return format_message("row {}, position {}", i / shape[-1], i % shape[-1]);
-}
-
 /// Throws for the first target that is neither in [0, vocab) nor ignore_index. Targets on other devices were checked
 /// where they were made.
 inline void check_targets(const char* op, const Tensor& targets, int64_t vocab, int64_t ignore_index) {
@@ -49,17 +44,18 @@ inline void check_targets(const char* op, const Tensor& targets, int64_t vocab, 
   const int32_t* ids = targets.matrix<const int32_t>().data;
   for (int64_t i = 0; i < targets.numel(); ++i)
     LIBTRAIN_CHECK(ids[i] == ignore_index || (ids[i] >= 0 && ids[i] < vocab),
-                   "[{}] target {} at {} is outside the vocabulary of {} and is not ignore_index ({})", op, ids[i],
-                   place_of(targets.shape(), i), vocab, ignore_index);
+                   "[{}] target {} at {} is outside the vocabulary of {} and is not ignore_index ({}); encode with the "
+                   "vocabulary of the model",
+                   op, ids[i], place_of(targets.shape(), i), vocab, ignore_index);
 }
 
 /// What every cross-entropy checks of its targets and options.
 inline void check_token_loss(const char* op, const Tensor& rows_of, const Tensor& targets, int64_t vocab,
                              int64_t ignore_index, double label_smoothing) {
   check_is(op, "targets", targets, DType::i32, rows_of.device(), leading_dims(rows_of.shape()));
-  LIBTRAIN_CHECK(vocab > 0, "[{}] expected at least one class, got {}", op, vocab);
-  LIBTRAIN_CHECK(label_smoothing >= 0 && label_smoothing < 1, "[{}] label_smoothing must be in [0, 1), got {}", op,
-                 label_smoothing);
+  LIBTRAIN_CHECK(vocab > 0, "[{}] expected at least one class, got {}; the last dimension is the classes", op, vocab);
+  LIBTRAIN_CHECK(label_smoothing >= 0 && label_smoothing < 1,
+                 "[{}] label_smoothing must be in [0, 1), got {}; 0 turns it off, 0.1 is usual", op, label_smoothing);
   check_targets(op, targets, vocab, ignore_index);
 }
 

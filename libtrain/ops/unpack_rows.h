@@ -22,9 +22,13 @@ inline void check_unpack_index(const Tensor& x, const Tensor& index) {
   for (int64_t r = 0; r < rows.size(); ++r) {
     const int32_t source = rows.data[r];
     if (source < 0) continue;
-    LIBTRAIN_CHECK(source < x.dim(0), "[unpack_rows] expected entries of index below {}, the rows of x, got {} at {}",
+    LIBTRAIN_CHECK(source < x.dim(0),
+                   "[unpack_rows] expected entries of index below {}, the rows of x, got {} at position {}; "
+                   "unpack_index() makes it from a packing",
                    x.dim(0), source, r);
-    LIBTRAIN_CHECK(!picked[size_t(source)], "[unpack_rows] expected distinct entries in index, got {} again at {}",
+    LIBTRAIN_CHECK(!picked[size_t(source)],
+                   "[unpack_rows] expected distinct entries in index, got {} again at position {}; index_select() "
+                   "takes rows more than once",
                    source, r);
     picked[size_t(source)] = true;
   }
@@ -33,8 +37,10 @@ inline void check_unpack_index(const Tensor& x, const Tensor& index) {
 }  // namespace detail
 
 inline Tensor unpack_rows(const Tensor& x, const Tensor& index) {
-  LIBTRAIN_CHECK(x.rank() == 2, "[unpack_rows] x must be [tokens, columns], got {}", x.spec());
-  LIBTRAIN_CHECK(index.defined() && index.rank() == 1, "[unpack_rows] index must be i32[rows], got {}", index.spec());
+  LIBTRAIN_CHECK(x.rank() == 2, "[unpack_rows] x must be [tokens, columns], got {}; reshape() it", x.spec());
+  LIBTRAIN_CHECK(index.defined() && index.rank() == 1,
+                 "[unpack_rows] index must be i32[rows], got {}; unpack_index(…).reshape({{-1}}) makes it",
+                 index.spec());
   check_is("unpack_rows", "index", index, DType::i32, x.device(), index.shape());
   if (x.device() == Device::kCpu) detail::check_unpack_index(x, index);
   const int64_t rows = index.dim(0), tokens = x.dim(0);

@@ -46,8 +46,8 @@ void select_backward(const BackwardStep& step, const BroadcastPlan& plan, const 
 }
 
 inline void check_mask(const char* op, const Tensor& mask, const Tensor& like) {
-  LIBTRAIN_CHECK(mask.defined() && mask.dtype() == DType::i32, "[{}] expected a mask in i32, 0 or 1, got {}", op,
-                 mask.spec());
+  LIBTRAIN_CHECK(mask.defined() && mask.dtype() == DType::i32,
+                 "[{}] expected a mask in i32, 0 or 1, got {}; cast() converts", op, mask.spec());
   LIBTRAIN_CHECK(mask.device() == like.device(), "[{}] the mask is on {}, expected it on {}; move it with .to()", op,
                  name(mask.device()), name(like.device()));
 }
@@ -73,10 +73,11 @@ inline Tensor where(const Tensor& mask, const Tensor& a, const Tensor& b) {
 }
 
 inline Tensor masked_fill(const Tensor& x, const Tensor& mask, double value) {
-  LIBTRAIN_CHECK(x.defined(), "[masked_fill] expected a tensor, got undefined");
+  LIBTRAIN_CHECK(x.defined(), "[masked_fill] expected a tensor, got undefined; assign one to it first");
   detail::check_mask("masked_fill", mask, x);
   LIBTRAIN_CHECK(detail::joint_shape("masked_fill", x.shape(), mask.shape()) == x.shape(),
-                 "[masked_fill] expected a mask that is no larger than x, got {} and {}", mask.spec(), x.spec());
+                 "[masked_fill] expected a mask that is no larger than x, got {} and {}; where() broadcasts both ways",
+                 mask.spec(), x.spec());
   const detail::BroadcastPlan plan = detail::plan_broadcast("masked_fill", {{}, x.shape(), mask.shape()}, x.shape());
   const Tensor y(x.shape(), x.dtype(), x.device());
   visit_float("masked_fill", x.dtype(), [&]<class T> {

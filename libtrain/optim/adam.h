@@ -19,11 +19,14 @@ struct AdamOptions {
 /// Throws InvalidArgument naming the first option that is out of range.
 inline void check_options(const AdamOptions& options) {
   LIBTRAIN_CHECK(options.learning_rate > 0 && options.learning_rate < 1e30,
-                 "[adam] learning_rate must be > 0 and < 1e30, got {}", options.learning_rate);
-  LIBTRAIN_CHECK(options.beta1 >= 0 && options.beta1 < 1, "[adam] beta1 must be in [0, 1), got {}", options.beta1);
-  LIBTRAIN_CHECK(options.beta2 >= 0 && options.beta2 < 1, "[adam] beta2 must be in [0, 1), got {}", options.beta2);
-  LIBTRAIN_CHECK(options.epsilon > 0, "[adam] epsilon must be > 0, got {}", options.epsilon);
-  LIBTRAIN_CHECK(options.weight_decay >= 0, "[adam] weight_decay must be >= 0, got {}", options.weight_decay);
+                 "[adam] learning_rate must be > 0 and < 1e30, got {}; 1e-3 is a usual peak", options.learning_rate);
+  LIBTRAIN_CHECK(options.beta1 >= 0 && options.beta1 < 1, "[adam] beta1 must be in [0, 1), got {}; 0.9 is usual",
+                 options.beta1);
+  LIBTRAIN_CHECK(options.beta2 >= 0 && options.beta2 < 1,
+                 "[adam] beta2 must be in [0, 1), got {}; 0.98 and 0.999 are usual", options.beta2);
+  LIBTRAIN_CHECK(options.epsilon > 0, "[adam] epsilon must be > 0, got {}; 1e-8 is usual", options.epsilon);
+  LIBTRAIN_CHECK(options.weight_decay >= 0, "[adam] weight_decay must be >= 0, got {}; 0 turns it off",
+                 options.weight_decay);
 }
 
 /// Adam for a TrainLoop. Throws InvalidArgument naming the first option that is out of range.

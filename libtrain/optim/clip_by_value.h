@@ -8,7 +8,8 @@ namespace libtrain {
 /// gradient is divided by. Call before clip_by_norm, which then measures what is left. An element that is not finite stays, so that the
 /// update is skipped.
 inline void clip_by_value(const Parameters& parameters, double max_value) {
-  LIBTRAIN_CHECK(max_value > 0, "[clip_by_value] max_value must be > 0, got {}", max_value);
+  LIBTRAIN_CHECK(max_value > 0, "[clip_by_value] max_value must be > 0, got {}; leave the call out to clip nothing",
+                 max_value);
   parameters.zero_unwritten_gradients();
   visit_float("clip_by_value", parameters.dtype(), [&]<class T> {
     if constexpr (!std::is_same_v<T, bf16>) {

@@ -10,7 +10,7 @@ void update_average(const Parameters& parameters, double decay);
 
 /// update_average() in two steps: the function that is returned does it, needs no memory and so cannot fail between an update and its average.
 inline std::function<void()> average_update(const Parameters& parameters, double decay) {
-  LIBTRAIN_CHECK(decay >= 0 && decay < 1, "[moving_average] decay must be in [0, 1), got {}", decay);
+  LIBTRAIN_CHECK(decay >= 0 && decay < 1, "[moving_average] decay must be in [0, 1), got {}; 0.999 is usual", decay);
   const Tensor average = parameters.average();
   LIBTRAIN_CHECK(average.defined(), "[moving_average] the store keeps no average; make it with {}", ".average = true");
   return visit_float("moving_average", parameters.dtype(), [&]<class T>() -> std::function<void()> {

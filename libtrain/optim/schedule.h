@@ -51,11 +51,14 @@ Schedule cosine_schedule(int64_t warmup, int64_t total, double floor = 0);
 
 namespace detail {
 inline void check_updates(const char* name, const char* argument, int64_t updates, int64_t least) {
-  LIBTRAIN_CHECK(updates >= least, "[{}] {} must be >= {}, got {}", name, argument, least, updates);
+  LIBTRAIN_CHECK(updates >= least, "[{}] {} must be >= {}, got {}; it is a number of updates", name, argument, least,
+                 updates);
 }
 inline void check_schedule(const char* name, int64_t warmup, int64_t total) {
-  LIBTRAIN_CHECK(warmup >= 0 && total > warmup, "[{}] expected 0 <= warmup < total, got warmup {} and total {}", name,
-                 warmup, total);
+  LIBTRAIN_CHECK(
+      warmup >= 0 && total > warmup,
+      "[{}] expected 0 <= warmup < total, got warmup {} and total {}; shorten the warm-up or lengthen the run", name,
+      warmup, total);
 }
 /// 0 at update 0, 1 at `updates` and beyond.
 inline double progress(int64_t update, int64_t updates) {
@@ -97,12 +100,14 @@ inline Schedule step(int64_t every, double factor) {
 
 inline Schedule then(Schedule first, int64_t updates, Schedule next) {
   detail::check_updates("schedule::then", "updates", updates, 0);
-  LIBTRAIN_CHECK(first && next, "[schedule::then] expected two schedules, got an empty one");
+  LIBTRAIN_CHECK(first && next,
+                 "[schedule::then] expected two schedules, got an empty one; constant_schedule() is the plainest");
   return [=](int64_t update) { return update <= updates ? first(update) : next(update - updates); };
 }
 
 inline Schedule times(Schedule a, Schedule b) {
-  LIBTRAIN_CHECK(a && b, "[schedule::times] expected two schedules, got an empty one");
+  LIBTRAIN_CHECK(a && b,
+                 "[schedule::times] expected two schedules, got an empty one; constant_schedule() is the plainest");
   return [=](int64_t update) { return a(update) * b(update); };
 }
 }  // namespace schedule

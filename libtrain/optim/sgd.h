@@ -39,11 +39,12 @@ inline void sgd_update(const Parameters& parameters, const SgdOptions& options) 
 /// Stochastic gradient descent for a TrainLoop. Throws InvalidArgument naming the first option that is out of range.
 inline Optimizer sgd(const SgdOptions& options) {
   LIBTRAIN_CHECK(options.learning_rate > 0 && options.learning_rate < 1e30,
-                 "[sgd] learning_rate must be > 0 and < 1e30, got {}", options.learning_rate);
-  LIBTRAIN_CHECK(options.momentum >= 0 && options.momentum < 1, "[sgd] momentum must be in [0, 1), got {}",
-                 options.momentum);
-  LIBTRAIN_CHECK(options.weight_decay >= 0, "[sgd] weight_decay must be >= 0, got {}", options.weight_decay);
-  LIBTRAIN_CHECK(!options.nesterov || options.momentum > 0, "[sgd] nesterov needs momentum > 0, got {}",
+                 "[sgd] learning_rate must be > 0 and < 1e30, got {}; 1e-2 is a usual start", options.learning_rate);
+  LIBTRAIN_CHECK(options.momentum >= 0 && options.momentum < 1,
+                 "[sgd] momentum must be in [0, 1), got {}; 0 turns it off, 0.9 is usual", options.momentum);
+  LIBTRAIN_CHECK(options.weight_decay >= 0, "[sgd] weight_decay must be >= 0, got {}; 0 turns it off",
+                 options.weight_decay);
+  LIBTRAIN_CHECK(!options.nesterov || options.momentum > 0, "[sgd] nesterov needs momentum > 0, got {}; 0.9 is usual",
                  options.momentum);
   return {options.learning_rate, [options](const Parameters& parameters) { sgd_update(parameters, options); }};
 }

@@ -142,7 +142,7 @@ TEST_CASE("optim: clip_by_value limits the mean gradient, element by element", "
   const auto clipped = three.parameters.gradients().to_vector<double>();
   CHECK(std::vector<double>{clipped[0], clipped[32], clipped[64]} == std::vector<double>{30, -35, 4});
   CHECK(message_of<InvalidArgument>([&] { clip_by_value(three.parameters, 0); }) ==
-        "[clip_by_value] max_value must be > 0, got 0");
+        "[clip_by_value] max_value must be > 0, got 0; leave the call out to clip nothing");
 }
 
 TEST_CASE("optim: the average follows the weights, is shown on demand, and learns nothing from skipped updates",
@@ -188,16 +188,19 @@ TEST_CASE("optim: what cannot be is refused by name", "[optim]") {
   const auto refused = [&](const Parameters::Filter& filter, const GroupOptions& options) {
     return message_of<InvalidArgument>([&] { three.parameters.set_group(filter, options); });
   };
-  CHECK(refused(below("c."), {}) == "[set_group] none of the 3 parameters is chosen");
+  CHECK(refused(below("c."), {}) == "[set_group] none of the 3 parameters is chosen; Parameters::str() lists them");
   CHECK(refused(is_vector, {.rate = 0}) == "[set_group] rate must be > 0 and < 1e30 (to stop updates: freeze), got 0");
-  CHECK(refused(is_vector, {.decay = -1}) == "[set_group] decay must be >= 0 and < 1e30, got -1");
+  CHECK(refused(is_vector, {.decay = -1}) == "[set_group] decay must be >= 0 and < 1e30, got -1; 0 turns it off");
   CHECK(message_of<InvalidArgument>([&] { three.parameters.freeze(below("c.")); }) ==
-        "[freeze] none of the 3 parameters is chosen");
+        "[freeze] none of the 3 parameters is chosen; Parameters::str() lists them");
   CHECK(message_of<InvalidArgument>([] { sgd({.learning_rate = 0}); }) ==
-        "[sgd] learning_rate must be > 0 and < 1e30, got 0");
-  CHECK(message_of<InvalidArgument>([] { sgd({.momentum = 1}); }) == "[sgd] momentum must be in [0, 1), got 1");
-  CHECK(message_of<InvalidArgument>([] { sgd({.weight_decay = -1}); }) == "[sgd] weight_decay must be >= 0, got -1");
-  CHECK(message_of<InvalidArgument>([] { sgd({.nesterov = true}); }) == "[sgd] nesterov needs momentum > 0, got 0");
+        "[sgd] learning_rate must be > 0 and < 1e30, got 0; 1e-2 is a usual start");
+  CHECK(message_of<InvalidArgument>([] { sgd({.momentum = 1}); }) ==
+        "[sgd] momentum must be in [0, 1), got 1; 0 turns it off, 0.9 is usual");
+  CHECK(message_of<InvalidArgument>([] { sgd({.weight_decay = -1}); }) ==
+        "[sgd] weight_decay must be >= 0, got -1; 0 turns it off");
+  CHECK(message_of<InvalidArgument>([] { sgd({.nesterov = true}); }) ==
+        "[sgd] nesterov needs momentum > 0, got 0; 0.9 is usual");
 }
 
 TEST_CASE("schedules: pieces, joined and multiplied", "[optim]") {
@@ -219,8 +222,10 @@ TEST_CASE("schedules: pieces, joined and multiplied", "[optim]") {
   CHECK(std::vector<double>{joined(2), joined(4), joined(5), joined(6), joined(7), joined(10)} ==
         std::vector<double>{0.5, 1, 2, 2, 0.75, 0});
   CHECK(times(constant(3), stairs)(4) == 1.5);
-  CHECK(message_of<InvalidArgument>([] { step(0, 0.5); }) == "[schedule::step] every must be >= 1, got 0");
-  CHECK(message_of<InvalidArgument>([] { linear(1, 0, 0); }) == "[schedule::linear] updates must be >= 1, got 0");
+  CHECK(message_of<InvalidArgument>([] { step(0, 0.5); }) ==
+        "[schedule::step] every must be >= 1, got 0; it is a number of updates");
+  CHECK(message_of<InvalidArgument>([] { linear(1, 0, 0); }) ==
+        "[schedule::linear] updates must be >= 1, got 0; it is a number of updates");
   CHECK_THROWS_AS(cosine(1, 0, 0), InvalidArgument);
   CHECK_THROWS_AS(inverse_sqrt(0), InvalidArgument);
   CHECK_THROWS_AS(warmup(-1), InvalidArgument);

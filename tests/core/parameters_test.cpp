@@ -21,12 +21,13 @@ TEST_CASE("parameters: named slices of flat buffers that move when the store gro
   parameters.get("a").fill(5);
   CHECK(parameters.slice(parameters.values(), parameters.slots()[0]).to_vector<float>()[2] == 5);
   CHECK(message_of<InvalidArgument>([&] { parameters.add("a", {1}, init::constant(0)); }) ==
-        "[parameters] expected a new name, got 'a'");
+        "[parameters] expected a new name, got 'a'; every parameter needs one of its own");
   CHECK(message_of<InvalidArgument>([&] {
           Parameters().add("cube", {2, 2, 2}, init::xavier_uniform());
-        }) == "[xavier_uniform] expected a weight [fan_out, fan_in], got [2, 2, 2]");
+        }) ==
+        "[xavier_uniform] expected a weight [fan_out, fan_in], got [2, 2, 2]; normal() and uniform() take any shape");
   CHECK(message_of<InvalidArgument>([&] { Parameters({.dtype = DType::bf16}); }) ==
-        "[parameters] expected dtype f32 or f64, got bf16");
+        "[parameters] expected dtype f32 or f64, got bf16; mixed_precision computes in bf16 beside f32 values");
   CHECK(message_of<InvalidArgument>([&] { parameters.get("b"); }).find("none of the 51 parameters is named 'b'") !=
         std::string::npos);
   CHECK(message_of<InvalidArgument>([&] { parameters.get("p77"); }).find("(did you mean 'p7'?)") != std::string::npos);
@@ -155,13 +156,15 @@ TEST_CASE("clip_by_norm: gradients near the end of f32 have a finite norm", "[op
 
 TEST_CASE("adam: options out of range are named", "[optim]") {
   CHECK(message_of<InvalidArgument>([] { check_options({.learning_rate = 0}); }) ==
-        "[adam] learning_rate must be > 0 and < 1e30, got 0");
-  CHECK(message_of<InvalidArgument>([] { check_options({.beta1 = 1}); }) == "[adam] beta1 must be in [0, 1), got 1");
+        "[adam] learning_rate must be > 0 and < 1e30, got 0; 1e-3 is a usual peak");
+  CHECK(message_of<InvalidArgument>([] { check_options({.beta1 = 1}); }) ==
+        "[adam] beta1 must be in [0, 1), got 1; 0.9 is usual");
   CHECK(message_of<InvalidArgument>([] { check_options({.beta2 = -0.5}); }) ==
-        "[adam] beta2 must be in [0, 1), got -0.5");
-  CHECK(message_of<InvalidArgument>([] { check_options({.epsilon = 0}); }) == "[adam] epsilon must be > 0, got 0");
+        "[adam] beta2 must be in [0, 1), got -0.5; 0.98 and 0.999 are usual");
+  CHECK(message_of<InvalidArgument>([] { check_options({.epsilon = 0}); }) ==
+        "[adam] epsilon must be > 0, got 0; 1e-8 is usual");
   CHECK(message_of<InvalidArgument>([] { check_options({.weight_decay = -1}); }) ==
-        "[adam] weight_decay must be >= 0, got -1");
+        "[adam] weight_decay must be >= 0, got -1; 0 turns it off");
 }
 
 TEST_CASE("schedules: values at the edges", "[optim]") {
@@ -211,7 +214,7 @@ TEST_CASE("parameters: with mixed precision operations use the values rounded to
   CHECK(w.cast(DType::f32).to_vector<float>() == rounded());
 
   CHECK(message_of<InvalidArgument>([] { Parameters({.dtype = DType::f64, .mixed_precision = true}); }) ==
-        "[parameters] mixed precision keeps f32 values, got dtype f64");
+        "[parameters] mixed precision keeps f32 values, got dtype f64; leave dtype as it is");
 }
 
 TEST_CASE("parameters: initializers by name, with the spread that they promise", "[parameters]") {
@@ -238,9 +241,10 @@ TEST_CASE("parameters: initializers by name, with the spread that they promise",
     CHECK((largest < 1.8 * deviation) == std::string(name).ends_with("uniform"));  // sqrt(3) for uniform ones
   }
   CHECK(message_of<InvalidArgument>([] { init::by_name("xavier_unifrom"); }) ==
-        "[init] no initializer is named 'xavier_unifrom' (did you mean 'xavier_uniform'?)");
+        "[init] no initializer is named 'xavier_unifrom' (did you mean 'xavier_uniform'?); there are kaiming_normal, "
+        "kaiming_uniform, ones, orthogonal, xavier_normal, xavier_uniform, zeros");
   CHECK(message_of<InvalidArgument>([&] { start("orthogonal", {3}); }) ==
-        "[orthogonal] expected a weight [fan_out, fan_in], got [3]");
+        "[orthogonal] expected a weight [fan_out, fan_in], got [3]; normal() and uniform() take any shape");
 }
 
 TEST_CASE("parameters: orthogonal rows, or columns where there are more rows", "[parameters]") {
@@ -279,11 +283,12 @@ TEST_CASE("parameters: listed, started anew, and moved between models by name", 
   const auto before = two.values().to_vector<double>();
   CHECK(message_of<InvalidArgument>([&] { two.copy_values(one); }) ==
         "[copy_values] the other store does not fit; layers.0.weight is missing; layers.0.bias is missing; scale is "
-        "missing");
+        "missing; build both models with the same options, or map the names");
   Parameters wide;
   const Linear wider(wide, "encoder.0", 4, 2);
   CHECK(message_of<InvalidArgument>([&] { wide.copy_values(one); }) ==
-        "[copy_values] the other store does not fit; encoder.0.weight is [2, 3], expected [2, 4]");
+        "[copy_values] the other store does not fit; encoder.0.weight is [2, 3], expected [2, 4]; build both models "
+        "with the same options, or map the names");
   CHECK(two.values().to_vector<double>() == before);
 
   const auto is_weight = [](const Parameters::Slot& slot) { return slot.name.ends_with("weight"); };

@@ -109,7 +109,8 @@ TEST_CASE("tape: misuse", "[tape]") {
   CHECK(message_of<InvalidArgument>([&] { tape.backward(doubled(x)); }) ==
         "[backward] expected a scalar, got f64[1, 2]; reduce it first");
   CHECK(message_of<InvalidArgument>([&] { tape.backward(Tensor::zeros({})); }) ==
-        "[backward] f32[] does not depend on anything recorded on this tape");
+        "[backward] f32[] does not depend on anything recorded on this tape; make the Tape before the forward pass, "
+        "and call set_requires_grad() on what is to be learnt");
 }
 
 }  // namespace libtrain

@@ -17,14 +17,16 @@ TEST_CASE("shape: counts, indexes from both ends, prints and refuses", "[tensor]
   CHECK(Shape{}.numel() == 1);
   CHECK(message_of<InvalidArgument>([] {
           Shape({1, 2, 3, 4, 5, 6, 7});
-        }) == "[shape] expected at most 6 dimensions, got 7");
+        }) == "[shape] expected at most 6 dimensions, got 7; merge some into one");
   CHECK(message_of<InvalidArgument>([] {
           Shape({2, -1});
-        }) == "[shape] expected sizes >= 0 whose product fits 63 bits, got [2, -1]");
+        }) ==
+        "[shape] expected sizes >= 0 whose product fits 63 bits, got [2, -1]; one of them was worked out wrongly");
   CHECK(message_of<InvalidArgument>([] { Shape({1LL << 40, 1LL << 40}); }).find("63 bits") != std::string::npos);
   CHECK(message_of<InvalidArgument>([] { Shape().with_last(2); }) ==
-        "[shape] a scalar has no last dimension to replace by 2");
-  CHECK(message_of<InvalidArgument>([&] { shape[3]; }) == "[shape] dimension 3 of [2, 3, 5], which has 3");
+        "[shape] a scalar has no last dimension to replace by 2; reshape() it to [1] first");
+  CHECK(message_of<InvalidArgument>([&] { shape[3]; }) ==
+        "[shape] dimension 3 of [2, 3, 5], which has 3; they count from 0, or back from -1");
 }
 
 TEST_CASE("tensor: values, views and copies", "[tensor]") {
@@ -53,27 +55,34 @@ TEST_CASE("tensor: misuse is answered with the values that clash", "[tensor]") {
   const Tensor a = Tensor::zeros({2, 3});
   CHECK(message_of<InvalidArgument>([&] {
           a.reshape({4, -1});
-        }) == "[reshape] 6 elements of [2, 3] do not divide by 4");
+        }) == "[reshape] 6 elements of [2, 3] do not divide by 4, so that -1 has no value; change the other sizes");
   CHECK(message_of<InvalidArgument>([&] { a.reshape(Shape{7}); }) ==
-        "[reshape] f32[2, 3] has 6 elements, shape [7] needs 7");
+        "[reshape] f32[2, 3] has 6 elements, shape [7] needs 7; a size of -1 is worked out from the others");
   CHECK(message_of<InvalidArgument>([&] {
           a.reshape({-1, -1});
-        }) == "[reshape] expected at most one size of -1, got 2");
+        }) == "[reshape] expected at most one size of -1, got 2; write the others out");
   CHECK(message_of<InvalidArgument>([&] {
           Tensor::zeros({1, 1, 1, 1, 2}).view<float>();
-        }) == "[tensor] f32[1, 1, 1, 1, 2] has more dimensions than a kernel view");
-  CHECK(message_of<InvalidArgument>([&] { a.rows(1, 4); }) == "[rows] rows 1 to 4 of f32[2, 3]");
-  CHECK(message_of<InvalidArgument>([&] { a.item(); }) == "[item] expected one element, got f32[2, 3]");
-  CHECK(message_of<InvalidArgument>([&] { a.grad(); }) == "[grad] no gradient has been written for f32[2, 3]");
-  CHECK(message_of<InvalidArgument>([&] { a.view<double>(); }) == "[tensor] elements of f32[2, 3] read as f64");
+        }) == "[tensor] f32[1, 1, 1, 1, 2] has more dimensions than a kernel view; reshape() it to at most 4");
+  CHECK(message_of<InvalidArgument>([&] { a.rows(1, 4); }) ==
+        "[rows] expected 0 <= begin <= end <= the first dimension, got begin 1 and end 4 of f32[2, 3]; end is one past "
+        "the last row");
+  CHECK(message_of<InvalidArgument>([&] { a.item(); }) ==
+        "[item] expected one element, got f32[2, 3]; reduce it with sum() or mean(), or read it with to_vector()");
+  CHECK(message_of<InvalidArgument>([&] { a.grad(); }) ==
+        "[grad] no gradient has been written for f32[2, 3]; call set_requires_grad() before the forward pass and "
+        "backward() after it");
+  CHECK(message_of<InvalidArgument>([&] { a.view<double>(); }) ==
+        "[tensor] elements of f32[2, 3] read as f64; name its own type, or cast() it first");
   CHECK(message_of<InvalidArgument>([&] {
           a.copy_from(Tensor::zeros({3, 2}));
-        }) == "[copy_from] expected f32[2, 3], got f32[3, 2]");
-  CHECK(message_of<InvalidArgument>([&] { Tensor::from({1.f}, {2}); }) == "[tensor] 1 values given for shape [2]");
+        }) == "[copy_from] expected f32[2, 3], got f32[3, 2]; reshape() and cast() convert");
+  CHECK(message_of<InvalidArgument>([&] { Tensor::from({1.f}, {2}); }) ==
+        "[tensor] 1 values given for shape [2]; give as many as the product of its sizes");
   CHECK(message_of<InvalidArgument>([&] { Tensor().dtype(); }) ==
-        "[tensor] this handle is undefined (default-constructed)");
+        "[tensor] this handle is undefined (default-constructed); assign a tensor to it first");
   CHECK(message_of<InvalidArgument>([&] { Tensor::zeros({2}, DType::i32).set_requires_grad(); }) ==
-        "[set_requires_grad] expected a float tensor, got i32[2]");
+        "[set_requires_grad] expected a float tensor, got i32[2]; only those have gradients: cast() converts");
   CHECK(message_of<DeviceError>([&] { Tensor({2}, DType::f32, Device::kCuda); }).find("LIBTRAIN_CUDA=ON") !=
         std::string::npos);
 }
@@ -110,7 +119,7 @@ TEST_CASE("tensor: made from lists as they are nested", "[tensor]") {
   CHECK(matrix.to_vector<int32_t>() == std::vector<int32_t>{1, 2, 3, 4, 5, 6});
   CHECK(message_of<InvalidArgument>([] {
           Tensor::from({{1.0}, {2.0, 3.0}});
-        }) == "[tensor] rows of 1 and of 2 values are no matrix");
+        }) == "[tensor] rows of 1 and of 2 values are no matrix; make them of one length");
 }
 
 TEST_CASE("compare: within the tolerance, or the worst element is named", "[tensor]") {

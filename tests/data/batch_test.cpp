@@ -54,7 +54,7 @@ TEST_CASE("batch: the padded view and back", "[batch]") {
   CHECK(again.target_in.to_vector<int32_t>() == batch.target_in.to_vector<int32_t>());
   CHECK(again.source_ids.to_vector<int32_t>() == batch.source_ids.to_vector<int32_t>());
   CHECK(message_of<InvalidArgument>([&] { unpack_index(batch.target, 3); }) ==
-        "[unpack_index] longest 3 is below the 4 of the longest sequence");
+        "[unpack_index] longest 3 is below the 4 of the longest sequence; pass packing.max_length or more");
   CHECK(unpack_index(batch.target, 5).to_vector<int32_t>() == Ids{0, 1, -1, -1, -1, 2, 3, 4, 5, -1});
 }
 
@@ -65,7 +65,7 @@ TEST_CASE("batch: a bad id is named with row, position and vocabulary", "[batch]
   };
   CHECK(build({.source_vocab = 41}) == "no exception");
   CHECK(build({.source_vocab = 40}) ==
-        "[batch] source token id 40 at row 1, position 1 is not in the vocabulary of 40 (ids 0 and 1 are reserved); "
+        "[batch] source token id 40 at row 1, position 1 is outside the vocabulary of 40; "
         "encode the text with "
         "the model's own vocabulary");
   CHECK(build({.target_vocab = 7}).find("target token id 7 at row 0, position 0") != std::string::npos);
@@ -74,10 +74,10 @@ TEST_CASE("batch: a bad id is named with row, position and vocabulary", "[batch]
   CHECK_THROWS_AS(make_batch(std::span<const Pair>(negative)), InvalidArgument);
   CHECK(message_of<InvalidArgument>([] {
           pack_padded(Tensor::zeros({2, 3}), Tensor::zeros({2, 3}, DType::i32));
-        }) == "[pack_padded] input_ids must be i32[batch, length], got f32[2, 3]");
+        }) == "[pack_padded] input_ids must be i32[batch, length], got f32[2, 3]; cast() and reshape() convert");
   CHECK(message_of<InvalidArgument>([] {
           pack_padded(Tensor::zeros({2, 3}, DType::i32), Tensor::zeros({3, 3}, DType::i32));
-        }) == "[pack_padded] 2 sources but 3 targets");
+        }) == "[pack_padded] 2 sources but 3 targets; give one row on either side for every pair");
 }
 
 TEST_CASE("batches: every pair once an epoch, within the limits, in an order that (seed, epoch) fixes", "[batch]") {
@@ -141,7 +141,7 @@ TEST_CASE("batches: limits that cannot work are refused", "[batch]") {
   CHECK(message_of<InvalidArgument>([&] { BucketedBatches(pairs, {}); }).find("a batch needs a limit") !=
         std::string::npos);
   CHECK(message_of<InvalidArgument>([&] { BucketedBatches({}, {.pairs = 3}); }) ==
-        "[batches] expected at least one pair, got none");
+        "[batches] expected at least one pair, got none; has the data been read?");
   CHECK(message_of<InvalidArgument>([&] {
           BucketedBatches(pairs, {.tokens = 13});
         }).find("more than the 13 that a batch may have") != std::string::npos);
@@ -156,10 +156,10 @@ TEST_CASE("batches: limits that cannot work are refused", "[batch]") {
           make_batch(std::span<const Pair>(pairs), {.capacity_multiple = kHuge});
         }).find("are more than 2147483647; use smaller batches") != std::string::npos);
   CHECK(message_of<InvalidArgument>([&] { BucketedBatches(pairs, {.pairs = 3, .batches_per_bucket = 0}); }) ==
-        "[batches] batches_per_bucket must be >= 1 and prefetch >= 0, got 0 and 2");
+        "[batches] batches_per_bucket must be >= 1 and prefetch >= 0, got 0 and 2; 32 and 2 are the defaults");
   CHECK_THROWS_AS(BucketedBatches(pairs, {.pairs = 3, .prefetch = -1}), InvalidArgument);
   CHECK(message_of<InvalidArgument>([&] { make_batch(std::span<const Pair>(pairs), {.capacity_multiple = 0}); }) ==
-        "[batch] capacity_multiple must be >= 1, got 0");
+        "[batch] capacity_multiple must be >= 1, got 0; 1 is exact");
   BucketedBatches failing(pairs, {.pairs = 3, .batch = {.source_vocab = 10}});
   failing.begin_epoch(0);
   CHECK_THROWS_AS(

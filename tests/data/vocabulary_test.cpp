@@ -131,9 +131,9 @@ TEST_CASE("Vocabulary::decode stops at the end and leaves padding out") {
 TEST_CASE("Vocabulary names id and size of an id outside") {
   const auto vocabulary = Vocabulary::build({{"a", "b"}});
   CHECK(message_of<InvalidArgument>([&] { vocabulary.token(6); }) ==
-        "[Vocabulary::token] expected an id in [0, 6), got 6");
+        "[Vocabulary::token] expected an id in [0, 6), got 6; decode with the vocabulary that encoded");
   CHECK(message_of<InvalidArgument>([&] { vocabulary.token(-1); }) ==
-        "[Vocabulary::token] expected an id in [0, 6), got -1");
+        "[Vocabulary::token] expected an id in [0, 6), got -1; decode with the vocabulary that encoded");
   CHECK_THROWS_AS(vocabulary.decode(Ids{4, 6}), InvalidArgument);
 }
 
@@ -154,16 +154,18 @@ TEST_CASE("Vocabulary comes back from its list of tokens") {
 TEST_CASE("Vocabulary checks a list of tokens") {
   const auto message = [](Tokens tokens) { return message_of<InvalidArgument>([&] { Vocabulary{tokens}; }); };
   CHECK(message({"<pad>", "<s>", "</s>"}) ==
-        "[Vocabulary] expected at least the tokens <pad> <s> </s> <unk>, got 3 tokens");
-  CHECK(message({"<pad>", "</s>", "<s>", "<unk>", "a"}) == "[Vocabulary] expected '<s>' as token 1, got '</s>'");
+        "[Vocabulary] expected at least the tokens <pad> <s> </s> <unk>, got 3 tokens; build() makes a vocabulary from "
+        "sequences");
+  CHECK(message({"<pad>", "</s>", "<s>", "<unk>", "a"}) ==
+        "[Vocabulary] expected '<s>' as token 1, got '</s>'; pass the list that tokens() gave");
   CHECK(message({"<pad>", "<s>", "</s>", "<unk>", "a", "b", "a"}) ==
-        "[Vocabulary] expected distinct tokens, got 'a' as token 4 and token 6");
+        "[Vocabulary] expected distinct tokens, got 'a' as token 4 and token 6; drop the second");
   CHECK(message({"<pad>", "<s>", "</s>", "<unk>", "a", "<s>"}) ==
-        "[Vocabulary] expected distinct tokens, got '<s>' again as token 5");
+        "[Vocabulary] expected distinct tokens, got '<s>' again as token 5; drop the second");
   CHECK(message({"<pad>", "<s>", "</s>", "<unk>", ""}) ==
-        "[Vocabulary] expected tokens of at least one byte, got an empty token 4");
+        "[Vocabulary] expected tokens of at least one byte, got an empty token 4; drop it");
   CHECK(message({"<pad>", "<s>", "</s>", "<unk>", "a\xFF"}) ==
-        "[Vocabulary] expected UTF-8, got a bad byte at offset 1 of token 4");
+        "[Vocabulary] expected UTF-8, got a bad byte at offset 1 of token 4; convert the text to UTF-8");
 }
 }  // namespace
 }  // namespace libtrain

@@ -1,7 +1,5 @@
 #include "libtrain/io/file.h"
 
-#include <dlfcn.h>
-#include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -11,6 +9,7 @@
 #include "catch.h"
 #include "data/temporary_file.h"
 #include "io/faulty_files.h"
+#include "io/system_calls.h"
 #include "libtrain/io/checkpoint_folder.h"
 
 namespace libtrain::testing {
@@ -21,16 +20,6 @@ using test::message_of;
 using test::TemporaryFile;
 namespace fs = std::filesystem;
 using Record = std::vector<std::string>;
-
-/// Calls of this program to fsync() and rename(), while `watching`: this file's definitions come before the C library's.
-bool watching = false;
-Record system_calls;
-
-std::string file_behind(int descriptor) {
-  char path[4096];
-  const ssize_t size = readlink(("/proc/self/fd/" + std::to_string(descriptor)).c_str(), path, sizeof path);
-  return {path, size_t(std::max<ssize_t>(size, 0))};
-}
 
 std::span<const std::byte> bytes_of(std::string_view text) { return std::as_bytes(std::span(text)); }
 
@@ -47,33 +36,13 @@ Record names_in(const std::string& folder) {
 }
 
 }  // namespace
-}  // namespace libtrain::testing
-
-extern "C" int fsync(int descriptor) {
-  using namespace libtrain::testing;
-  if (watching) system_calls.push_back("fsync " + file_behind(descriptor));
-  static const auto next = reinterpret_cast<int (*)(int)>(dlsym(RTLD_NEXT, "fsync"));
-  return next(descriptor);
-}
-
-extern "C" int rename(const char* from, const char* to) noexcept {
-  using namespace libtrain::testing;
-  if (watching) system_calls.push_back(std::string("rename ") + from + " to " + to);
-  static const auto next = reinterpret_cast<int (*)(const char*, const char*)>(dlsym(RTLD_NEXT, "rename"));
-  return next(from, to);
-}
-
-namespace libtrain::testing {
 
 TEST_CASE("files: a replaced file is flushed, renamed, and its folder flushed, by the system's own calls", "[io]") {
   const TemporaryFile old("old");
-  system_calls.clear();
-  watching = true;
+  test::SystemCalls calls(old.folder());
   write_file_atomically(real_file_system(), old.path(), bytes_of("new"));
-  watching = false;
-  const std::string temporary = old.path() + ".tmp-" + std::to_string(getpid());
-  CHECK(system_calls ==
-        Record{"fsync " + temporary, "rename " + temporary + " to " + old.path(), "fsync " + old.folder()});
+  CHECK(calls.record == Record{"open file.tsv.tmp", "write file.tsv.tmp", "fsync file.tsv.tmp", "close file.tsv.tmp",
+                               "rename file.tsv", "open .", "fsync .", "close ."});
   CHECK(slurp(old.path()) == "new");
   CHECK(names_in(old.folder()) == Record{"file.tsv"});
 }
@@ -174,7 +143,8 @@ TEST_CASE("files: what the system refuses is named with path, reason and remedy"
   CHECK(refused([&] { throw_io_error("create", "x", EROFS); }) ==
         "[x] cannot create: Read-only file system; check its permissions and those of the folder above, or choose "
         "another place");
-  CHECK(refused([&] { read_file(file.path(), 0); }) == "[…/file.tsv] has 1 bytes, expected at most 0");
+  CHECK(refused([&] { read_file(file.path(), 0); }) ==
+        "[…/file.tsv] has 1 bytes, expected at most 0; is it the right file?");
   CHECK(refused([&] { files.remove_file(file.folder() + "/none"); }).find("cannot remove: No such file") !=
         std::string::npos);
   CHECK(refused([&] { files.remove_directory(file.folder()); }).find("cannot remove the folder: Directory not empty") !=
@@ -188,11 +158,12 @@ TEST_CASE("files: a pipe without a writer does not hang, and a file beyond memor
   const TemporaryFile file("");
   const std::string pipe = file.folder() + "/pipe", sparse = file.folder() + "/sparse";
   REQUIRE(mkfifo(pipe.c_str(), 0600) == 0);
-  CHECK(message_of<IoError>([&] { read_file(pipe, 10); }) == "[" + pipe + "] is no regular file");
+  CHECK(message_of<IoError>([&] { read_file(pipe, 10); }) ==
+        "[" + pipe + "] is no regular file; name a file, not a pipe or a device");
   std::ofstream(sparse).close();
   if (truncate(sparse.c_str(), int64_t(1) << 43) != 0) return;  // the folder's file system has no files of that size
   CHECK(message_of<OutOfMemory>([&] { read_file(sparse, int64_t(1) << 50); }) ==
-        "[" + sparse + "] has 8796093022208 bytes, more than there is memory for");
+        "[" + sparse + "] has 8796093022208 bytes, more than there is memory for; is it the right file?");
 }
 
 namespace {

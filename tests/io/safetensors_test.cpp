@@ -24,16 +24,18 @@ std::string as_text(std::span<const std::byte> bytes) {
 
 }  // namespace
 
+const char* const kRemedy = "; copy the file again";
+
 TEST_CASE("safetensors: every kind of malformed file is refused by file, field and byte", "[io]") {
   CHECK(malformed_safetensors().size() >= 60);
   for (const Malformed& file : malformed_safetensors()) {
     INFO(file.what);
     const std::string parsed =
         message_of<CheckpointError>([&] { SafetensorsFile::parse(as_bytes(file.bytes), "m.safetensors"); });
-    CHECK(parsed == "[m.safetensors] " + file.message);
+    CHECK(parsed == "[m.safetensors] " + file.message + kRemedy);
     const TemporaryFile on_disk(file.bytes);
     const std::string read = message_of<CheckpointError>([&] { SafetensorsFile::read(on_disk.path()); });
-    CHECK(read == "[" + on_disk.path() + "] " + file.message);
+    CHECK(read == "[" + on_disk.path() + "] " + file.message + kRemedy);
   }
 }
 
@@ -98,7 +100,8 @@ TEST_CASE("safetensors: what is written comes back, bit by bit and in any dtype"
     CHECK(as_text(read.bytes) == as_text(entry.bytes));
   }
   CHECK_FALSE(file.contains("none"));
-  CHECK(message_of<CheckpointError>([&] { file.entry("none"); }) == "[round trip] holds no tensor named 'none'");
+  CHECK(message_of<CheckpointError>([&] { file.entry("none"); }) ==
+        "[round trip] holds no tensor named 'none'; names() lists them");
 
   const TemporaryFile on_disk(as_text(bytes));
   const SafetensorsFile read = SafetensorsFile::read(on_disk.path());
@@ -134,13 +137,15 @@ TEST_CASE("safetensors: what cannot be written is an InvalidArgument", "[io]") {
   const auto refused = [](std::vector<TensorEntry> entries) {
     return message_of<InvalidArgument>([&] { write_safetensors(entries); });
   };
-  CHECK(refused({{"w", "F32", {3}, bytes}}) == "[write_safetensors] tensor 'w' of dtype F32 does not fit its 8 bytes");
+  CHECK(refused({{"w", "F32", {3}, bytes}}) ==
+        "[write_safetensors] tensor 'w' of dtype F32 does not fit its 8 bytes; shape, dtype and bytes must agree, in "
+        "at most 8 dimensions");
   CHECK(refused({{"w", "F8", {8}, bytes}}).find("dtype F8") != std::string::npos);
   CHECK(refused({{"w", "F32", {-2}, bytes}}) != "no exception");
   CHECK(refused({{"w", "F32", {int64_t(1) << 62, 4}, bytes}}) != "no exception");
   CHECK(refused({{"__metadata__", "F32", {2}, bytes}}) != "no exception");
   CHECK(refused({{"w", "F32", {2}, bytes}, {"v", "F32", {2}, bytes}, {"w", "F32", {2}, bytes}}) ==
-        "[write_safetensors] two tensors are named 'w'");
+        "[write_safetensors] two tensors are named 'w'; rename one");
   CHECK(refused({{"\xFF", "F32", {2}, bytes}}).find("UTF-8") != std::string::npos);
   CHECK(message_of<InvalidArgument>([&] {
           write_safetensors({}, {{"note", "\xC0"}});
@@ -154,8 +159,8 @@ TEST_CASE("safetensors: files that cannot be read are an IoError", "[io]") {
   };
   CHECK(refused(file.folder() + "/none") ==
         "[" + file.folder() + "/none] cannot open: No such file or directory; check the path");
-  CHECK(refused(file.folder()) == "[" + file.folder() + "] cannot read: Is a directory");
-  CHECK(refused("/dev/zero") == "[/dev/zero] is no regular file");
+  CHECK(refused(file.folder()) == "[" + file.folder() + "] cannot read: Is a directory; name a file, not a folder");
+  CHECK(refused("/dev/zero") == "[/dev/zero] is no regular file; name a file, not a pipe or a device");
 }
 
 }  // namespace libtrain::testing

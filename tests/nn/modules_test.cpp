@@ -57,7 +57,8 @@ TEST_CASE("dropout module: acts while a tape lives and training is on, each plac
   CHECK(dropped != values_of(first(x, make_packing(lengths))));  // positions count from 0 in each sequence
   first.train(false);
   CHECK(values_of(first(x)) == values_of(x));
-  CHECK(message_of<InvalidArgument>([&] { Dropout(parameters, 1); }) == "[dropout] p must be in [0, 1), got 1");
+  CHECK(message_of<InvalidArgument>([&] { Dropout(parameters, 1); }) ==
+        "[dropout] p must be in [0, 1), got 1; 0 turns it off, 0.1 is usual");
 }
 
 TEST_CASE("sequential: modules are named by their place, run in order, and follow train()", "[nn]") {
@@ -107,9 +108,10 @@ TEST_CASE("recurrent layers: cells over time, whose states go on where the last 
 
   CHECK(message_of<InvalidArgument>([&] {
           gru(x.reshape({10, 3}));
-        }) == "[gru] x must be [steps, batch, inputs], got f64[10, 3]");
+        }) == "[gru] x must be [steps, batch, inputs], got f64[10, 3]; permute() brings time to the front");
   states.pop_back();
-  CHECK(message_of<InvalidArgument>([&] { gru(x, states); }) == "[gru] expected 2 states, one for each layer, got 1");
+  CHECK(message_of<InvalidArgument>([&] { gru(x, states); }) ==
+        "[gru] expected 2 states, one for each layer, got 1; pass none to begin with zeros");
   CHECK_THROWS_AS(GRU(parameters, "none", 3, 4, 0), InvalidArgument);
   CHECK_THROWS_AS(LSTMCell(parameters, "none", 0, 4), InvalidArgument);
 }

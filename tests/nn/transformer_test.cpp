@@ -18,34 +18,45 @@ TEST_CASE("transformer: options that cannot be are named", "[nn]") {
   using O = TransformerOptions;
   CHECK(refused([](O&) {}) == "no exception");
   CHECK(refused([](O& o) { o.source_vocab = 4; }) ==
-        "[transformer] vocabularies must hold more than the 4 special tokens, got source_vocab 4 and target_vocab 12");
+        "[transformer] vocabularies must hold more than the 4 special tokens, got source_vocab 4 and target_vocab 12; "
+        "Vocabulary::size() counts them");
   CHECK(refused([](O& o) { o.target_vocab = 0; }).find("target_vocab 0") != std::string::npos);
-  CHECK(refused([](O& o) { o.encoder_layers = 0; }) == "[transformer] expected at least one layer each, got 0 and 3");
-  CHECK(refused([](O& o) { o.decoder_layers = -1; }).find("got 3 and -1") != std::string::npos);
-  CHECK(refused([](O& o) { o.layer.heads = 3; }) == "[transformer] size 8 does not divide into 3 heads");
-  CHECK(refused([](O& o) { o.layer.heads = 0; }) == "[transformer] size 8 does not divide into 0 heads");
-  CHECK(refused([](O& o) { o.layer.size = 0; }) == "[transformer] size 0 does not divide into 2 heads");
-  CHECK(refused([](O& o) { o.layer.feed_forward_size = 0; }) == "[transformer] feed_forward_size must be > 0, got 0");
-  CHECK(refused([](O& o) { o.layer.dropout = 1; }) == "[transformer] dropout must be in [0, 1), got 1");
+  CHECK(refused([](O& o) { o.encoder_layers = 0; }) ==
+        "[transformer] expected at least one layer each, got encoder_layers 0 and decoder_layers 3; 3 is the default");
+  CHECK(refused([](O& o) { o.decoder_layers = -1; }).find("decoder_layers -1") != std::string::npos);
+  CHECK(refused([](O& o) { o.layer.heads = 3; }) ==
+        "[transformer] size 8 does not divide into 3 heads; choose heads that divide it");
+  CHECK(refused([](O& o) { o.layer.heads = 0; }) ==
+        "[transformer] size 8 does not divide into 0 heads; choose heads that divide it");
+  CHECK(refused([](O& o) { o.layer.size = 0; }) ==
+        "[transformer] size 0 does not divide into 2 heads; choose heads that divide it");
+  CHECK(refused([](O& o) { o.layer.feed_forward_size = 0; }) ==
+        "[transformer] feed_forward_size must be > 0, got 0; two to four times the size is usual");
+  CHECK(refused([](O& o) { o.layer.dropout = 1; }) ==
+        "[transformer] dropout must be in [0, 1), got 1; 0 turns it off, 0.1 is usual");
   CHECK(refused([](O& o) { o.layer.dropout = NAN; }).find("dropout") != std::string::npos);
-  CHECK(refused([](O& o) { o.label_smoothing = -0.5; }) == "[transformer] label_smoothing must be in [0, 1), got -0.5");
-  CHECK(refused([](O& o) { o.max_positions = 0; }) == "[transformer] max_positions must be > 0, got 0");
+  CHECK(refused([](O& o) { o.label_smoothing = -0.5; }) ==
+        "[transformer] label_smoothing must be in [0, 1), got -0.5; 0 turns it off, 0.1 is usual");
+  CHECK(refused([](O& o) { o.max_positions = 0; }) ==
+        "[transformer] max_positions must be > 0, got 0; it bounds the tokens of a sequence");
   CHECK(refused([](O& o) { o.tying = Tying::kAll; }) ==
-        "[transformer] one table for both sides needs one vocabulary, got 10 source and 12 target ids");
+        "[transformer] one table for both sides needs one vocabulary, got 10 source and 12 target ids; build one from "
+        "both sides, or choose another tying");
 }
 
 TEST_CASE("attention layer: heads must divide its width", "[nn]") {
   Parameters parameters;
   CHECK(message_of<InvalidArgument>([&] { MultiHeadAttention(parameters, "attention", 8, 3, 0); }) ==
-        "[attention] size 8 does not divide into 3 heads");
+        "[attention] size 8 does not divide into 3 heads; choose heads that divide it");
 }
 
 TEST_CASE("packing: lengths and capacity that cannot be are refused", "[nn]") {
   const auto refused = [](std::vector<int64_t> lengths, int64_t capacity) {
     return message_of<InvalidArgument>([&] { make_packing(lengths, Device::kCpu, capacity); });
   };
-  CHECK(refused({3, -1}, -1) == "[packing] sequence 1 has length -1");
-  CHECK(refused({3, 2}, 4) == "[packing] 5 tokens do not fit a capacity of 4");
+  CHECK(refused({3, -1}, -1) ==
+        "[packing] expected lengths in [0, 2147483647], got -1 for sequence 1; count its tokens");
+  CHECK(refused({3, 2}, 4) == "[packing] 5 tokens do not fit a capacity of 4; without one, it is exact");
   CHECK(refused({3, 2}, 5) == "no exception");
 }
 

@@ -257,13 +257,17 @@ TEST_CASE("attention: shapes, heads and dtypes are checked") {
   const auto self = [&](const Tensor& qkv, const AttentionOptions& options = {}) {
     return self_attention(qkv, five, options);
   };
-  CHECK_THROWS_WITH(self(Tensor()), "[self_attention] qkv must be [tokens, 3 * width], got undefined");
-  CHECK_THROWS_WITH(self(Tensor::zeros({5, 8})), "[self_attention] qkv must be [tokens, 3 * width], got f32[5, 8]");
-  CHECK_THROWS_WITH(self(Tensor::zeros({5, 0})), "[self_attention] qkv must be [tokens, 3 * width], got f32[5, 0]");
+  CHECK_THROWS_WITH(self(Tensor()),
+                    "[self_attention] qkv must be [tokens, 3 * width], got undefined; reshape() or project it");
+  CHECK_THROWS_WITH(self(Tensor::zeros({5, 8})),
+                    "[self_attention] qkv must be [tokens, 3 * width], got f32[5, 8]; reshape() or project it");
+  CHECK_THROWS_WITH(self(Tensor::zeros({5, 0})),
+                    "[self_attention] qkv must be [tokens, 3 * width], got f32[5, 0]; reshape() or project it");
   CHECK_THROWS_WITH(self(Tensor::zeros({15})), Contains("must be [tokens, 3 * width], got f32[15]"));
   CHECK_THROWS_WITH(self(Tensor::zeros({5, 12}, DType::i32)), Contains("[self_attention] expected a float dtype"));
-  CHECK_THROWS_WITH(self(Tensor::zeros({5, 12}), {3}),
-                    "[self_attention] heads must be in [1, 1024] and divide the width 4, got 3");
+  CHECK_THROWS_WITH(
+      self(Tensor::zeros({5, 12}), {3}),
+      "[self_attention] heads must be in [1, 1024] and divide the width 4, got 3; choose another number of heads");
   CHECK_THROWS_WITH(self(Tensor::zeros({5, 12}), {0}), Contains("and divide the width 4, got 0"));
   CHECK_THROWS_WITH(self(Tensor::zeros({5, 3 * 2048}), {2048}), Contains("must be in [1, 1024]"));
   CHECK_THROWS_AS(self(Tensor::zeros({5, 12}), {3}), InvalidArgument);
@@ -276,16 +280,23 @@ TEST_CASE("attention: queries, keys and their packings must fit each other") {
     return cross_attention(queries, keys, five, seven, options);
   };
   CHECK_NOTHROW(cross(q, kv));
-  CHECK_THROWS_WITH(cross(Tensor::zeros({4}), kv), "[cross_attention] q must be [tokens, width], got f32[4]");
-  CHECK_THROWS_WITH(cross(q, Tensor()), "[cross_attention] kv must be [key tokens, 8], got undefined");
-  CHECK_THROWS_WITH(cross(q, Tensor::zeros({7, 4})), "[cross_attention] kv must be f32[7, 8], got f32[7, 4]");
-  CHECK_THROWS_WITH(cross(q, kv.cast(DType::f64)), "[cross_attention] kv must be f32[7, 8], got f64[7, 8]");
+  CHECK_THROWS_WITH(cross(Tensor::zeros({4}), kv),
+                    "[cross_attention] q must be [tokens, width], got f32[4]; reshape() or project it");
+  CHECK_THROWS_WITH(cross(q, Tensor()),
+                    "[cross_attention] kv must be [key tokens, 8], got undefined; keys and values stand side by side");
+  CHECK_THROWS_WITH(
+      cross(q, Tensor::zeros({7, 4})),
+      "[cross_attention] kv must be f32[7, 8], got f32[7, 4]; its sizes must agree with those of the other arguments");
+  CHECK_THROWS_WITH(cross(q, kv.cast(DType::f64)),
+                    "[cross_attention] kv must be f32[7, 8], got f64[7, 8]; cast() converts");
   CHECK_THROWS_WITH(cross(kv, kv), Contains("[cross_attention] kv must be f32[7, 16], got f32[7, 8]"));
   CHECK_THROWS_WITH(cross(q, kv, {1, true}), Contains("[cross_attention] cannot be causal"));
-  CHECK_THROWS_WITH(cross_attention(q, kv, seven, five, {}),
-                    "[cross_attention] queries describes 7 tokens, got f32[5, 4]");
-  CHECK_THROWS_WITH(cross_attention(q, Tensor::zeros({6, 8}), five, six, {}),
-                    "[cross_attention] queries have 2 sequences, keys 1");
+  CHECK_THROWS_WITH(
+      cross_attention(q, kv, seven, five, {}),
+      "[cross_attention] queries describes 7 tokens, got f32[5, 4]; pass the packing that the rows were made with");
+  CHECK_THROWS_WITH(
+      cross_attention(q, Tensor::zeros({6, 8}), five, six, {}),
+      "[cross_attention] queries have 2 sequences, keys 1; each sequence of queries needs one of keys, be it empty");
 }
 
 TEST_CASE("attention: a packing that does not describe the rows is refused before a kernel reads it") {
@@ -300,10 +311,13 @@ TEST_CASE("attention: a packing that does not describe the rows is refused befor
   CHECK_THROWS_WITH(self_attention(qkv, Packing{}, {}),
                     "[self_attention] packing is empty; make_packing() makes one from lengths");
   CHECK_THROWS_WITH(with(Tensor::zeros({}, DType::i32), 3),
-                    "[self_attention] packing.cu_seqlens must be i32[sequences + 1], got i32[]");
-  CHECK_THROWS_WITH(with(Tensor::zeros({3}), 3), "[self_attention] cu_seqlens must be i32[3], got f32[3]");
-  CHECK_THROWS_WITH(with(Tensor::from<int32_t>({1, 2, 5}, {3}), 3),
-                    "[self_attention] packing.cu_seqlens must begin with 0, got 1");
+                    "[self_attention] packing.cu_seqlens must be i32[sequences + 1], got i32[]; make_packing() makes "
+                    "them from lengths");
+  CHECK_THROWS_WITH(with(Tensor::zeros({3}), 3),
+                    "[self_attention] cu_seqlens must be i32[3], got f32[3]; cast() converts");
+  CHECK_THROWS_WITH(
+      with(Tensor::from<int32_t>({1, 2, 5}, {3}), 3),
+      "[self_attention] packing.cu_seqlens must begin with 0, got 1; make_packing() makes them from lengths");
   CHECK_THROWS_WITH(with(Tensor::from<int32_t>({0, 2, 5}, {3}), 2),
                     "[self_attention] packing.cu_seqlens: sequence 1 is rows [2, 5) of 5, max_length is 2; "
                     "make_packing() makes them agree");
@@ -318,8 +332,8 @@ TEST_CASE("attention: dropout options are checked") {
     Tape tape;
     return self_attention(qkv, packing, {1, false, spec});
   };
-  CHECK_THROWS_WITH(with(drops(1.0f)), "[self_attention] dropout.p must be in [0, 1), got 1");
-  CHECK_THROWS_WITH(with(drops(-0.5f)), "[self_attention] dropout.p must be in [0, 1), got -0.5");
+  CHECK_THROWS_WITH(with(drops(1.0f)), "[self_attention] dropout.p must be in [0, 1), got 1; 0 turns it off");
+  CHECK_THROWS_WITH(with(drops(-0.5f)), "[self_attention] dropout.p must be in [0, 1), got -0.5; 0 turns it off");
   CHECK_THROWS_WITH(with({0.5f, 1, {}}), Contains("[self_attention] dropout.random_state must be i64[2]"));
   CHECK_THROWS_WITH(with({0.5f, 1, Tensor::zeros({2})}), Contains("dropout.random_state must be i64[2], got f32[2]"));
 }

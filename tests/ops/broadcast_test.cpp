@@ -36,28 +36,30 @@ TEST_CASE("binary: dtypes, devices and shapes that do not agree are refused, wit
           op + "expected sizes that are equal or 1, got [2] and [2, 3]: 2 against 3 in dimension -1 (did you mean "
                "to reshape [2] to [2, 1]?)");
     CHECK(refusal(operation, x, Tensor::zeros({5, 3})) ==
-          op + "expected sizes that are equal or 1, got [2, 3] and [5, 3]: 2 against 5 in dimension -2");
-    CHECK(refusal(operation, x, Tensor::zeros({0})) ==
-          op + "expected sizes that are equal or 1, got [2, 3] and [0]: 3 against 0 in dimension -1");
+          op + "expected sizes that are equal or 1, got [2, 3] and [5, 3]: 2 against 5 in dimension -2; reshape() one "
+               "of them");
+    CHECK(refusal(operation, x, Tensor::zeros({0})) == op + "expected sizes that are equal or 1, got [2, 3] and [0]: 3 "
+                                                            "against 0 in dimension -1; reshape() one of them");
     CHECK(refusal(operation, x, Tensor::zeros({3}, DType::f64)) ==
           op + "expected one dtype, got f32[2, 3] and f64[3]; cast() converts");
-    CHECK(refusal(operation, x, {}) == op + "expected two tensors, got f32[2, 3] and undefined");
-    CHECK(refusal(operation, {}, x) == op + "expected two tensors, got undefined and f32[2, 3]");
+    CHECK(refusal(operation, x, {}) == op + "expected two tensors, got f32[2, 3] and undefined; assign them first");
+    CHECK(refusal(operation, {}, x) == op + "expected two tensors, got undefined and f32[2, 3]; assign them first");
     const Tensor ids = Tensor::zeros({2, 3}, DType::i32);
-    CHECK(refusal(operation, ids, ids) == op + "expected a float dtype (f32, bf16, f64), got i32");
+    CHECK(refusal(operation, ids, ids) == op + "expected a float dtype (f32, bf16, f64), got i32; cast() converts");
     CHECK(refusal(operation, Tensor::zeros({2, 1, 3, 1, 2, 1}), Tensor::zeros({3, 3, 2, 4})) ==
-          op + "repeats dimensions in turn, more often than is provided for, to make [2, 1, 3, 3, 2, 4]");
+          op + "repeats dimensions in turn, more often than is provided for, to make [2, 1, 3, 3, 2, 4]; broadcast in "
+               "two operations");
   }
 }
 
 TEST_CASE("binary: a number with an integer or undefined tensor is refused by name") {
   const Tensor ids = Tensor::zeros({2}, DType::i32);
-  CHECK_THROWS_WITH(add(ids, 1), "[add] expected a float dtype (f32, bf16, f64), got i32");
-  CHECK_THROWS_WITH(sub(1, ids), "[sub] expected a float dtype (f32, bf16, f64), got i32");
-  CHECK_THROWS_WITH(mul(ids, 1.0), "[mul] expected a float dtype (f32, bf16, f64), got i32");
-  CHECK_THROWS_WITH(div(ids, 1.0f), "[div] expected a float dtype (f32, bf16, f64), got i32");
-  CHECK_THROWS_WITH(div(1, ids), "[div] expected a float dtype (f32, bf16, f64), got i32");
-  CHECK_THROWS_WITH(div(1, Tensor()), "[div] expected a tensor, got undefined");
+  CHECK_THROWS_WITH(add(ids, 1), "[add] expected a float dtype (f32, bf16, f64), got i32; cast() converts");
+  CHECK_THROWS_WITH(sub(1, ids), "[sub] expected a float dtype (f32, bf16, f64), got i32; cast() converts");
+  CHECK_THROWS_WITH(mul(ids, 1.0), "[mul] expected a float dtype (f32, bf16, f64), got i32; cast() converts");
+  CHECK_THROWS_WITH(div(ids, 1.0f), "[div] expected a float dtype (f32, bf16, f64), got i32; cast() converts");
+  CHECK_THROWS_WITH(div(1, ids), "[div] expected a float dtype (f32, bf16, f64), got i32; cast() converts");
+  CHECK_THROWS_WITH(div(1, Tensor()), "[div] expected a tensor, got undefined; assign one to it first");
 }
 
 TEST_CASE("binary: one tensor as both arguments gets both gradients") {

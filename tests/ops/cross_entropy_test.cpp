@@ -61,7 +61,7 @@ TEST_CASE("cross_entropy: a target outside the vocabulary is named with its plac
   CHECK_NOTHROW(cross_entropy(logits, with(4)));
   CHECK_THROWS_WITH(cross_entropy(logits, with(5)),
                     "[cross_entropy] target 5 at row 1, position 1 is outside the vocabulary of 5 "
-                    "and is not ignore_index (-100)");
+                    "and is not ignore_index (-100); encode with the vocabulary of the model");
   CHECK_THROWS_WITH(cross_entropy(logits, with(-1)), Contains("target -1 at row 1, position 1"));
   CHECK_THROWS_WITH(cross_entropy(logits, with(0), 7), Contains("target -100 at row 1, position 2"));
   CHECK_THROWS_WITH(cross_entropy(Tensor::zeros({2, 5}), ids({0, 9})),
@@ -71,16 +71,21 @@ TEST_CASE("cross_entropy: a target outside the vocabulary is named with its plac
 
 TEST_CASE("cross_entropy: shapes, dtypes and options are checked") {
   const Tensor logits = Tensor::zeros({2, 3}), targets = ids({0, 1});
-  CHECK_THROWS_WITH(cross_entropy(Tensor(), targets), "[cross_entropy] logits must be [..., vocab], got undefined");
+  CHECK_THROWS_WITH(cross_entropy(Tensor(), targets),
+                    "[cross_entropy] logits must be [..., vocab], got undefined; the last dimension is the classes");
   CHECK_THROWS_WITH(cross_entropy(Tensor::zeros({}), targets),
-                    "[cross_entropy] logits must be [..., vocab], got f32[]");
-  CHECK_THROWS_WITH(cross_entropy(logits, ids({0})), "[cross_entropy] targets must be i32[2], got i32[1]");
-  CHECK_THROWS_WITH(cross_entropy(logits, Tensor::zeros({2})), "[cross_entropy] targets must be i32[2], got f32[2]");
-  CHECK_THROWS_WITH(cross_entropy(logits, Tensor()), "[cross_entropy] targets must be i32[2], got undefined");
+                    "[cross_entropy] logits must be [..., vocab], got f32[]; the last dimension is the classes");
+  CHECK_THROWS_WITH(
+      cross_entropy(logits, ids({0})),
+      "[cross_entropy] targets must be i32[2], got i32[1]; its sizes must agree with those of the other arguments");
+  CHECK_THROWS_WITH(cross_entropy(logits, Tensor::zeros({2})),
+                    "[cross_entropy] targets must be i32[2], got f32[2]; cast() converts");
+  CHECK_THROWS_WITH(cross_entropy(logits, Tensor()),
+                    "[cross_entropy] targets must be i32[2], got undefined; assign a tensor to it first");
   CHECK_THROWS_WITH(cross_entropy(Tensor::zeros({2, 0}), targets),
-                    "[cross_entropy] expected at least one class, got 0");
+                    "[cross_entropy] expected at least one class, got 0; the last dimension is the classes");
   CHECK_THROWS_WITH(cross_entropy(logits, targets, -100, 1),
-                    "[cross_entropy] label_smoothing must be in [0, 1), got 1");
+                    "[cross_entropy] label_smoothing must be in [0, 1), got 1; 0 turns it off, 0.1 is usual");
   CHECK_THROWS_WITH(cross_entropy(logits, targets, -100, NAN), Contains("label_smoothing must be in [0, 1)"));
   CHECK_THROWS_WITH(cross_entropy(logits.cast(DType::i32), targets),
                     Contains("[cross_entropy] expected a float dtype"));
@@ -252,9 +257,9 @@ TEST_CASE("TokenLoss: the mean divides loss and gradient by the count") {
 
 TEST_CASE("TokenLoss: sum and count are checked") {
   CHECK_THROWS_WITH((TokenLoss{Tensor::zeros({2}), Tensor::zeros({}, DType::i64)}.mean()),
-                    "[token_loss] sum must be a scalar, got f32[2]");
+                    "[token_loss] sum must be a scalar, got f32[2]; sum() reduces");
   CHECK_THROWS_WITH((TokenLoss{Tensor::zeros({}), Tensor::zeros({}, DType::i32)}.mean()),
-                    "[token_loss] count must be i64[], got i32[]");
+                    "[token_loss] count must be i64[], got i32[]; cast() converts");
   CHECK_THROWS_WITH(TokenLoss{}.mean(), Contains("[token_loss] sum must be a scalar, got undefined"));
 }
 
@@ -339,21 +344,25 @@ TEST_CASE("linear_cross_entropy: shapes, dtypes, targets and options are checked
   const auto call = [&](const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor& targets) {
     return linear_cross_entropy(x, weight, bias, targets);
   };
-  CHECK_THROWS_WITH(call(Tensor(), weight, {}, targets), "[linear_cross_entropy] x must be [..., in], got undefined");
+  CHECK_THROWS_WITH(call(Tensor(), weight, {}, targets),
+                    "[linear_cross_entropy] x must be [..., in], got undefined; reshape() it");
   CHECK_THROWS_WITH(call(x, Tensor::zeros({3, 4}), {}, targets),
                     Contains("[linear_cross_entropy] weight must be [out, 3]"));
-  CHECK_THROWS_WITH(call(x, weight, Tensor::zeros({3}), targets),
-                    "[linear_cross_entropy] bias must be f32[4], got f32[3]");
-  CHECK_THROWS_WITH(call(x, weight, {}, ids({0})), "[linear_cross_entropy] targets must be i32[2], got i32[1]");
+  CHECK_THROWS_WITH(
+      call(x, weight, Tensor::zeros({3}), targets),
+      "[linear_cross_entropy] bias must be f32[4], got f32[3]; its sizes must agree with those of the other arguments");
+  CHECK_THROWS_WITH(call(x, weight, {}, ids({0})),
+                    "[linear_cross_entropy] targets must be i32[2], got i32[1]; its sizes must agree with those of the "
+                    "other arguments");
   CHECK_THROWS_WITH(call(x, weight, {}, ids({0, 4})),
                     Contains("target 4 at position 1 is outside the vocabulary of 4"));
   CHECK_THROWS_WITH(call(x, Tensor::zeros({0, 3}), {}, targets),
-                    "[linear_cross_entropy] expected at least one class, got 0");
+                    "[linear_cross_entropy] expected at least one class, got 0; the last dimension is the classes");
   CHECK_THROWS_WITH(linear_cross_entropy(x, weight, {}, targets, -100, -0.1),
                     Contains("label_smoothing must be in [0, 1)"));
   CHECK_THROWS_WITH(call(weight, weight, {}, ids({0, 1, 2, 3})), Contains("x and weight are one tensor, f32[4, 3]"));
   CHECK_THROWS_WITH(linear_cross_entropy(x, weight, {}, targets, -100, 0, 0),
-                    "[linear_cross_entropy] chunk_elements must be > 0, got 0");
+                    "[linear_cross_entropy] chunk_elements must be > 0, got 0; 2^22 is the default");
 }
 
 }  // namespace libtrain::testing

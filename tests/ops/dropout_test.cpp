@@ -127,20 +127,24 @@ TEST_CASE("dropout: arguments are checked") {
   const Tape tape;
   const Tensor x = Tensor::zeros({2, 3});
   const Packing three = make_packing(std::vector<int64_t>{3});
-  CHECK_THROWS_WITH(dropout(x, {1.0f, 0, random_state()}), "[dropout] p must be in [0, 1), got 1");
-  CHECK_THROWS_WITH(dropout(x, {-0.5f, 0, random_state()}), "[dropout] p must be in [0, 1), got -0.5");
+  CHECK_THROWS_WITH(dropout(x, {1.0f, 0, random_state()}),
+                    "[dropout] p must be in [0, 1), got 1; 0 turns it off, 0.1 is usual");
+  CHECK_THROWS_WITH(dropout(x, {-0.5f, 0, random_state()}),
+                    "[dropout] p must be in [0, 1), got -0.5; 0 turns it off, 0.1 is usual");
   CHECK_THROWS_AS(dropout(x, {NAN, 0, random_state()}), InvalidArgument);
-  CHECK_THROWS_WITH(dropout(x, {0.5f, 0, {}}), "[dropout] random_state must be i64[2], got undefined");
-  CHECK_THROWS_WITH(dropout(x, three, {0.5f, 0, random_state()}),
-                    "[dropout] packing.positions must be i32[2], got i32[3]");
+  CHECK_THROWS_WITH(dropout(x, {0.5f, 0, {}}),
+                    "[dropout] random_state must be i64[2], got undefined; assign a tensor to it first");
+  CHECK_THROWS_WITH(
+      dropout(x, three, {0.5f, 0, random_state()}),
+      "[dropout] packing.positions must be i32[2], got i32[3]; its sizes must agree with those of the other arguments");
   CHECK_THROWS_WITH(dropout(x.reshape({1, 2, 3}), three, {0.5f, 0, random_state()}),
-                    "[dropout] packed x must be [tokens, columns], got f32[1, 2, 3]");
+                    "[dropout] packed x must be [tokens, columns], got f32[1, 2, 3]; reshape() it, or pass no packing");
   CHECK_THROWS_WITH(dropout(Tensor::full({}, 1), {0.5f, 0, random_state()}),
-                    "[dropout] x must be [..., columns], got f32[]");
+                    "[dropout] x must be [..., columns], got f32[]; reshape() it");
   CHECK_THROWS_WITH(dropout(Tensor::zeros({2, 3}, DType::i32), {0.5f, 0, random_state()}),
-                    "[dropout] expected a float dtype (f32, bf16, f64), got i32");
+                    "[dropout] expected a float dtype (f32, bf16, f64), got i32; cast() converts");
   CHECK_THROWS_WITH(dropout_add(Tensor::zeros({3, 2}), x, three, {}),
-                    "[dropout_add] residual must be f32[2, 3], got f32[3, 2]");
+                    "[dropout_add] residual must be f32[2, 3], got f32[3, 2]; reshape() it");
 }
 
 }  // namespace libtrain::testing

@@ -30,9 +30,12 @@ TEST_CASE("rms_norm: known values, and arguments are checked") {
   const double rms = std::sqrt(12.5);
   CHECK(values_of(rms_norm(x, weight, 0)) == Values{3 * (1 / rms), 4 * (1 / rms) * 10});
   CHECK(values_of(rms_norm(Tensor::zeros({1, 2}), Tensor::full({2}, 1))) == Values{0, 0});
-  CHECK_THROWS_WITH(rms_norm(Tensor::zeros({}), weight), "[rms_norm] x must be [..., columns], got f32[]");
-  CHECK_THROWS_WITH(rms_norm({}, weight), "[rms_norm] x must be [..., columns], got undefined");
-  CHECK_THROWS_WITH(rms_norm(x, Tensor::full({3}, 1, DType::f64)), "[rms_norm] weight must be f64[2], got f64[3]");
+  CHECK_THROWS_WITH(rms_norm(Tensor::zeros({}), weight),
+                    "[rms_norm] x must be [..., columns], got f32[]; reshape() it");
+  CHECK_THROWS_WITH(rms_norm({}, weight), "[rms_norm] x must be [..., columns], got undefined; reshape() it");
+  CHECK_THROWS_WITH(
+      rms_norm(x, Tensor::full({3}, 1, DType::f64)),
+      "[rms_norm] weight must be f64[2], got f64[3]; its sizes must agree with those of the other arguments");
 }
 
 TEST_CASE("bias_activation: dropped elements are 0 even where x is NaN, and arguments are checked") {
@@ -43,10 +46,12 @@ TEST_CASE("bias_activation: dropped elements are 0 even where x is NaN, and argu
   for (const double value : y) CHECK((value == 0 || std::isnan(value)));
   CHECK(std::ranges::count(y, 0.0) > 16);
   CHECK_THROWS_WITH(bias_activation({}, bias, Activation::kRelu),
-                    "[bias_activation] x must be [..., columns], got undefined");
-  CHECK_THROWS_WITH(bias_activation(x, Tensor::zeros({3}), Activation::kRelu),
-                    "[bias_activation] bias must be f32[64], got f32[3]");
-  CHECK_THROWS_WITH(bias_activation(x, bias, Activation::kRelu, {}, {1.0f}), "[dropout] p must be in [0, 1), got 1");
+                    "[bias_activation] x must be [..., columns], got undefined; reshape() it");
+  CHECK_THROWS_WITH(
+      bias_activation(x, Tensor::zeros({3}), Activation::kRelu),
+      "[bias_activation] bias must be f32[64], got f32[3]; its sizes must agree with those of the other arguments");
+  CHECK_THROWS_WITH(bias_activation(x, bias, Activation::kRelu, {}, {1.0f}),
+                    "[dropout] p must be in [0, 1), got 1; 0 turns it off, 0.1 is usual");
 }
 
 TEST_CASE("add_dropout_layer_norm: gradients are those of the operations that it stands for") {
@@ -79,12 +84,16 @@ TEST_CASE("add_dropout_layer_norm: arguments are checked") {
     return add_dropout_layer_norm(residual, branch, branch_bias, weight, row, {}, {});
   };
   CHECK_NOTHROW(call(x, x, row, row));
-  CHECK_THROWS_WITH(call({}, x, {}, row), "[add_dropout_layer_norm] residual must be [..., columns], got undefined");
+  CHECK_THROWS_WITH(call({}, x, {}, row),
+                    "[add_dropout_layer_norm] residual must be [..., columns], got undefined; reshape() it");
   CHECK_THROWS_WITH(call(x, Tensor::zeros({3, 2}), {}, row),
-                    "[add_dropout_layer_norm] branch must be f32[2, 3], got f32[3, 2]");
+                    "[add_dropout_layer_norm] branch must be f32[2, 3], got f32[3, 2]; reshape() it");
   CHECK_THROWS_WITH(call(x, x, Tensor::zeros({2}), row),
-                    "[add_dropout_layer_norm] branch_bias must be f32[3], got f32[2]");
-  CHECK_THROWS_WITH(call(x, x, {}, Tensor::zeros({4})), "[add_dropout_layer_norm] weight must be f32[3], got f32[4]");
+                    "[add_dropout_layer_norm] branch_bias must be f32[3], got f32[2]; its sizes must agree with those "
+                    "of the other arguments");
+  CHECK_THROWS_WITH(call(x, x, {}, Tensor::zeros({4})),
+                    "[add_dropout_layer_norm] weight must be f32[3], got f32[4]; its sizes must agree with those of "
+                    "the other arguments");
 }
 
 }  // namespace libtrain::testing

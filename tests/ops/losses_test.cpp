@@ -65,16 +65,20 @@ TEST_CASE("losses: a loop takes them as they are") {
 
 TEST_CASE("losses: arguments are checked") {
   const Tensor x = Tensor::zeros({2, 3}), ids = Tensor::zeros({2, 3}, DType::i32);
-  CHECK_THROWS_WITH(mse_loss(x, Tensor::zeros({3})), "[mse_loss] targets must be f32[2, 3], got f32[3]");
-  CHECK_THROWS_WITH(mse_loss(x, {}), "[mse_loss] targets must be f32[2, 3], got undefined");
-  CHECK_THROWS_WITH(mse_loss({}, x), "[mse_loss] expected predictions, got undefined");
-  CHECK_THROWS_WITH(mse_loss(ids, ids), "[mse_loss] expected a float dtype (f32, bf16, f64), got i32");
+  CHECK_THROWS_WITH(
+      mse_loss(x, Tensor::zeros({3})),
+      "[mse_loss] targets must be f32[2, 3], got f32[3]; its sizes must agree with those of the other arguments");
+  CHECK_THROWS_WITH(mse_loss(x, {}),
+                    "[mse_loss] targets must be f32[2, 3], got undefined; assign a tensor to it first");
+  CHECK_THROWS_WITH(mse_loss({}, x), "[mse_loss] expected predictions, got undefined; assign a tensor to them first");
+  CHECK_THROWS_WITH(mse_loss(ids, ids), "[mse_loss] expected a float dtype (f32, bf16, f64), got i32; cast() converts");
   CHECK_THROWS_WITH(binary_cross_entropy_with_logits(x, Tensor::zeros({2, 3}, DType::f64)),
-                    "[binary_cross_entropy_with_logits] targets must be f32[2, 3], got f64[2, 3]");
+                    "[binary_cross_entropy_with_logits] targets must be f32[2, 3], got f64[2, 3]; cast() converts");
   CHECK_THROWS_WITH(binary_cross_entropy_with_logits({}, x),
-                    "[binary_cross_entropy_with_logits] expected logits, got undefined");
-  CHECK_THROWS_WITH(binary_cross_entropy_with_logits(ids, ids),
-                    "[binary_cross_entropy_with_logits] expected a float dtype (f32, bf16, f64), got i32");
+                    "[binary_cross_entropy_with_logits] expected logits, got undefined; assign a tensor to them first");
+  CHECK_THROWS_WITH(
+      binary_cross_entropy_with_logits(ids, ids),
+      "[binary_cross_entropy_with_logits] expected a float dtype (f32, bf16, f64), got i32; cast() converts");
 }
 
 }  // namespace libtrain::testing

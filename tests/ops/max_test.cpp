@@ -40,11 +40,14 @@ TEST_CASE("max: NaN is largest, and of several the first; all of -inf give the f
 
 TEST_CASE("max: arguments are checked") {
   const Tensor x = Tensor::zeros({2, 3});
-  CHECK_THROWS_WITH(max(x, 2), "[max] expected one of the 2 dimensions of f32[2, 3], got 2");
+  CHECK_THROWS_WITH(max(x, 2),
+                    "[max] expected one of the 2 dimensions of f32[2, 3], got 2; they count from 0, or back from -1");
   CHECK_THROWS_WITH(max(Tensor::zeros({2, 0}), 1),
-                    "[max] expected at least one element and fewer than 2^31 along dimension 1 of f32[2, 0]");
-  CHECK_THROWS_WITH(max(Tensor::zeros({2}, DType::i32), 0), "[max] expected a float dtype (f32, bf16, f64), got i32");
-  CHECK_THROWS_WITH(max(Tensor(), 0), "[max] expected a tensor, got undefined");
+                    "[max] expected at least one element and fewer than 2^31 along dimension 1 of f32[2, 0]; reduce "
+                    "another dimension");
+  CHECK_THROWS_WITH(max(Tensor::zeros({2}, DType::i32), 0),
+                    "[max] expected a float dtype (f32, bf16, f64), got i32; cast() converts");
+  CHECK_THROWS_WITH(max(Tensor(), 0), "[max] expected a tensor, got undefined; assign one to it first");
 }
 
 }  // namespace libtrain::testing

@@ -74,31 +74,50 @@ TEST_CASE("sum and mean: of nothing") {
 TEST_CASE("permute, narrow, concat, index_select, sum: arguments are checked") {
   const Tensor x = Tensor::zeros({2, 3});
   CHECK_THROWS_WITH(permute(x, {0, 0}),
-                    "[permute] expected each of the 2 dimensions of f32[2, 3] once in the order of 2");
-  CHECK_THROWS_WITH(permute(x, {0}), "[permute] expected each of the 2 dimensions of f32[2, 3] once in the order of 1");
-  CHECK_THROWS_WITH(permute(x, {0, 2}), "[permute] dimension 2 of a tensor that has 2");
-  CHECK_THROWS_WITH(permute(Tensor::zeros({1, 1, 1, 1, 1}), {0, 1, 2, 3, 4}),
-                    "[permute] expected at most 4 dimensions, got f32[1, 1, 1, 1, 1]");
-  CHECK_THROWS_WITH(transpose(x, 0, -3), "[transpose] dimension -3 of a tensor that has 2");
-  CHECK_THROWS_WITH(narrow(x, 1, 2, 2), "[narrow] expected elements within dimension 1 of f32[2, 3], got 2 from 2 on");
+                    "[permute] expected each of the 2 dimensions of f32[2, 3] once in the order of 2; {1, 0} exchanges "
+                    "the two of a matrix");
+  CHECK_THROWS_WITH(permute(x, {0}),
+                    "[permute] expected each of the 2 dimensions of f32[2, 3] once in the order of 1; {1, 0} exchanges "
+                    "the two of a matrix");
+  CHECK_THROWS_WITH(permute(x, {0, 2}),
+                    "[permute] dimension 2 of a tensor that has 2; they count from 0, or back from -1");
+  CHECK_THROWS_WITH(
+      permute(Tensor::zeros({1, 1, 1, 1, 1}), {0, 1, 2, 3, 4}),
+      "[permute] expected at most 4 dimensions, got f32[1, 1, 1, 1, 1]; reshape() merges those that stay together");
+  CHECK_THROWS_WITH(transpose(x, 0, -3),
+                    "[transpose] dimension -3 of a tensor that has 2; they count from 0, or back from -1");
+  CHECK_THROWS_WITH(narrow(x, 1, 2, 2),
+                    "[narrow] expected elements within dimension 1 of f32[2, 3], got 2 from 2 on; start counts from 0");
   CHECK_THROWS_AS(narrow(x, 1, -1, 1), InvalidArgument);
   CHECK_THROWS_AS(narrow(x, 1, 0, -1), InvalidArgument);
   CHECK_THROWS_AS(narrow({}, 1, 0, 1), InvalidArgument);
-  CHECK_THROWS_WITH(concat({}, 0), "[concat] expected at least one tensor, got 0");
-  CHECK_THROWS_WITH(concat({x, Tensor::zeros({2, 4})}, 0), "[concat] tensor 1 must be f32[2, 3], got f32[2, 4]");
-  CHECK_THROWS_WITH(concat({x, Tensor::zeros({2})}, 1), "[concat] tensor 1 must be f32[2, 3], got f32[2]");
-  CHECK_THROWS_WITH(index_select(x, ids_of({0, 2})), "[index_select] index 2 at 1 is outside [0, 2)");
-  CHECK_THROWS_WITH(index_select(x, ids_of({-1})), "[index_select] index -1 at 0 is outside [0, 2)");
-  CHECK_THROWS_WITH(index_select(x, {}), "[index_select] index must be i32[picks], got undefined");
-  CHECK_THROWS_WITH(index_select(Tensor::full({}, 1), ids_of({0})), "[index_select] x must be [rows, ...], got f32[]");
-  CHECK_THROWS_WITH(sum(x, 2), "[sum] expected one of the 2 dimensions of f32[2, 3], got 2");
-  CHECK_THROWS_WITH(mean(x, -3), "[mean] expected one of the 2 dimensions of f32[2, 3], got -3");
-  CHECK_THROWS_WITH(sum(Tensor::full({}, 1), 0), "[sum] expected one of the 0 dimensions of f32[], got 0");
-  CHECK_THROWS_WITH(sum(Tensor(), 0), "[sum] expected a tensor, got undefined");
-  CHECK_THROWS_WITH(mean(Tensor()), "[mean] expected a tensor, got undefined");
+  CHECK_THROWS_WITH(concat({}, 0), "[concat] expected at least one tensor, got 0; pass those to be joined");
+  CHECK_THROWS_WITH(
+      concat({x, Tensor::zeros({2, 4})}, 0),
+      "[concat] tensor 1 must be f32[2, 3], got f32[2, 4]; its sizes must agree with those of the other arguments");
+  CHECK_THROWS_WITH(
+      concat({x, Tensor::zeros({2})}, 1),
+      "[concat] tensor 1 must be f32[2, 3], got f32[2]; its sizes must agree with those of the other arguments");
+  CHECK_THROWS_WITH(index_select(x, ids_of({0, 2})),
+                    "[index_select] index 2 at position 1 is outside [0, 2), the rows of x; they count from 0");
+  CHECK_THROWS_WITH(index_select(x, ids_of({-1})),
+                    "[index_select] index -1 at position 0 is outside [0, 2), the rows of x; they count from 0");
+  CHECK_THROWS_WITH(index_select(x, {}),
+                    "[index_select] index must be i32[picks], got undefined; cast() and reshape() convert");
+  CHECK_THROWS_WITH(index_select(Tensor::full({}, 1), ids_of({0})),
+                    "[index_select] x must be [rows, ...], got f32[]; reshape() it");
+  CHECK_THROWS_WITH(sum(x, 2),
+                    "[sum] expected one of the 2 dimensions of f32[2, 3], got 2; they count from 0, or back from -1");
+  CHECK_THROWS_WITH(mean(x, -3),
+                    "[mean] expected one of the 2 dimensions of f32[2, 3], got -3; they count from 0, or back from -1");
+  CHECK_THROWS_WITH(sum(Tensor::full({}, 1), 0),
+                    "[sum] expected one of the 0 dimensions of f32[], got 0; they count from 0, or back from -1");
+  CHECK_THROWS_WITH(sum(Tensor(), 0), "[sum] expected a tensor, got undefined; assign one to it first");
+  CHECK_THROWS_WITH(mean(Tensor()), "[mean] expected a tensor, got undefined; assign one to it first");
   CHECK_THROWS_WITH(sum(Tensor::zeros({2, 3}, DType::i32), 0),
-                    "[sum] expected a float dtype (f32, bf16, f64), got i32");
-  CHECK_THROWS_WITH(mean(Tensor::zeros({2}, DType::i32)), "[mean] expected a float dtype (f32, bf16, f64), got i32");
+                    "[sum] expected a float dtype (f32, bf16, f64), got i32; cast() converts");
+  CHECK_THROWS_WITH(mean(Tensor::zeros({2}, DType::i32)),
+                    "[mean] expected a float dtype (f32, bf16, f64), got i32; cast() converts");
 }
 
 }  // namespace libtrain::testing

@@ -147,7 +147,7 @@ TEST_CASE("add: the same bits from any number of threads") {
 TEST_CASE("pointwise: integers and undefined tensors are refused by name") {
   const auto refused = [](const std::string& op, Tensor (*function)(const Tensor&)) {
     CHECK_THROWS_WITH(function(Tensor::zeros({2}, DType::i32)),
-                      "[" + op + "] expected a float dtype (f32, bf16, f64), got i32");
+                      "[" + op + "] expected a float dtype (f32, bf16, f64), got i32; cast() converts");
     CHECK_THROWS_AS(function(Tensor()), InvalidArgument);
   };
   refused("tanh", [](const Tensor& x) { return tanh(x); });
@@ -161,10 +161,10 @@ TEST_CASE("pointwise: integers and undefined tensors are refused by name") {
 
 TEST_CASE("add, scale, relu, gelu: arguments are checked") {
   const Tensor x = Tensor::zeros({2, 3}), ids = Tensor::zeros({2, 3}, DType::i32);
-  CHECK_THROWS_WITH(add(ids, ids), "[add] expected a float dtype (f32, bf16, f64), got i32");
-  CHECK_THROWS_WITH(scale(ids, 2), "[scale] expected a float dtype (f32, bf16, f64), got i32");
-  CHECK_THROWS_WITH(relu(ids), "[relu] expected a float dtype (f32, bf16, f64), got i32");
-  CHECK_THROWS_WITH(gelu(ids), "[gelu] expected a float dtype (f32, bf16, f64), got i32");
+  CHECK_THROWS_WITH(add(ids, ids), "[add] expected a float dtype (f32, bf16, f64), got i32; cast() converts");
+  CHECK_THROWS_WITH(scale(ids, 2), "[scale] expected a float dtype (f32, bf16, f64), got i32; cast() converts");
+  CHECK_THROWS_WITH(relu(ids), "[relu] expected a float dtype (f32, bf16, f64), got i32; cast() converts");
+  CHECK_THROWS_WITH(gelu(ids), "[gelu] expected a float dtype (f32, bf16, f64), got i32; cast() converts");
   CHECK_THROWS_AS(relu(Tensor()), InvalidArgument);
 }
 

@@ -55,12 +55,14 @@ TEST_CASE("embedding: with dropout, arguments are checked, and without a tape no
   CHECK(values_of(embedding(ids, table, 3, {}, packing, -1, {0.9f, 0, state})) == Values{3, 0, 3});
   CHECK(values_of(embedding(ids, table, 3, counting({2, 1}), packing, -1, {0.9f, 0, state})) == Values{3, 1, 3});
   CHECK_THROWS_WITH(embedding(ids, table, 1, {}, packing, -1, {1.5f, 0, state}),
-                    "[dropout] p must be in [0, 1), got 1.5");
-  CHECK_THROWS_WITH(embedding(ids, table, 1, counting({2, 1}), two, -1, {}),
-                    "[embedding] positions must be i32[3], got i32[2]");
+                    "[dropout] p must be in [0, 1), got 1.5; 0 turns it off, 0.1 is usual");
+  CHECK_THROWS_WITH(
+      embedding(ids, table, 1, counting({2, 1}), two, -1, {}),
+      "[embedding] positions must be i32[3], got i32[2]; its sizes must agree with those of the other arguments");
   const Tape tape;
-  CHECK_THROWS_WITH(embedding(ids, table, 1, {}, two, -1, {0.5f, 0, state}),
-                    "[dropout] packing.positions must be i32[3], got i32[2]");
+  CHECK_THROWS_WITH(
+      embedding(ids, table, 1, {}, two, -1, {0.5f, 0, state}),
+      "[dropout] packing.positions must be i32[3], got i32[2]; its sizes must agree with those of the other arguments");
 }
 
 TEST_CASE("embedding: the same bits from any number of threads") {
@@ -87,27 +89,37 @@ TEST_CASE("embedding: the same bits from any number of threads") {
 
 TEST_CASE("embedding: arguments are checked") {
   const Tensor table = Tensor::zeros({5, 2}), ids = ids_of({1, 4});
-  CHECK_THROWS_WITH(embedding(ids_of({1, 5, 0}), table), "[embedding] id 5 at row 1 is outside [0, 5), the vocabulary");
-  CHECK_THROWS_WITH(embedding(ids_of({1, 2, -1}), table),
-                    "[embedding] id -1 at row 2 is outside [0, 5), the vocabulary");
+  CHECK_THROWS_WITH(
+      embedding(ids_of({1, 5, 0}), table),
+      "[embedding] id 5 at row 1 is outside [0, 5), the vocabulary; encode the text with the model's own");
+  CHECK_THROWS_WITH(
+      embedding(ids_of({1, 2, -1}), table),
+      "[embedding] id -1 at row 2 is outside [0, 5), the vocabulary; encode the text with the model's own");
   CHECK_THROWS_WITH(embedding(ids, table, 1, Tensor::zeros({7, 2}), ids_of({0, 7})),
-                    "[embedding] position 7 at row 1 is outside [0, 7), the length of position_table");
+                    "[embedding] position 7 at row 1 is outside [0, 7), the length of position_table; shorten the "
+                    "sequence or raise max_positions");
   CHECK_NOTHROW(embedding(ids, table, 1, Tensor::zeros({7, 2}), ids_of({0, 7}), 4));  // padding has no position
   CHECK_THROWS_WITH(embedding(ids, table, 1, Tensor::zeros({7, 2})),
-                    "[embedding] position_table and positions must be given together, got f32[7, 2] and undefined");
+                    "[embedding] position_table and positions must be given together, got f32[7, 2] and undefined; "
+                    "pass both or neither");
   CHECK_THROWS_WITH(embedding(ids, table, 1, Tensor::zeros({7, 3}), ids),
-                    "[embedding] position_table must be f32[7, 2], got f32[7, 3]");
-  CHECK_THROWS_WITH(embedding(ids, table, 1, Tensor::zeros({7}), ids),
-                    "[embedding] position_table must be [max positions, columns], got f32[7]");
-  CHECK_THROWS_WITH(embedding(ids, table, 1, Tensor::zeros({7, 2}), ids_of({1})),
-                    "[embedding] positions must be i32[2], got i32[1]");
+                    "[embedding] position_table must be f32[7, 2], got f32[7, 3]; its sizes must agree with those of "
+                    "the other arguments");
+  CHECK_THROWS_WITH(
+      embedding(ids, table, 1, Tensor::zeros({7}), ids),
+      "[embedding] position_table must be [max positions, columns], got f32[7]; sinusoidal_positions() makes one");
+  CHECK_THROWS_WITH(
+      embedding(ids, table, 1, Tensor::zeros({7, 2}), ids_of({1})),
+      "[embedding] positions must be i32[2], got i32[1]; its sizes must agree with those of the other arguments");
   CHECK_THROWS_WITH(embedding(ids, table, 1, {}, {}, 5),
-                    "[embedding] pad_id must be -1 (none) or below the vocabulary of 5, got 5");
-  CHECK_THROWS_WITH(embedding(ids, Tensor::zeros({5})), "[embedding] table must be [vocab, columns], got f32[5]");
-  CHECK_THROWS_WITH(embedding(Tensor::zeros({2}), table), "[embedding] ids must be i32[2], got f32[2]");
-  CHECK_THROWS_WITH(embedding({}, table), "[embedding] ids must be i32[tokens], got undefined");
+                    "[embedding] pad_id must be -1 (none) or below the vocabulary of 5, got 5; kPad is 0");
+  CHECK_THROWS_WITH(embedding(ids, Tensor::zeros({5})),
+                    "[embedding] table must be [vocab, columns], got f32[5]; reshape() it");
+  CHECK_THROWS_WITH(embedding(Tensor::zeros({2}), table),
+                    "[embedding] ids must be i32[2], got f32[2]; cast() converts");
+  CHECK_THROWS_WITH(embedding({}, table), "[embedding] ids must be i32[tokens], got undefined; cast() converts");
   CHECK_THROWS_WITH(embedding(ids, Tensor::zeros({5, 2}, DType::i32)),
-                    "[embedding] expected a float dtype (f32, bf16, f64), got i32");
+                    "[embedding] expected a float dtype (f32, bf16, f64), got i32; cast() converts");
 }
 
 TEST_CASE("sinusoidal_positions: sines and cosines of the paper") {
@@ -156,26 +168,31 @@ TEST_CASE("slice: a slice of a slice") {
 
 TEST_CASE("layer_norm: rows without columns are refused") {
   CHECK_THROWS_WITH(layer_norm(Tensor::zeros({3, 0}), Tensor::zeros({0}), Tensor::zeros({0})),
-                    "[layer_norm] x must be [..., columns], got f32[3, 0]");
+                    "[layer_norm] x must be [..., columns], got f32[3, 0]; reshape() it");
   CHECK_THROWS_WITH(layer_norm(Tensor::full({}, 1), Tensor::zeros({1}), Tensor::zeros({1})),
-                    "[layer_norm] x must be [..., columns], got f32[]");
+                    "[layer_norm] x must be [..., columns], got f32[]; reshape() it");
 }
 
 TEST_CASE("slice and unpack_rows: arguments are checked") {
   const Tensor x = Tensor::zeros({4, 2});
   CHECK_THROWS_WITH(slice(x, 2, 5),
-                    "[slice] expected 0 <= begin <= end <= the first dimension of f32[4, 2], got begin 2 and end 5");
+                    "[slice] expected 0 <= begin <= end <= the first dimension of f32[4, 2], got begin 2 and end 5; "
+                    "end is one past the last");
   CHECK_THROWS_AS(slice(x, -1, 2), InvalidArgument);
   CHECK_THROWS_AS(slice(x, 3, 2), InvalidArgument);
   CHECK_THROWS_AS(slice(Tensor::full({}, 1), 0, 1), InvalidArgument);
   CHECK_THROWS_WITH(unpack_rows(x, ids_of({0, 4})),
-                    "[unpack_rows] expected entries of index below 4, the rows of x, got 4 at 1");
+                    "[unpack_rows] expected entries of index below 4, the rows of x, got 4 at position 1; "
+                    "unpack_index() makes it from a packing");
   CHECK_THROWS_WITH(unpack_rows(x, ids_of({2, -1, 2})),
-                    "[unpack_rows] expected distinct entries in index, got 2 again at 2");
-  CHECK_THROWS_WITH(unpack_rows(x, Tensor::zeros({2})), "[unpack_rows] index must be i32[2], got f32[2]");
-  CHECK_THROWS_WITH(unpack_rows(x, {}), "[unpack_rows] index must be i32[rows], got undefined");
+                    "[unpack_rows] expected distinct entries in index, got 2 again at position 2; index_select() takes "
+                    "rows more than once");
+  CHECK_THROWS_WITH(unpack_rows(x, Tensor::zeros({2})),
+                    "[unpack_rows] index must be i32[2], got f32[2]; cast() converts");
+  CHECK_THROWS_WITH(unpack_rows(x, {}),
+                    "[unpack_rows] index must be i32[rows], got undefined; unpack_index(…).reshape({-1}) makes it");
   CHECK_THROWS_WITH(unpack_rows(Tensor::zeros({4}), ids_of({0})),
-                    "[unpack_rows] x must be [tokens, columns], got f32[4]");
+                    "[unpack_rows] x must be [tokens, columns], got f32[4]; reshape() it");
 }
 
 }  // namespace libtrain::testing

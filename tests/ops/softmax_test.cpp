@@ -53,12 +53,18 @@ TEST_CASE("softmax: a consumer whose gradient may replace its input leaves the r
 
 TEST_CASE("softmax: arguments are checked") {
   const Tensor x = Tensor::zeros({2, 3}), ids = Tensor::zeros({2, 3}, DType::i32);
-  CHECK_THROWS_WITH(softmax(ids), "[softmax] expected a float dtype (f32, bf16, f64), got i32");
-  CHECK_THROWS_WITH(log_softmax(ids), "[log_softmax] expected a float dtype (f32, bf16, f64), got i32");
-  CHECK_THROWS_WITH(softmax(x, 2), "[softmax] expected one of the 2 dimensions of f32[2, 3], got 2");
-  CHECK_THROWS_WITH(log_softmax(x, -3), "[log_softmax] expected one of the 2 dimensions of f32[2, 3], got -3");
-  CHECK_THROWS_WITH(softmax(Tensor::full({}, 1)), "[softmax] expected one of the 0 dimensions of f32[], got -1");
-  CHECK_THROWS_WITH(softmax(Tensor()), "[softmax] expected a tensor, got undefined");
+  CHECK_THROWS_WITH(softmax(ids), "[softmax] expected a float dtype (f32, bf16, f64), got i32; cast() converts");
+  CHECK_THROWS_WITH(log_softmax(ids),
+                    "[log_softmax] expected a float dtype (f32, bf16, f64), got i32; cast() converts");
+  CHECK_THROWS_WITH(
+      softmax(x, 2),
+      "[softmax] expected one of the 2 dimensions of f32[2, 3], got 2; they count from 0, or back from -1");
+  CHECK_THROWS_WITH(
+      log_softmax(x, -3),
+      "[log_softmax] expected one of the 2 dimensions of f32[2, 3], got -3; they count from 0, or back from -1");
+  CHECK_THROWS_WITH(softmax(Tensor::full({}, 1)),
+                    "[softmax] expected one of the 0 dimensions of f32[], got -1; they count from 0, or back from -1");
+  CHECK_THROWS_WITH(softmax(Tensor()), "[softmax] expected a tensor, got undefined; assign one to it first");
 }
 
 }  // namespace libtrain::testing

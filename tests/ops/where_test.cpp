@@ -33,9 +33,9 @@ TEST_CASE("masked_fill: -infinity before a softmax, gradient 0 where it fills") 
 
 TEST_CASE("where and masked_fill: arguments are checked") {
   const Tensor x = Tensor::zeros({2, 3}), mask = Tensor::zeros({2, 3}, DType::i32);
-  CHECK_THROWS_WITH(where(x, x, x), "[where] expected a mask in i32, 0 or 1, got f32[2, 3]");
-  CHECK_THROWS_WITH(where({}, x, x), "[where] expected a mask in i32, 0 or 1, got undefined");
-  CHECK_THROWS_WITH(where(mask, x, {}), "[where] expected two tensors, got f32[2, 3] and undefined");
+  CHECK_THROWS_WITH(where(x, x, x), "[where] expected a mask in i32, 0 or 1, got f32[2, 3]; cast() converts");
+  CHECK_THROWS_WITH(where({}, x, x), "[where] expected a mask in i32, 0 or 1, got undefined; cast() converts");
+  CHECK_THROWS_WITH(where(mask, x, {}), "[where] expected two tensors, got f32[2, 3] and undefined; assign them first");
   CHECK_THROWS_WITH(where(mask, x, Tensor::zeros({2, 3}, DType::f64)),
                     "[where] expected one dtype, got f32[2, 3] and f64[2, 3]; cast() converts");
   CHECK_THROWS_WITH(
@@ -45,12 +45,16 @@ TEST_CASE("where and masked_fill: arguments are checked") {
   CHECK_THROWS_WITH(where(mask_of({1, 0}), x, x),
                     "[where] expected sizes that are equal or 1, got [2, 3] and [2]: 3 against 2 in dimension -1 (did "
                     "you mean to reshape [2] to [2, 1]?)");
-  CHECK_THROWS_WITH(where(mask, mask, mask), "[where] expected a float dtype (f32, bf16, f64), got i32");
-  CHECK_THROWS_WITH(masked_fill(x, x, 0), "[masked_fill] expected a mask in i32, 0 or 1, got f32[2, 3]");
-  CHECK_THROWS_WITH(masked_fill({}, mask, 0), "[masked_fill] expected a tensor, got undefined");
-  CHECK_THROWS_WITH(masked_fill(mask, mask, 0), "[masked_fill] expected a float dtype (f32, bf16, f64), got i32");
+  CHECK_THROWS_WITH(where(mask, mask, mask),
+                    "[where] expected a float dtype (f32, bf16, f64), got i32; cast() converts");
+  CHECK_THROWS_WITH(masked_fill(x, x, 0),
+                    "[masked_fill] expected a mask in i32, 0 or 1, got f32[2, 3]; cast() converts");
+  CHECK_THROWS_WITH(masked_fill({}, mask, 0), "[masked_fill] expected a tensor, got undefined; assign one to it first");
+  CHECK_THROWS_WITH(masked_fill(mask, mask, 0),
+                    "[masked_fill] expected a float dtype (f32, bf16, f64), got i32; cast() converts");
   CHECK_THROWS_WITH(masked_fill(x, Tensor::zeros({4, 2, 3}, DType::i32), 0),
-                    "[masked_fill] expected a mask that is no larger than x, got i32[4, 2, 3] and f32[2, 3]");
+                    "[masked_fill] expected a mask that is no larger than x, got i32[4, 2, 3] and f32[2, 3]; where() "
+                    "broadcasts both ways");
   CHECK_THROWS_WITH(masked_fill(x, mask_of({1, 0}), 0),
                     "[masked_fill] expected sizes that are equal or 1, got [2, 3] and [2]: 3 against 2 in dimension "
                     "-1 (did you mean to reshape [2] to [2, 1]?)");

@@ -76,6 +76,7 @@ weights=$last/weights.safetensors
 
 # start_and_wait FOLDER UPDATE: trains in the background, as $child, until stderr shows that update.
 start_and_wait() {
+  : >err  # or the words of the run before would be taken for those of this one
   "$program" "${long[@]}" --out "$1" >out 2>err &
   child=$!
   for _ in $(seq 3000); do
@@ -154,7 +155,7 @@ expect 0 "saved undisturbed/step-00001608" "$program" train --out undisturbed --
 # ---- Bad input: one message, its status, and nothing that was written is lost ----------------------------------------
 before=$(hash_of learnt)
 new=(--out new "${tiny[@]}" --epochs 1)
-bad() { refuse 2 "$1" "$program" train --train "$2" "${new[@]}"; }
+bad() { refuse 3 "$1" "$program" train --train "$2" "${new[@]}"; }
 
 : >empty.tsv
 printf '\n  \n' >blank.tsv
@@ -176,10 +177,10 @@ bad "[no_target.tsv:2] expected text on both sides of the tab, got an empty targ
 bad "[latin.tsv:2] expected UTF-8, got byte 0xFF" latin.tsv
 bad "[nul.tsv:2] expected text, got a NUL byte" nul.tsv
 bad "[long.tsv:1] expected at most 128 tokens a side, got 200 in the source" long.tsv
-refuse 2 "[no_tab.tsv:2]" "$program" train --train train.tsv --valid no_tab.tsv "${new[@]}"
-refuse 2 "[no_tab.tsv:2]" "$program" train --train train.tsv --test no_tab.tsv "${new[@]}"
-refuse 2 "[no_tab.tsv:2]" "$program" evaluate --model learnt --test no_tab.tsv
-refuse 2 "[missing.dict]" "$program" train --cmudict missing.dict "${new[@]}"
+refuse 3 "[no_tab.tsv:2]" "$program" train --train train.tsv --valid no_tab.tsv "${new[@]}"
+refuse 3 "[no_tab.tsv:2]" "$program" train --train train.tsv --test no_tab.tsv "${new[@]}"
+refuse 3 "[no_tab.tsv:2]" "$program" evaluate --model learnt --test no_tab.tsv
+refuse 3 "[missing.dict]" "$program" train --cmudict missing.dict "${new[@]}"
 rm -rf new
 
 printf 'a\tb\r\nab\tba\r\n' >crlf.tsv
@@ -201,27 +202,27 @@ printf '가나가\n\nxy가\r\n' >unknown
 expect 0 "were read as <unk>: 2" "$program" predict --model learnt <unknown
 [ "$(wc -l <out)" -eq 3 ] && [ "$(sed -n 1p out)" = 가나가 ] && [ -z "$(sed -n 2p out)" ] || fail "predict: $(cat out)"
 printf '가나가\na\xff\n' >latin
-expect 2 "error: [stdin:2] expected UTF-8, got byte 0xFF at byte offset 1 of the line" "$program" predict --model learnt <latin
+expect 3 "error: [stdin:2] expected UTF-8, got byte 0xFF at byte offset 1 of the line" "$program" predict --model learnt <latin
 [ "$(cat out)" = 가나가 ] || fail "predict: the lines before a bad one were not answered: $(cat out)"
 printf '가\0\n' >nul
-refuse 2 "[stdin:1] expected text, got a NUL byte" "$program" predict --model learnt <nul
+refuse 3 "[stdin:1] expected text, got a NUL byte" "$program" predict --model learnt <nul
 head -c 200 /dev/zero | tr '\0' a >long
-refuse 2 "[stdin:1] a source of 200 tokens is longer" "$program" predict --model learnt <long
-expect 2 "error: [stdin:2] expected lines of at most 1048576 bytes" "$program" predict --model learnt < <(
+refuse 3 "[stdin:1] a source of 200 tokens is longer" "$program" predict --model learnt <long
+expect 3 "error: [stdin:2] expected lines of at most 1048576 bytes" "$program" predict --model learnt < <(
   echo 가나가
   cat /dev/zero
 )
 [ "$(cat out)" = 가나가 ] || fail "predict: an endless line took the answers before it: $(cat out)"
-refuse 2 "[stdin] expected a readable text file" "$program" predict --model learnt <&-
+refuse 3 "[stdin] expected a readable text file" "$program" predict --model learnt <&-
 printf '\xef\xbb\xbf가나가\n' >marked
 expect 0 "" "$program" predict --model learnt <marked
 [ "$(cat out)" = 가나가 ] || fail "predict: a byte order mark was read as text: $(cat out)"
 if [ -e /dev/full ]; then
   timeout 60 "$program" predict --model learnt <sources >/dev/full 2>err
-  [ $? -eq 2 ] && grep -q "^error: \[stdout\]" err || fail "a full disk went unnoticed: $(cat err)"
+  [ $? -eq 3 ] && grep -q "^error: \[stdout\]" err || fail "a full disk went unnoticed: $(cat err)"
 fi
 
-refuse 2 "tokens on a side, expected at most 19; raise --max-length" "$program" train "${new[@]}" --max-length 19
+refuse 3 "tokens on a side, expected at most 19; raise --max-length" "$program" train "${new[@]}" --max-length 19
 rm -rf new
 
 # Numbers without sense end neither in a hang nor in a crash.
@@ -234,7 +235,7 @@ rm -rf new
 # Output folders.
 refuse 2 "holds a run already" "$program" train --train train.tsv "${tiny[@]}" --out learnt
 : >file
-refuse 2 "--out file/run: " "$program" train --train train.tsv "${tiny[@]}" --out file/run
+refuse 3 "--out file/run: " "$program" train --train train.tsv "${tiny[@]}" --out file/run
 refuse 4 "[nowhere] is no folder" "$program" train --train train.tsv --out nowhere --resume
 [ ! -e nowhere ] || fail "--resume made a folder"
 
@@ -250,7 +251,7 @@ EOF
 mkdir small filled
 small_disk=(unshare --user --map-root-user --mount bash small_disk)
 if "${small_disk[@]}" true 2>err; then
-  refuse 2 "No space left on device" "${small_disk[@]}" "$program" "${long[@]}" --out small/run --keep 0
+  refuse 3 "No space left on device" "${small_disk[@]}" "$program" "${long[@]}" --out small/run --keep 0
   grep -qE '; [0-9]+ bytes to write, [0-9]+ free: make room' err && grep -q -- "--out small/run --keep 0 --resume" err ||
     fail "a full disk: $(cat err)"
   [ -n "$(ls filled/run)" ] && [ -z "$(find filled -name '*tmp*')" ] || fail "a full disk left: $(ls filled/run)"
@@ -263,7 +264,7 @@ fi
 
 # Checkpoints: contradictions, other data, damage, foreign files.
 refuse 2 "--size 64 contradicts the run, which was started with 32" "$program" "${learn[@]}" --resume --size 64
-refuse 2 "the training pairs are not those of the run" "$program" "${learn[@]}" --resume --train all.tsv
+refuse 3 "the training pairs are not those of the run" "$program" "${learn[@]}" --resume --train all.tsv
 refuse 4 "[nowhere] is no folder" "$program" predict --model nowhere
 refuse 4 "holds no complete checkpoint" "$program" evaluate --model .
 

@@ -69,12 +69,13 @@ TEST_CASE("options: values that cannot be are refused by the name of their flag"
     const char* message;
   };
   const std::vector<Case> cases{
-      {{"--size", "1e3"}, "--size: expected a whole number, got '1e3'"},
-      {{"--size", "12x"}, "--size: expected a whole number, got '12x'"},
-      {{"--size", "99999999999999999999"}, "--size: expected a whole number, got '99999999999999999999'"},
-      {{"--dropout", "half"}, "--dropout: expected a number, got 'half'"},
+      {{"--size", "1e3"}, "--size: expected a whole number, got '1e3'; see seq2seq train --help"},
+      {{"--size", "12x"}, "--size: expected a whole number, got '12x'; see seq2seq train --help"},
+      {{"--size", "99999999999999999999"},
+       "--size: expected a whole number, got '99999999999999999999'; see seq2seq train --help"},
+      {{"--dropout", "half"}, "--dropout: expected a number, got 'half'; see seq2seq train --help"},
       {{"--size", "0"}, "--size must be >= 1, got 0"},
-      {{"--size", "18"}, "--heads 4 must divide --size 18"},
+      {{"--size", "18"}, "--heads 4 must divide --size 18; change one of them"},
       {{"--max-length", "0"}, "--max-length must be >= 1, got 0"},
       {{"--max-length", "1000000001"}, "--max-length must be <= 1000000000, got 1000000001"},
       {{"--epochs", "9223372036854775807"}, "--epochs must be <= 1000000000, got 9223372036854775807"},
@@ -89,7 +90,7 @@ TEST_CASE("options: values that cannot be are refused by the name of their flag"
       {{"--learning-rate", "0"}, "--learning-rate must be > 0 and < 1e30, got 0"},
       {{"--learning-rate", "inf"}, "--learning-rate must be > 0 and < 1e30, got inf"},
       {{"--weight-decay", "-1"}, "--weight-decay must be >= 0, got -1"},
-      {{"--out", ""}, "--out must name a folder"},
+      {{"--out", ""}, "--out must name a folder, got an empty name"},
       {{"--clip-norm", "-1"}, "--clip-norm must be >= 0 (0: no clipping), got -1"},
       {{"--precision", "fp8"}, "--precision must be f32 or bf16, got 'fp8'"},
       {{"--schedule", "step"}, "--schedule must be constant, linear, cosine or inverse-sqrt, got 'step'"},
@@ -104,7 +105,9 @@ TEST_CASE("options: values that cannot be are refused by the name of their flag"
     words.insert(words.end(), c.words.begin(), c.words.end());
     CHECK(complaint(words) == c.message);
   }
-  CHECK(complaint({"train", "--size"}).find("--size") != std::string::npos);
+  CHECK(complaint({"train", "--size"}) == "--size: expected a value, got none; see seq2seq train --help");
+  CHECK(complaint({"train", "--resume=maybe"}) ==
+        "--resume: expected true or false, got 'maybe'; see seq2seq train --help");
 }
 
 TEST_CASE("options: a checkpoint keeps every option of a run") {
@@ -117,7 +120,7 @@ TEST_CASE("options: a checkpoint keeps every option of a run") {
   CHECK(read.dropout == 0.1);
   CHECK(read.post_norm);
   CHECK(message_of<libtrain::CheckpointError>([&] { update_from_json(read, R"({"size":"big"})"); }) ==
-        "[checkpoint] option 'size' cannot be \"big\"");
+        "[checkpoint] option 'size' cannot be \"big\"; use a checkpoint that this seq2seq has written");
 }
 
 TEST_CASE("options: a run goes on with its own, and contradictions are named") {

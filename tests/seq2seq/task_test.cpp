@@ -88,7 +88,9 @@ TEST_CASE("task: what a checkpoint says of it") {
     return message_of<libtrain::CheckpointError>([&] { codec_from_json(text); });
   };
   CHECK(refused("{}") ==
-        "[checkpoint] field 'program': expected options, source and target; it was not written by seq2seq");
+        "[checkpoint] field 'program': expected options, source and target, got none; use a checkpoint that this "
+        "seq2seq has "
+        "written");
   std::string damaged = program;
   damaged.replace(damaged.find("\"<unk>\""), 7, "\"<bad>\"");
   CHECK(refused(damaged).find("[checkpoint] field 'program/source': ") == 0);

@@ -284,8 +284,8 @@ TEST_CASE("checkpoint: when all are damaged, each is named", "[checkpoint]") {
   for (const int64_t steps : {1, 2})
     fs::resize_file(save_checkpoint(place.folder(), parameters, {.steps = steps}) + "/weights.safetensors", 9);
   const std::string message = message_of<CheckpointError>([&] { newest_checkpoint(place.folder(), {}); });
-  CHECK(message.find("none of the 2 checkpoints can be loaded:\n  [" + checkpoint_path(place.folder(), 2)) !=
-        std::string::npos);
+  CHECK(message.find("none of the 2 checkpoints can be loaded; bring one back from a copy, or start a new run:\n  [" +
+                     checkpoint_path(place.folder(), 2)) != std::string::npos);
   CHECK(message.find("\n  [" + checkpoint_path(place.folder(), 1)) != std::string::npos);
 }
 

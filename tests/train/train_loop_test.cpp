@@ -297,19 +297,23 @@ TEST_CASE("train loop: options out of range are named", "[train]") {
   const auto refused = [&](const TrainOptions& options) {
     return message_of<InvalidArgument>([&] { ToyRun(pairs, options); });
   };
-  CHECK(refused({.epochs = -1}) == "[train_loop] epochs must be >= 0, got -1");
+  CHECK(refused({.epochs = -1}) ==
+        "[train_loop] epochs must be >= 0, got -1; max_updates can end a run of many epochs early");
   CHECK(refused({.max_updates = -1}) == "[train_loop] max_updates must be >= 0 (0: no limit), got -1");
-  CHECK(refused({.checkpoint_every = -1}) == "[train_loop] checkpoint_every must be >= 0, got -1");
-  CHECK(refused({.accumulate = 0}) == "[train_loop] accumulate must be >= 1, got 0");
+  CHECK(refused({.checkpoint_every = -1}) == "[train_loop] checkpoint_every must be >= 0 (0: only at the end), got -1");
+  CHECK(refused({.accumulate = 0}) == "[train_loop] accumulate must be >= 1, got 0; 1 updates after every mini-batch");
   CHECK(refused({.clip_norm = -2}) == "[train_loop] clip_norm must be >= 0 (0: no clipping), got -2");
-  CHECK(refused({.adam = {.learning_rate = -1}}) == "[adam] learning_rate must be > 0 and < 1e30, got -1");
+  CHECK(refused({.adam = {.learning_rate = -1}}) ==
+        "[adam] learning_rate must be > 0 and < 1e30, got -1; 1e-3 is a usual peak");
   CHECK(refused({.clip_value = -2}) == "[train_loop] clip_value must be >= 0 (0: no clipping), got -2");
-  CHECK(refused({.average_decay = 1}) == "[train_loop] average_decay must be in [0, 1), got 1");
+  CHECK(refused({.average_decay = 1}) ==
+        "[train_loop] average_decay must be in [0, 1), got 1; 0 leaves the average alone, 0.999 is usual");
   CHECK(refused({.average_decay = 0.9}) ==
         "[train_loop] average_decay is 0.9, but the store keeps no average; make it with .average = true");
   CHECK(refused({.optimizer = Optimizer{.learning_rate = 0, .update = [](const Parameters&) {}}}) ==
-        "[train_loop] the optimizer's learning_rate must be > 0 and < 1e30, got 0");
-  CHECK(refused({.optimizer = Optimizer{.learning_rate = 1}}) == "[train_loop] the optimizer has no update function");
+        "[train_loop] the optimizer's learning_rate must be > 0 and < 1e30, got 0; set it beside update");
+  CHECK(refused({.optimizer = Optimizer{.learning_rate = 1}}) ==
+        "[train_loop] the optimizer has no update function; adam() and sgd() make whole ones");
   CHECK(refused({.schedule = nullptr}).find("schedule is empty") != std::string::npos);
 }
 
@@ -317,12 +321,14 @@ TEST_CASE("train loop: a state that no run can be in is refused, at once or when
   const auto pairs = reversal_pairs(16);
   ToyRun run(pairs, {.epochs = 9, .accumulate = 2});
   CHECK(message_of<InvalidArgument>([&] { run.loop.restore({.batch = 2, .steps = 2, .accumulated = 2}); }) ==
-        "[train_loop] cannot restore epoch 0, batch 2, step 2, update 0 with 2 accumulated mini-batches of 2");
+        "[train_loop] cannot restore epoch 0, batch 2, step 2, update 0 with 2 accumulated mini-batches of 2; pass "
+        "what load_checkpoint() returned, to a loop with the same accumulate");
   CHECK_THROWS_AS(run.loop.restore({.epoch = -1}), InvalidArgument);
   CHECK(run.loop.step());  // as if nothing had been asked
   run.loop.restore({.epoch = 3, .batch = 2, .steps = 8});
   CHECK(message_of<InvalidArgument>([&] { run.loop.run(); }) ==
-        "[train_loop] epoch 3 has 2 batches, cannot start at batch 2");
+        "[train_loop] epoch 3 has 2 batches, cannot start at batch 2; give it the data that it was saved with, and "
+        "never none");
 }
 
 TEST_CASE("train loop: mixed precision learns", "[train]") {
