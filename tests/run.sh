@@ -5,21 +5,8 @@
 #   build-tests/nvcc      the same kernels by nvcc, where there is one: that they compile, link and keep everything in registers
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-export PATH=$PATH:/usr/local/cuda/bin
-build=build-tests
-
-bash examples/seq2seq/install.sh catch2 libbenchmark-dev ccache python3
-# Without these, CTest lists the tests that need them as skipped.
-bash examples/seq2seq/install.sh clang clang-format doxygen || echo "tests/run.sh: going on without clang or doxygen"
-
-# configure_and_build FOLDER OPTION…
-configure_and_build() {
-  local folder=$build/$1 launcher=()
-  shift
-  if command -v ccache >/dev/null; then launcher=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache); fi
-  cmake -S . -B "$folder" -G Ninja -DCMAKE_BUILD_TYPE=Release -DLIBTRAIN_WERROR=ON "${launcher[@]}" "$@"
-  cmake --build "$folder" --parallel "$(nproc)"
-}
+source tests/build.sh
+install_test_packages
 
 configure_and_build cpu -DLIBTRAIN_CUDA=OFF
 configure_and_build executed -DLIBTRAIN_CUDA=EXECUTED

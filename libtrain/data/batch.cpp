@@ -217,7 +217,7 @@ Batch make_batch(std::span<const Pair* const> pairs, const BatchOptions& options
   for (const auto& [name, multiple] :
        {std::pair{"capacity_multiple", options.capacity_multiple}, std::pair{"pairs_multiple", options.pairs_multiple},
         std::pair{"length_multiple", options.length_multiple}})
-    LIBTRAIN_CHECK(multiple >= 1, "[batch] {} must be >= 1 (1: exact), got {}", name, multiple);
+    LIBTRAIN_CHECK(multiple >= 1, "[batch] {} must be >= 1, got {}; 1 is exact", name, multiple);
   Side source{"source", options.source_vocab, {}, {}}, target{"target", options.target_vocab, {}, {}};
   for (size_t row = 0; row < pairs.size(); ++row) {
     LIBTRAIN_CHECK(pairs[row], "[batch] expected pairs, got a null pointer at row {}; leave it out", row);

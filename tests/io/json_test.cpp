@@ -66,12 +66,14 @@ TEST_CASE("json: whole numbers are exact or none", "[io]") {
 }
 
 TEST_CASE("json: what is none is refused at its byte", "[io]") {
-  CHECK(complaint("") == "[m.json] text: no JSON (byte 100 of the file)");
-  CHECK(complaint("[1 2]") == "[m.json] text: no JSON (byte 103 of the file)");
-  CHECK(complaint("[1,]") == "[m.json] text: no JSON (byte 103 of the file)");
-  CHECK(complaint("nul") == "[m.json] text: no JSON (byte 103 of the file)");
-  CHECK(complaint("{\"a\":1,\"b\":2,\"\\u0061\":3}") == "[m.json] text: key \"a\" occurs twice (byte 113 of the file)");
-  CHECK(complaint("[[[[[[[[[]]]]]]]]]") == "[m.json] text: nested deeper than 8 levels (byte 108 of the file)");
+  CHECK(complaint("") == "[m.json] text: no JSON (byte 100 of the file); copy the file again");
+  CHECK(complaint("[1 2]") == "[m.json] text: no JSON (byte 103 of the file); copy the file again");
+  CHECK(complaint("[1,]") == "[m.json] text: no JSON (byte 103 of the file); copy the file again");
+  CHECK(complaint("nul") == "[m.json] text: no JSON (byte 103 of the file); copy the file again");
+  CHECK(complaint("{\"a\":1,\"b\":2,\"\\u0061\":3}") ==
+        "[m.json] text: key \"a\" occurs twice (byte 113 of the file); copy the file again");
+  CHECK(complaint("[[[[[[[[[]]]]]]]]]") ==
+        "[m.json] text: nested deeper than 8 levels (byte 108 of the file); copy the file again");
   CHECK(complaint("{\"a\":{\"b\":1},\"c\":{\"b\":1,\"a\":2}}") == "no exception");  // other objects
 }
 
