@@ -47,9 +47,11 @@ LENGTH = "  if (length > kMaxHeader) refuse("
 PLANTS = [
     ("safetensors", "libtrain/io/safetensors.cpp", "at != data)", "at > data + 64)", "heap-buffer-overflow"),
     ("safetensors", "libtrain/io/safetensors.cpp", LENGTH, "  const std::string room(std::min(length, kMaxHeader), ' ');\n" + LENGTH, "bytes of memory"),
-    ("safetensors", "libtrain/io/safetensors.cpp", LENGTH, "  for (volatile uint64_t i = 0; i < std::min(length, 10 * kMaxHeader); ++i) {\n  }\n" + LENGTH, "took .* ms"),
+    ("safetensors", "libtrain/io/safetensors.cpp", LENGTH, "  for (volatile uint64_t i = 0; i < 3 * std::min(length, kMaxHeader);) i = i + 1;\n" + LENGTH, "took .* ms|timeout"),
     ("checkpoint", "libtrain/checkpoint.cpp", 'if (!manifest.at("program").is_object())', "if (false)", "a program that is no object"),
     ("vocabulary", "libtrain/utf8.cpp", "if (bytes == 0 || at + bytes > text.size())", "if (bytes == 0)", "heap-buffer-overflow"),
+    ("vocabulary", "libtrain/data/vocabulary.cpp", "split_words(std::string_view text) {\n  std::vector<std::string> tokens;",
+     "split_words(std::string_view text) {\n  auto& tokens = *new std::vector<std::string>;", "memory leaks"),
     ("text", "libtrain/data/pairs.cpp", "if (number == 1 && line.starts_with(kByteOrderMark))", "if (number == 1)", "overflow"),
     ("command_line", "examples/seq2seq/options.cpp", '{"heads", o.heads},', "", "division by zero"),
 ]
