@@ -9,8 +9,8 @@ namespace libtrain {
 
 /// One Unicode scalar value and the bytes that encode it.
 struct Utf8Scalar {
-  char32_t value;
-  size_t bytes;  // 0: ill-formed
+  char32_t value;  // below 0x110000, no surrogate
+  size_t bytes;    // 1 to 4; 0: ill-formed, with no value
 };
 
 /// The scalar value that begins at byte `at`, which must be within `text`. Overlong forms, surrogates, values above U+10FFFF and sequences cut

@@ -4,7 +4,7 @@
     run TARGET [--seconds S]           the stored corpus, then mutants of it for S seconds, with a fixed seed
     planted                            plants a bug in a copy of a source for each target, which must report it
     soak --minutes N                   every target in turn, N minutes in all; what is found stays in BUILD for the next soak
-    keep                               adds the smallest inputs that reach what only soaks have reached to the stored corpus
+    keep                               adds inputs that reach what only soaks have reached to the stored corpus, a few of every size
 
 BUILD is a build folder of libtrain with its tests; clang compiles only what is fuzzed, the rest comes from the library of that build. Everything is
 printed one line a target: "fuzz TARGET executions N seconds S crashes N slowest_ms T peak_bytes N". The exit status is 1 when there was a crash: an
@@ -29,7 +29,7 @@ SANITIZE = "address,undefined"
 FLAGS = ["-std=c++20", "-O2", "-g", "-fno-omit-frame-pointer", f"-fsanitize=fuzzer-no-link,{SANITIZE}",
          "-fno-sanitize-recover=all", "-Wall", "-Wextra", "-Werror"]
 LIMITS = ["-timeout=5", "-rss_limit_mb=1024", "-malloc_limit_mb=256", "-max_len=8192", "-detect_leaks=1", "-print_final_stats=1"]
-LONGEST_KEPT, MOST_KEPT = 2048, 200  # bytes of an input, inputs of a target
+LONGEST_KEPT, MOST_KEPT = 2048, 16384  # bytes of an input, bytes of a target
 EVERY_TARGET = ["libtrain/error.cpp", "libtrain/utf8.cpp", "tests/fuzz/target.cpp", "tests/fuzz/mutate.cpp"]
 READERS = ["libtrain/io/safetensors.cpp", "libtrain/io/json.cpp", "tests/fuzz/safetensors_mutate.cpp"]
 EXAMPLE = ["examples/seq2seq/options.cpp"]
@@ -47,9 +47,11 @@ LENGTH = "  if (length > kMaxHeader) refuse("
 PLANTS = [
     ("safetensors", "libtrain/io/safetensors.cpp", "at != data)", "at > data + 64)", "heap-buffer-overflow"),
     ("safetensors", "libtrain/io/safetensors.cpp", LENGTH, "  const std::string room(std::min(length, kMaxHeader), ' ');\n" + LENGTH, "bytes of memory"),
-    ("safetensors", "libtrain/io/safetensors.cpp", LENGTH, "  for (volatile uint64_t i = 0; i < std::min(length, 10 * kMaxHeader); ++i) {\n  }\n" + LENGTH, "took .* ms"),
+    ("safetensors", "libtrain/io/safetensors.cpp", LENGTH, "  for (volatile uint64_t i = 0; i < 3 * std::min(length, kMaxHeader);) i = i + 1;\n" + LENGTH, "took .* ms|timeout"),
     ("checkpoint", "libtrain/checkpoint.cpp", 'if (!manifest.at("program").is_object())', "if (false)", "a program that is no object"),
     ("vocabulary", "libtrain/utf8.cpp", "if (bytes == 0 || at + bytes > text.size())", "if (bytes == 0)", "heap-buffer-overflow"),
+    ("vocabulary", "libtrain/data/vocabulary.cpp", "split_words(std::string_view text) {\n  std::vector<std::string> tokens;",
+     "split_words(std::string_view text) {\n  auto& tokens = *new std::vector<std::string>;", "memory leaks"),
     ("text", "libtrain/data/pairs.cpp", "if (number == 1 && line.starts_with(kByteOrderMark))", "if (number == 1)", "overflow"),
     ("command_line", "examples/seq2seq/options.cpp", '{"heads", o.heads},', "", "division by zero"),
 ]
@@ -217,7 +219,10 @@ def keep(build):
                     merged.append(file.read())
         stored = stored_inputs(target)
         new = sorted((data for data in merged if len(data) <= LONGEST_KEPT and data not in stored), key=lambda data: (len(data), data))
-        kept = stored + new[:max(0, MOST_KEPT - len(stored))]
+        step = 1  # of all sizes: the smallest alone would be those that are refused at once
+        while sum(map(len, stored + new[::step])) > MOST_KEPT and step < len(new):
+            step += 1
+        kept = stored + new[::step]
         with open(corpus_file(target), "w", encoding="ascii") as file:
             file.writelines(ascii(data) + "\n" for data in kept)
         print(f"corpus {target} {len(kept)} of {len(merged)} inputs, {sum(map(len, kept))} bytes")
