@@ -13,7 +13,7 @@ const ParametersOptions kStore{.device = Device::kCuda, .seed = 5, .average = tr
 /// One epoch of batches that know their number, some of which give a loss that is NaN. Asks the device for nothing.
 class PoisonedRun : public BatchSource<Batch> {
  public:
-  PoisonedRun(std::vector<int64_t> bad, int64_t throws_at = -1)
+  PoisonedRun(int64_t accumulate, std::vector<int64_t> bad, int64_t throws_at = -1)
       : bad_(std::move(bad)),
         throws_at_(throws_at),
         pairs_(reversal_pairs(48)),
@@ -21,13 +21,14 @@ class PoisonedRun : public BatchSource<Batch> {
         parameters(kStore),
         model(parameters, toy_options(0.1f)),
         loop(parameters, *this, [this](const Batch& batch) { return loss(batch); },
-             {.accumulate = 2, .clip_norm = 1, .average_decay = 0.5}) {
+             {.accumulate = accumulate, .clip_norm = 1, .average_decay = 0.5}) {
     loop.on_step([this](const StepReport& report) { losses.push_back(report.loss); });
     loop.on_nonfinite([this](const NonFiniteReport& report) { reports.push_back(report); });
   }
   int64_t begin_epoch(int64_t epoch) override { return batches_.begin_epoch(epoch); }
   Batch get(int64_t index) override {
     if (index == throws_at_ && !std::exchange(thrown_, true)) throw DataError("planned");
+    ++gets;
     index_ = index;
     return batches_.get(index);
   }
@@ -49,6 +50,7 @@ class PoisonedRun : public BatchSource<Batch> {
   Parameters parameters;
   Transformer model;
   TrainLoop loop;
+  int64_t gets = 0;
   std::vector<double> losses;
   std::vector<NonFiniteReport> reports;
 };
@@ -82,8 +84,7 @@ TEST_CASE("device nonfinite: NaN and infinities are counted as on the CPU", "[de
   CHECK_FALSE(count_nonfinite(Tensor::zeros({0}, DType::f32, Device::kCuda)));
 }
 
-TEST_CASE("device nonfinite: values of a step are kept from the weights, and their operation is named",
-          "[device][nonfinite]") {
+TEST_CASE("device nonfinite: values of a step are kept from the weights, and their operation is named", "[nonfinite]") {
   const auto points = InjectedRun::points(kStore, 0);
   REQUIRE(points.size() > 60);
   for (size_t i = 0; i < points.size(); i += 7) {  // the CPU tries them all
@@ -93,17 +94,18 @@ TEST_CASE("device nonfinite: values of a step are kept from the weights, and the
   }
 }
 
-TEST_CASE("device nonfinite: what was enqueued behind a bad update is done again, with the same bits",
-          "[device][nonfinite]") {
+TEST_CASE("device nonfinite: what was enqueued behind a bad update is done again, with the same bits", "[nonfinite]") {
   const std::vector<int64_t> bad = {3, 6, 11};  // the last is of the last update
-  PoisonedRun ahead(bad), waits(bad), throws(bad, 8);
+  const int64_t accumulate = GENERATE(1, 2);
+  PoisonedRun ahead(accumulate, bad), waits(accumulate, bad), throws(accumulate, bad, 7 + accumulate);
   ahead.loop.run();
   do waits.loop.request_checkpoint();  // so that every step is waited for
   while (waits.loop.step());
   REQUIRE(ahead.reports.size() == 3);
-  CHECK(ahead.reports[0].batch == 2);
+  CHECK(ahead.reports[0].batch == 4 - accumulate);
   CHECK(ahead.reports[0].operation->name == "scale");
-  CHECK(ahead.parameters.step().updates == 3);
+  CHECK(ahead.parameters.step().updates == 12 / accumulate - 3);
+  CHECK(ahead.gets > waits.gets);  // it was ahead
   CHECK(ahead.parameters.step().skipped_updates == 3);
   check_same(ahead, waits);
   CHECK(same_numbers(ahead.losses, waits.losses));
@@ -112,7 +114,7 @@ TEST_CASE("device nonfinite: what was enqueued behind a bad update is done again
   check_same(throws, ahead);
 }
 
-TEST_CASE("device memory faults: any allocation that fails leaves everything as it was", "[device][memory]") {
+TEST_CASE("device memory faults: any allocation that fails leaves everything as it was", "[memory]") {
   const auto check = [](const MemoryFaults& result, int64_t least) {
     CHECK(result.faults == "");
     CHECK(result.failures >= least);

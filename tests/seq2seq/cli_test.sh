@@ -289,6 +289,18 @@ sed -i 's/^\( *\)"<unk>",/\1"<unk>", "more",/' vocabulary/manifest.json
 refuse 4 "is damaged or was edited" "$program" predict --model vocabulary <sources
 rm -rf learnt && mv learnt_copy learnt
 
+# ---- Training that diverges: operation and parameter are named, the last finite weights saved, and nothing is repeated for ever ----------
+explode=(train --train train.tsv "${tiny[@]}" --epochs 9 --learning-rate 1e25 --warmup 0 --schedule constant)
+expect 7 "error: [train_loop] update 21 is not finite and changed nothing" "$program" "${explode[@]}" --out diverged
+grep -q 'It is number 20 in a row' err || fail "no count in a row: $(cat err)"
+[ "$(grep -c '^warning: update .* (operation .*; its parameter is .*; gradients of .* parameters are not finite' err)" -eq 20 ] ||
+  fail "expected twenty warnings that name operation and parameter, got: $(cat err)"
+grep -q '^saved diverged/step-00000021' err || fail "nothing was saved: $(cat err)"
+expect 7 "error: [train_loop] update 22 is not finite" "$program" "${explode[@]}" --out diverged --resume --on-nonfinite stop
+grep -q 'It is number 1 in a row' err || fail "did not stop at the first: $(cat err)"
+expect 7 "It is number 3 in a row" "$program" "${explode[@]}" --out rewound --checkpoint-every 1 --on-nonfinite rewind --nonfinite-limit 3
+[ "$(grep -c "went back to the newest checkpoint's weights" err)" -eq 2 ] || fail "did not rewind twice: $(cat err)"
+
 [ "$before" = "$(hash_of learnt)" ] || fail "a refused command changed the run"
 
 [ "$faults" -eq 0 ] || { echo "$faults checks failed"; exit 1; }

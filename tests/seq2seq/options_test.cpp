@@ -92,6 +92,8 @@ TEST_CASE("options: values that cannot be are refused by the name of their flag"
       {{"--weight-decay", "-1"}, "--weight-decay must be >= 0, got -1"},
       {{"--out", ""}, "--out must name a folder, got an empty name"},
       {{"--clip-norm", "-1"}, "--clip-norm must be >= 0 (0: no clipping), got -1"},
+      {{"--on-nonfinite", "ignore"}, "--on-nonfinite must be skip, rewind or stop, got 'ignore'"},
+      {{"--nonfinite-limit", "-1"}, "--nonfinite-limit must be >= 0, got -1"},
       {{"--precision", "fp8"}, "--precision must be f32 or bf16, got 'fp8'"},
       {{"--schedule", "step"}, "--schedule must be constant, linear, cosine or inverse-sqrt, got 'step'"},
       {{"--tying", "some"}, "--tying must be none, target or all, got 'some'"},
