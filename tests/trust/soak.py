@@ -32,7 +32,7 @@ def harnesses(build):
         once("likewise on the executed CUDA device", executed / "tests/device/libtrain_device_tests", "*resum*", passed),
         once("no number that is not finite reaches a weight", tests / "libtrain_tests", "[nonfinite]", passed),
         once("memory that runs out leaves nothing behind, tensors", tests / "libtrain_tests", "[memory]", passed),
-        Harness("likewise, every new", [tests / "libtrain_out_of_memory"], {}, 0),
+        Harness("likewise, every new", [tests / "libtrain_out_of_memory"], {"allocations": r"(\d+) allocations failed"}, 0),
         Harness("a run that is killed ends with the same bits", [sys.executable, HERE / "kill.py", tests / "libtrain_trainee", "--kills", "200", "--seed", "{seed}"],
                 {"kills": r"(\d+) kills"}, 0.3),
         Harness("a signal saves, and going on ends with the same bits",
