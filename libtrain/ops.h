@@ -6,6 +6,7 @@
 #include "libtrain/ops/bias_activation.h"
 #include "libtrain/ops/binary_cross_entropy_with_logits.h"
 #include "libtrain/ops/cross_entropy.h"
+#include "libtrain/ops/cross_projection.h"
 #include "libtrain/ops/div.h"
 #include "libtrain/ops/dropout.h"
 #include "libtrain/ops/embedding.h"

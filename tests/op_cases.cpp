@@ -118,6 +118,39 @@ OpCase cross_entropy_of_slice_row(int64_t rows, int64_t vocab) {
   return row;
 }
 
+/// Both results, end to end.
+OpCase cross_projection_row(int64_t rows, int64_t memory_rows, int64_t inputs, int64_t size, bool bias,
+                            bool big = false) {
+  OpCase row{
+      .name = format_message("cross_projection {} and {} rows of {} to {}{}", rows, memory_rows, inputs, size,
+                             bias ? " bias" : ""),
+      .inputs = {{{rows, inputs}}, {{memory_rows, inputs}}, {{3 * size, inputs}}},
+      .call =
+          [=](const auto& in) {
+            const auto y = cross_projection(in[0], in[1], in[2], bias ? in[3] : Tensor());
+            return concat({y.queries.reshape({rows * size}), y.keys_values.reshape({2 * memory_rows * size})}, 0);
+          },
+      .reference = nullptr,
+      .terms = std::max({rows, memory_rows, inputs, 3 * size}),
+      .elements = double((rows + memory_rows) * inputs + 3 * size * inputs + (rows + 2 * memory_rows) * size),
+      .flops = 2.0 * double((rows + 2 * memory_rows) * inputs * size),
+      .big = big};
+  row.reference = [=](const Inputs& in) {
+    const auto part = [&](const Values& x, int64_t x_rows, int64_t first, int64_t columns) {
+      const auto weight = in[2].begin() + first * inputs;
+      Inputs of_part{x, Values(weight, weight + columns * inputs)};
+      if (bias) of_part.emplace_back(in[3].begin() + first, in[3].begin() + first + columns);
+      return linear_reference(of_part, x_rows, inputs, columns, bias);
+    };
+    Values y = part(in[0], rows, 0, size);
+    const Values keys_values = part(in[1], memory_rows, size, 2 * size);
+    y.insert(y.end(), keys_values.begin(), keys_values.end());
+    return y;
+  };
+  if (bias) row.inputs.push_back({{3 * size}});
+  return row;
+}
+
 OpCase linear_cross_entropy_row(int64_t rows, int64_t size, int64_t vocab, bool bias, double smoothing,
                                 int64_t chunk_elements, bool big = false) {
   OpCase row{.name = format_message("linear_cross_entropy {}x{} to {}{} smoothing {} chunk {}", rows, size, vocab,
@@ -176,6 +209,11 @@ std::vector<OpCase> make_rows() {
   rows.push_back(linear_row(300, 4, 129, true));  // CUDA: more sums of rows than warps add up at once
   rows.push_back(linear_row(1000, 128, 512, true, true));
   rows.push_back(linear_row(45, 301, 75, true, true));
+  for (const bool bias : {false, true}) {
+    rows.push_back(cross_projection_row(5, 9, 7, 3, bias));
+    rows.push_back(cross_projection_row(2, 0, 3, 1, bias));
+    rows.push_back(cross_projection_row(33, 65, 17, 16, bias, true));
+  }
   // cross_entropy
   for (const auto& [r, v] :
        {std::pair<int64_t, int64_t>{5, 7}, {33, 31}, {1, 1}, {3, 2}, {0, 4}, {2, 127}, {3, 8003}}) {

@@ -3,7 +3,7 @@
 
 #include "libtrain/nn/linear.h"
 #include "libtrain/ops/attention.h"
-#include "libtrain/ops/slice.h"
+#include "libtrain/ops/cross_projection.h"
 
 namespace libtrain {
 
@@ -16,7 +16,6 @@ class MultiHeadAttention {
       : in_weight_(parameters.add(join_name(name, "in_proj_weight"), {3 * size, size}, init::xavier_uniform())),
         in_bias_(parameters.add(join_name(name, "in_proj_bias"), {3 * size}, init::constant(0))),
         out_(parameters, join_name(name, "out_proj"), size, size),
-        size_(size),
         heads_(heads),
         rate_(dropout),
         dropout_{dropout, parameters.new_random_stream(), parameters.random_state()} {
@@ -40,9 +39,8 @@ class MultiHeadAttention {
   /// Likewise of cross(). → [tokens of x, size]
   Tensor cross_heads(const Tensor& x, const Packing& packing, const Tensor& memory,
                      const Packing& memory_packing) const {
-    const Tensor q = linear(x, slice(in_weight_, 0, size_), slice(in_bias_, 0, size_));
-    const Tensor kv = linear(memory, slice(in_weight_, size_, 3 * size_), slice(in_bias_, size_, 3 * size_));
-    return cross_attention(q, kv, packing, memory_packing, {heads_, false, dropout_});
+    const auto [queries, keys_values] = cross_projection(x, memory, in_weight_, in_bias_);
+    return cross_attention(queries, keys_values, packing, memory_packing, {heads_, false, dropout_});
   }
   /// The projection that the two leave out, [size] → [size].
   const Linear& output() const { return out_; }
@@ -53,7 +51,7 @@ class MultiHeadAttention {
  private:
   Tensor in_weight_, in_bias_;
   Linear out_;
-  int64_t size_, heads_;
+  int64_t heads_;
   float rate_;
   DropoutSpec dropout_;
 };

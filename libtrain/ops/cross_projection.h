@@ -1,0 +1,90 @@
+#pragma once
+#include "libtrain/ops/linear.h"
+
+namespace libtrain {
+
+/// What cross-attention takes.
+struct CrossProjection {
+  Tensor queries;      // [rows of x, size]
+  Tensor keys_values;  // [rows of the memory, 2 size]: the key of each row, then its value
+};
+
+/// Queries of x, keys and values of a memory, by the rows of one weight (Vaswani et al. 2017, section 3.2.2), as two linear():
+///   x [rows, in], memory [memory rows, in] f32, bf16 or f64;  weight [3 size, in], bias [3 size] (or undefined: none), of the same dtype
+/// The gradient of the weight is written once, from both sides. Throws InvalidArgument when shapes, dtypes or devices differ from this.
+CrossProjection cross_projection(const Tensor& x, const Tensor& memory, const Tensor& weight, const Tensor& bias = {});
+
+// ---------------------------------------------------------------------------------------------------------------------
+
+namespace detail {
+
+/// The half of a cross-projection that makes so many columns of one input, from as many rows of the weight.
+template <class T> struct ProjectionPart {
+  View<const T> input, weight, bias;
+  int64_t first_row;
+
+  /// Elements of the weight in front of it.
+  int64_t offset() const { return first_row * weight.dims[1]; }
+
+  void forward(Device where, const Tensor& y) const {
+    run_gemm(where,
+             kernels::Gemm<T, T>{.a = input, .b = weight, .transpose_b = true, .bias = bias, .c = {y.view<T>().data}});
+  }
+  /// Without dy the part of the weight's and bias's gradients is zero, and the input gets none.
+  template <class A> void backward(Device where, View<const T> dy, const BackwardStep& step, size_t input_number,
+                                   Sink<A> dweight, Sink<A> dbias) const {
+    if (!dy) return clear(where, dweight, dbias);
+    if (const auto dx = step.sink<T>(input_number)) run_gemm(where, kernels::Gemm<T, T>{.a = dy, .b = weight, .c = dx});
+    if (dweight)
+      run_gemm(where,
+               kernels::Gemm<T, A>{
+                   .a = dy, .b = input, .transpose_a = true, .c = {dweight.data + offset(), dweight.accumulate}});
+    if (dbias) run_column_sum(where, dy, Sink<A>{dbias.data + first_row, dbias.accumulate});
+  }
+  template <class A> void clear(Device where, Sink<A> dweight, Sink<A> dbias) const {
+    const int64_t rows = weight.dims[0];
+    if (dweight && !dweight.accumulate)
+      clear_bytes(dweight.data + offset(), where, size_t(rows * weight.dims[1]) * sizeof(A));
+    if (dbias && !dbias.accumulate) clear_bytes(dbias.data + first_row, where, size_t(rows) * sizeof(A));
+  }
+};
+
+}  // namespace detail
+
+inline CrossProjection cross_projection(const Tensor& x, const Tensor& memory, const Tensor& weight,
+                                        const Tensor& bias) {
+  constexpr const char* kOp = "cross_projection";
+  for (const Tensor* input : {&x, &memory}) {
+    detail::check_linear(kOp, *input, weight, bias);
+    LIBTRAIN_CHECK(input->rank() == 2, "[{}] x and memory must be [rows, in], got {}; reshape() them", kOp,
+                   input->spec());
+  }
+  const int64_t size = weight.dim(0) / 3, inputs = weight.dim(1);
+  LIBTRAIN_CHECK(size * 3 == weight.dim(0),
+                 "[{}] weight must have rows for queries, keys and values, as many of each, got {}", kOp,
+                 weight.spec());
+  const CrossProjection y{Tensor({x.dim(0), size}, x.dtype(), x.device()),
+                          Tensor({memory.dim(0), 2 * size}, x.dtype(), x.device())};
+  visit_float(kOp, x.dtype(), [&]<class T> {
+    using A = accum_t<T>;
+    const View<const T> w = weight.view<const T>(), b = detail::optional_view<T>(bias);
+    const auto part = [&](const Tensor& input, int64_t first, int64_t rows) {
+      return detail::ProjectionPart<T>{input.view<const T>(),
+                                       {w.data + first * inputs, {rows, inputs, 1, 1}},
+                                       b ? View<const T>{b.data + first, {rows, 1, 1, 1}} : b,
+                                       first};
+    };
+    const auto queries = part(x, 0, size), keys_values = part(memory, size, 2 * size);
+    queries.forward(x.device(), y.queries);
+    keys_values.forward(x.device(), y.keys_values);
+    record(kOp, {y.queries, y.keys_values}, {x, memory, weight, bias}, {}, [=](const BackwardStep& step) {
+      const Device where = step.output.device();
+      const auto dweight = step.sink<A>(2), dbias = b ? step.sink<A>(3) : Sink<A>{};
+      queries.backward(where, step.doutput<T>(0), step, 0, dweight, dbias);
+      keys_values.backward(where, step.doutput<T>(1), step, 1, dweight, dbias);
+    });
+  });
+  return y;
+}
+
+}  // namespace libtrain

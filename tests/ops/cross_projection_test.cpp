@@ -1,0 +1,58 @@
+#include "catch.h"
+#include "libtrain/libtrain.h"
+
+namespace libtrain::testing {
+namespace {
+
+Tensor values(const Shape& shape, DType dtype, int seed) {
+  std::vector<double> numbers(size_t(shape.numel()));
+  for (size_t i = 0; i < numbers.size(); ++i) numbers[i] = double((i * 7 + size_t(seed) * 13) % 19) / 8 - 1;
+  const Tensor tensor = Tensor::from(std::span<const double>(numbers), shape).cast(dtype);
+  tensor.set_requires_grad();
+  return tensor;
+}
+
+/// Every gradient of a function of x, memory, weight and bias that is called twice on one tape, as numbers.
+using Function = std::function<Tensor(const Tensor&, const Tensor&, const Tensor&, const Tensor&)>;
+std::vector<std::vector<double>> gradients(DType dtype, const Function& function) {
+  const std::vector<Tensor> in{values({5, 8}, dtype, 1), values({7, 8}, dtype, 2), values({12, 8}, dtype, 3),
+                               values({12}, dtype, 4)};
+  Tape tape;
+  const Tensor y = add(function(in[0], in[1], in[2], in[3]), function(in[0], in[1], in[2], in[3]));
+  tape.backward(y, values(y.shape(), dtype, 5));
+  std::vector<std::vector<double>> found;
+  for (const Tensor& input : in)
+    found.push_back(input.has_grad() ? input.grad().cast(DType::f64).to_vector<double>() : std::vector<double>{});
+  return found;
+}
+
+}  // namespace
+
+TEST_CASE("cross_projection: a half that is not used gets zero in weight and bias, and its input no gradient",
+          "[ops]") {
+  for (const DType dtype : {DType::f32, DType::f64}) {
+    const auto queries = gradients(dtype, [](const auto& x, const auto& memory, const auto& w, const auto& b) {
+      return cross_projection(x, memory, w, b).queries;
+    });
+    CHECK(queries == gradients(dtype, [](const auto& x, const auto&, const auto& w, const auto& b) {
+            return linear(x, slice(w, 0, 4), slice(b, 0, 4));
+          }));
+    const auto keys_values = gradients(dtype, [](const auto& x, const auto& memory, const auto& w, const auto& b) {
+      return cross_projection(x, memory, w, b).keys_values;
+    });
+    CHECK(keys_values == gradients(dtype, [](const auto&, const auto& memory, const auto& w, const auto& b) {
+            return linear(memory, slice(w, 4, 12), slice(b, 4, 12));
+          }));
+  }
+}
+
+TEST_CASE("cross_projection: what does not fit is refused", "[ops]") {
+  const Tensor x = values({5, 8}, DType::f32, 1), w = values({12, 8}, DType::f32, 2);
+  CHECK_THROWS_WITH(
+      cross_projection(x, x, values({13, 8}, DType::f32, 2)),
+      "[cross_projection] weight must have rows for queries, keys and values, as many of each, got f32[13, 8]");
+  CHECK_THROWS_AS(cross_projection(x, values({5, 7}, DType::f32, 1), w), InvalidArgument);
+  CHECK_THROWS_AS(cross_projection(values({5, 2, 8}, DType::f32, 1), x, w), InvalidArgument);
+}
+
+}  // namespace libtrain::testing
