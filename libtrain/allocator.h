@@ -70,6 +70,7 @@ class MemoryPool {
 /// While it lives, this thread's blocks of the CUDA device come from `pool`, in the order of captured work: nobody waits for anything.
 class MemoryPoolScope {
  public:
+  /// From now until destruction, on this thread. Scopes do not nest.
   explicit MemoryPoolScope(const MemoryPool& pool);
   ~MemoryPoolScope();
   MemoryPoolScope(const MemoryPoolScope&) = delete;

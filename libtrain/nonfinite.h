@@ -46,8 +46,8 @@ struct NonFiniteOperation {
 
 /// A parameter whose gradient is not finite.
 struct NonFiniteParameter {
-  std::string name;
-  NonFiniteCount count;
+  std::string name;      // in the store
+  NonFiniteCount count;  // of its gradient
 };
 
 /// Why an update changed nothing, and what was done about it.
@@ -61,8 +61,8 @@ struct NonFiniteReport {
   /// The first operation that is not finite, and the parameters whose gradients are not, in the order of the store. Neither is there when all is
   /// finite as the mini-batches are repeated: then something that was not repeated made it, such as an on_update handler.
   std::optional<NonFiniteOperation> operation;
-  std::vector<NonFiniteParameter> parameters;
-  std::string failure;    // why the mini-batches could not be repeated; "" when they could
+  std::vector<NonFiniteParameter> parameters;  // likewise
+  std::string failure;                         // why the mini-batches could not be repeated; "" when they could
   int64_t in_a_row = 1;   // updates that were not finite, this one included: see TrainOptions::nonfinite_limit
   bool rewound = false;   // by TrainOptions::rewind
   bool diverged = false;  // the limit is reached: the loop throws Diverged next

@@ -16,8 +16,8 @@ class StepGraphs {
  public:
   /// A mini-batch and what is done with it.
   struct Step {
-    std::vector<int64_t> key;
-    std::shared_ptr<const void> batch;
+    std::vector<int64_t> key;                     // what its launches depend on
+    std::shared_ptr<const void> batch;            // of whatever type; only the functions below look into it
     std::function<std::shared_ptr<void>()> copy;  // of the batch, into memory of its own
     std::function<void(void* copy)> refill;       // the batch into such a copy
     std::function<void(const void* batch_or_copy)>

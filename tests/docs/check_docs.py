@@ -253,7 +253,7 @@ PLANTS = [
     ("a missing script", "```bash\nbash tests/planted.sh --fast\n```", "tests/planted.sh"),
     ("a missing script behind a pipe", "```bash\nA=1 true | python3 planted.py\n```", "planted.py"),
     ("a missing file as argument", "```bash\ncat \\\n  docs/planted.md\n```", "docs/planted.md"),
-    ("a program that nothing builds", "```bash\nbuild/tests/planted --help\n```", "build/tests/planted"),
+    ("a program that nothing builds", "```bash\nbuild/tests/planted_program --help\n```", "build/tests/planted_program"),
     ("an unknown option", "```bash\ncmake -S . -B build -DLIBTRAIN_PLANTED=ON\n```", "LIBTRAIN_PLANTED"),
     ("a dead link", "see [there](docs/planted.md#top)", "docs/planted.md"),
     ("an outdated excerpt", "```cpp from libtrain/error.h\nstruct Planted {\n```", "not an excerpt"),

@@ -40,7 +40,7 @@ TARGETS = {
         "checkpoint", "tensor_file", "io/file", "io/hash", "io/seal", "io/manifest", "io/checkpoint_folder"))],
     "vocabulary": ["libtrain/data/vocabulary.cpp", "examples/seq2seq/trained_model.cpp", *EXAMPLE],
     "text": ["libtrain/data/vocabulary.cpp", "libtrain/data/pairs.cpp", "examples/seq2seq/cmudict.cpp"],
-    "command_line": ["examples/seq2seq/command_line.cpp", *EXAMPLE],
+    "command_line": ["examples/seq2seq/command_line.cpp", "examples/seq2seq/exit_status.cpp", *EXAMPLE],
 }
 # Bugs, at least one for each target: target, source, what stands there once, what is planted, and how the report must read.
 LENGTH = "  if (length > kMaxHeader) refuse("
