@@ -3,6 +3,7 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "examples/seq2seq/json_values.h"
 #include "examples/seq2seq/option_list.h"
 #include "libtrain/utf8.h"
 
@@ -32,12 +33,20 @@ void update_from_json(Options& options, const std::string& text) {
   const Json json = Json::parse(text, nullptr, false);
   for_run_options(options, [&](const char* name, auto& value, auto...) {
     if (!json.is_object() || !json.contains(name)) return;
-    try {
-      json.at(name).get_to(value);
-    } catch (const nlohmann::json::exception&) {
+    const auto refuse = [&] {
       throw libtrain::CheckpointError(
           format_message("[checkpoint] option '{}' cannot be {}; use a checkpoint that this seq2seq has written", name,
                          json.at(name).dump()));
+    };
+    try {
+      if constexpr (std::is_same_v<decltype(value), int64_t&>)
+        value = whole_number(json.at(name));
+      else
+        json.at(name).get_to(value);
+    } catch (const nlohmann::json::exception&) {
+      refuse();
+    } catch (const InvalidArgument&) {
+      refuse();
     }
   });
 }

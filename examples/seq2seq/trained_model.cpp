@@ -3,6 +3,8 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "examples/seq2seq/json_values.h"
+
 namespace seq2seq {
 namespace {
 
@@ -71,13 +73,13 @@ std::string program_json(const Options& options, const Codec& codec, const DataI
 Codec codec_from_json(const std::string& text, const std::string& place) {
   const Program program(text, place);
   Side source = side(program, "source"), target = side(program, "target");
-  const auto longest = program.read("target", [](const Json& part) { return part.at("longest").get<int64_t>(); });
+  const auto longest = program.read("target", [](const Json& part) { return whole_number(part.at("longest")); });
   return {source.kind, target.kind, std::move(source.vocabulary), std::move(target.vocabulary), longest};
 }
 
 DataId data_id_from_json(const std::string& text, const std::string& place) {
   return Program(text, place).read("data", [](const Json& json) {
-    return DataId{json.at("pairs").get<int64_t>(), json.at("xxh3_128").get<std::string>()};
+    return DataId{whole_number(json.at("pairs")), json.at("xxh3_128").get<std::string>()};
   });
 }
 

@@ -123,6 +123,9 @@ TEST_CASE("options: a checkpoint keeps every option of a run") {
   CHECK(read.post_norm);
   CHECK(message_of<libtrain::CheckpointError>([&] { update_from_json(read, R"({"size":"big"})"); }) ==
         "[checkpoint] option 'size' cannot be \"big\"; use a checkpoint that this seq2seq has written");
+  for (const char* text :
+       {R"({"size":1e29})", R"({"size":64.5})", R"({"size":18446744073709551615})", R"({"size":true})"})
+    CHECK_THROWS_AS(update_from_json(read, text), libtrain::CheckpointError);  // a conversion that C++ leaves undefined
 }
 
 TEST_CASE("options: a run goes on with its own, and contradictions are named") {
