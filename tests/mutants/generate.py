@@ -10,13 +10,15 @@ import zlib
 from lexer import ASSIGNMENTS, PRECEDENCE, Source
 
 # Lines about what no test should see: who does the work (grids, blocks, teams), what is refused, and what it says.
-SKIPPED_LINES = re.compile(r"constexpr|static_assert|__launch_bounds__|LaunchShape|launch\(|persistent_blocks|blocks_for|blocks_of|packs_fit|aligned_16|"
-                           r"prefetch|kTeamElements|omp_get|using |typedef |operator|note_bad_index|format_message|^name\(|multiprocessors|INSTANTIATE|"
-                           r"__shared__|LIBTRAIN_DYNAMIC_SHARED|shared_bytes|chunk_elements|taken|\bcheck_\w+\(")
-# Calls whose arguments are conditions and words for a person.
-REFUSALS = ("LIBTRAIN_CHECK", "check_like", "check_is", "check_float", "check", "require", "InvalidArgument", "static_assert", "assert", "decltype", "offsetof", "sizeof", "alignof",
-            "requires", "__attribute__", "defined")
-OPERATORS = {"+": ("add", ["a - b", "a", "b"]), "-": ("subtract", ["a + b", "a"]), "*": ("multiply", ["a / b", "a", "b"]), "/": ("divide", ["a * b", "a"]),
+SKIPPED_LINES = re.compile(
+    r"constexpr|static_assert|__launch_bounds__|LaunchShape|launch\(|persistent_blocks|blocks_for|blocks_of|packs_fit|aligned_16|prefetch|"
+    r"kTeamElements|omp_get|using |typedef |operator|note_bad_index|format_message|^name\(|multiprocessors|INSTANTIATE|__shared__|"
+    r"LIBTRAIN_DYNAMIC_SHARED|shared_bytes|chunk_elements|taken|\bcheck_\w+\(")
+# Calls whose arguments are conditions and words for a person, or types.
+REFUSALS = ("LIBTRAIN_CHECK", "check_like", "check_is", "check_float", "check", "require", "InvalidArgument", "static_assert", "assert",
+            "decltype", "offsetof", "sizeof", "alignof", "requires", "__attribute__", "defined")
+OPERATORS = {"+": ("add", ["a - b", "a", "b"]), "-": ("subtract", ["a + b", "a"]),
+             "*": ("multiply", ["a / b", "a", "b"]), "/": ("divide", ["a * b", "a"]),
              "<": ("less", ["a <= b"]), "<=": ("less_or_equal", ["a < b"]), ">": ("greater", ["a >= b"]), ">=": ("greater_or_equal", ["a > b"]),
              "==": ("equal", ["a != b"]), "!=": ("unequal", ["a == b"])}
 ASSIGNS = {"=": ("assign", ["a += b"]), "+=": ("assign_sum", ["a = b", "a -= b"]), "*=": ("assign_product", ["a stays"])}
@@ -184,7 +186,8 @@ class Finder:
         while close and at < close:
             first, last = self.source.argument(at)
             simple = all(t.kind == "word" or t.text in (".", "->") for t in self.tokens[first:last + 1]) and self.source.chain_end(first) == last
-            if simple and plain and self.tokens[first].text not in ("true", "false", "this") and self.tokens[plain[0]].text not in ("true", "false", "this"):
+            simple = simple and self.tokens[first].text not in ("true", "false", "this")
+            if simple and plain:
                 self.sites.append(Site(plain[0], last, "argument", ["arguments exchanged"], (plain[1], first), first))
                 return
             plain = (first, last) if simple else None

@@ -31,9 +31,12 @@ template <class... T> constexpr bool numbers = (std::is_arithmetic_v<T> && ...);
 template <int site, class A, class B> constexpr auto add(A a, B b) {
   using R = decltype(a + b);
   if constexpr (numbers<A, B>) switch (variant<site, 0, 1, 2>()) {
-      case 0: return R(a - b);
-      case 1: return R(a);
-      case 2: return R(b);
+      case 0:
+        return R(a - b);
+      case 1:
+        return R(a);
+      case 2:
+        return R(b);
     }
   else if constexpr (std::is_pointer_v<A>)
     if (variant<site, 1>() == 1) return R(a);
@@ -43,8 +46,10 @@ template <int site, class A, class B> constexpr auto add(A a, B b) {
 template <int site, class A, class B> constexpr auto subtract(A a, B b) {
   using R = decltype(a - b);
   if constexpr (numbers<A, B>) switch (variant<site, 0, 1>()) {
-      case 0: return R(a + b);
-      case 1: return R(a);
+      case 0:
+        return R(a + b);
+      case 1:
+        return R(a);
     }
   return a - b;
 }
@@ -52,9 +57,12 @@ template <int site, class A, class B> constexpr auto subtract(A a, B b) {
 template <int site, class A, class B> constexpr auto multiply(A a, B b) {
   using R = decltype(a * b);
   if constexpr (numbers<A, B>) switch (variant<site, 0, 1, 2>()) {
-      case 0: return R(a / b);
-      case 1: return R(a);
-      case 2: return R(b);
+      case 0:
+        return R(a / b);
+      case 1:
+        return R(a);
+      case 2:
+        return R(b);
     }
   return a * b;
 }
@@ -62,17 +70,19 @@ template <int site, class A, class B> constexpr auto multiply(A a, B b) {
 template <int site, class A, class B> constexpr auto divide(A a, B b) {
   using R = decltype(a / b);
   if constexpr (numbers<A, B>) switch (variant<site, 0, 1>()) {
-      case 0: return R(a * b);
-      case 1: return R(a);
+      case 0:
+        return R(a * b);
+      case 1:
+        return R(a);
     }
   return a / b;
 }
 
-#define LIBTRAIN_COMPARISON(name, op, other)                                      \
+#define LIBTRAIN_COMPARISON(name, op, other)                                          \
   template <int site, class A, class B> constexpr auto name(const A& a, const B& b) { \
-    if constexpr (numbers<A, B>)                                                  \
-      if (variant<site, 0>() == 0) return bool(a other b);                           \
-    return bool(a op b);                                                          \
+    if constexpr (numbers<A, B>)                                                      \
+      if (variant<site, 0>() == 0) return bool(a other b);                            \
+    return bool(a op b);                                                              \
   }
 LIBTRAIN_COMPARISON(less, <, <=)
 LIBTRAIN_COMPARISON(less_or_equal, <=, <)
@@ -85,8 +95,10 @@ LIBTRAIN_COMPARISON(unequal, !=, ==)
 /// A loop's bound: one round more, one less.
 template <int site, class A> constexpr A bound(A a) {
   if constexpr (numbers<A>) switch (variant<site, 0, 1>()) {
-      case 0: return A(a + 1);
-      case 1: return A(a - 1);
+      case 0:
+        return A(a + 1);
+      case 1:
+        return A(a - 1);
     }
   return a;
 }
@@ -122,8 +134,12 @@ template <int site, class L, class R> constexpr void assign(L&& left, R&& right)
 
 template <int site, class L, class R> constexpr void assign_sum(L&& left, R right) {
   if constexpr (numbers<std::remove_cvref_t<L>, R>) switch (variant<site, 0, 1>()) {
-      case 0: left = right; return;
-      case 1: left -= right; return;
+      case 0:
+        left = right;
+        return;
+      case 1:
+        left -= right;
+        return;
     }
   left += right;
 }
@@ -134,8 +150,12 @@ template <int site, class L, class R> constexpr void assign_product(L&& left, R 
   left *= right;
 }
 
-template <int site, class T> constexpr T smallest(T a, T b) { return variant<site, 0>() == 0 ? std::max(a, b) : std::min(a, b); }
-template <int site, class T> constexpr T largest(T a, T b) { return variant<site, 0>() == 0 ? std::min(a, b) : std::max(a, b); }
+template <int site, class T> constexpr T smallest(T a, T b) {
+  return variant<site, 0>() == 0 ? std::max(a, b) : std::min(a, b);
+}
+template <int site, class T> constexpr T largest(T a, T b) {
+  return variant<site, 0>() == 0 ? std::min(a, b) : std::max(a, b);
+}
 
 /// One of two neighbouring arguments, of which `mine` belongs here.
 template <int site, class A, class B> constexpr A&& argument(A&& mine, [[maybe_unused]] B&& other) {

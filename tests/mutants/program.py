@@ -37,7 +37,8 @@ class Build:
     def affected(self, targets, paths):
         """Objects of the targets that hold code from one of the files, or that the build lacks."""
         paths = set(paths)
-        return [o for o in self.commands if re.search(rf"/({'|'.join(targets)})\.dir/", "/" + o) and (o not in self.depends or self.depends[o] & paths)]
+        mine = [o for o in self.commands if re.search(rf"/({'|'.join(targets)})\.dir/", "/" + o)]
+        return [o for o in mine if o not in self.depends or self.depends[o] & paths]
 
     def compile(self, command, source, output, overlay, level="-O1"):
         """Optimized less, for that is quicker, and with the files of `overlay` before all others."""
@@ -56,7 +57,7 @@ class Build:
         words[words.index("-o") + 1] = output
         words = [replaced.pop(word, word) for word in words]
         at = words.index("-o")
-        subprocess.run(words[:at] + list(replaced.values()) + extra + words[at:], cwd=self.folder, check=True)
+        output_of(*words[:at], *replaced.values(), *extra, *words[at:], cwd=self.folder)
 
 
 class Program:
@@ -103,21 +104,27 @@ class Program:
         self.build.compile(command, os.path.join(HERE, name), output, self.overlay)
         return output
 
-    def make_cpu(self):
-        self.environment = {"OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "passive", "LIBTRAIN_ISA": "baseline"}
+    def make_cpu(self, made):
+        """Kernels for AVX2, which have ways of their own besides those of the baseline."""
+        self.environment = {"OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "passive", "LIBTRAIN_ISA": "avx2"}
         self.path = os.path.join(self.folder, "tests")
-        replaced = self.compile_all(["libtrain", "libtrain_kernels_kBaseline", "libtrain_tests"])
+        if made:
+            return
+        replaced = self.compile_all(["libtrain", "libtrain_kernels_kAvx2", "libtrain_tests"])
         helpers = [self.helper("runtime.cpp", "tests/main.cpp"), self.helper("listener.cpp", "tests/main.cpp")]
         self.build.link("tests/libtrain_tests", replaced, helpers, self.path)
 
-    def make_executed(self, flavour="plain"):
-        library = "libtrain_cuda_kernels" + ("" if flavour == "plain" else "_" + flavour)
-        kernels = os.path.join(self.folder, flavour)
-        os.makedirs(kernels, exist_ok=True)
-        self.environment = {"OMP_NUM_THREADS": "1", "LD_LIBRARY_PATH": f"{kernels}:{self.build.folder}/executed/{flavour}"}
+    def make_executed(self, made):
+        """The plain kernels, a library of their own, and the host code that is mutated here, too."""
+        library, folder = "executed/plain/libtrain_cuda_kernels.so", os.path.join(self.folder, "plain")
+        self.environment = {"OMP_NUM_THREADS": "1", "LD_LIBRARY_PATH": f"{folder}:{self.build.folder}/executed/plain"}
         self.path = os.path.join(self.folder, "tests")
-        replaced = self.compile_all([library])
-        runtime = self.helper("runtime.cpp", "kernels/cuda/fill.cu")
-        self.build.link(f"executed/{flavour}/libtrain_cuda_kernels.so".replace("libtrain", "libtrain", 1), replaced, [runtime],
-                        os.path.join(kernels, "libtrain_cuda_kernels.so"))
-        self.build.link("tests/device/libtrain_device_tests", {}, [self.helper("listener.cpp", "tests/main.cpp")], self.path)
+        if made:
+            return
+        os.makedirs(folder, exist_ok=True)
+        mutated = os.path.join(folder, os.path.basename(library))
+        replaced = self.compile_all(["libtrain_cuda_kernels", "libtrain"])
+        kernels = {o: new for o, new in replaced.items() if "libtrain_cuda_kernels.dir" in o}
+        host = {o: new for o, new in replaced.items() if o not in kernels}
+        self.build.link(library, kernels, [self.helper("runtime.cpp", "kernels/cuda/fill.cu")], mutated)
+        self.build.link("tests/device/libtrain_device_tests", host | {library: mutated}, [self.helper("listener.cpp", "tests/main.cpp")], self.path)
