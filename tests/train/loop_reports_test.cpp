@@ -17,7 +17,8 @@ void sleep(double seconds) { std::this_thread::sleep_for(std::chrono::duration<d
 
 TEST_CASE("train loop: the time of a mini-batch is its own, without that of handlers, and an epoch's is their sum",
           "[train]") {
-  ToyRun run(reversal_pairs(24), {});
+  const auto pairs = reversal_pairs(24);
+  ToyRun run(pairs, {});
   TrainLoop loop(
       run.parameters, run.batches,
       [&](const Batch& batch) {
@@ -47,7 +48,8 @@ TEST_CASE("train loop: the time of a mini-batch is its own, without that of hand
 }
 
 TEST_CASE("train loop: after a handler threw, the end of its epoch is told before the next mini-batch", "[train]") {
-  ToyRun run(reversal_pairs(24), {.epochs = 2});
+  const auto pairs = reversal_pairs(24);
+  ToyRun run(pairs, {.epochs = 2});
   std::vector<std::string> events;
   bool thrown = false;
   run.loop.on_step([&](const StepReport& report) {
