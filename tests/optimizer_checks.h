@@ -130,15 +130,35 @@ template <class T> void check_rounded(const FlatBuffers<T>& flat, bool rounds, b
   CHECK(wrong == 0);
 }
 
+/// Norm and scale are those of the gradients, by their definitions, for a limit of 0.5 and 10 targets.
+template <class T> void check_norm(const FlatBuffers<T>& flat) {
+  double squares = 0;
+  const Values gradients = values_of(flat.gradients.rows(flat.first, flat.first + flat.size));
+  for (const double gradient : gradients) squares += gradient * gradient;
+  const double norm = std::sqrt(squares) / 10, scale = (norm > 0.5 ? 0.5 / norm : 1) / 10;
+  const StepState step = flat.step();
+  CHECK(std::abs(step.gradient_norm - norm) <= 1e-12 * norm);
+  CHECK(std::abs(step.gradient_scale - scale) <= 1e-12 * scale);
+}
+
 template <class T> void check_update(Device where, const UpdateKind& kind, int64_t size, int64_t first, bool rounds) {
   INFO(kind.name << ", " << name(where) << " " << name(dtype_of<T>) << ": " << size << " weights from " << first
                  << ", rounds " << rounds);
   const double u = std::is_same_v<T, float> ? 0x1p-23 : 0x1p-52;
-  const FlatBuffers<T> actual(size, first, where), expected(size, first, Device::kCpu);
-  for (const FlatBuffers<T>* flat : {&actual, &expected}) {
+  FlatBuffers<T> actual(size, first, where), expected(size, first, Device::kCpu);
+  for (FlatBuffers<T>* flat : {&actual, &expected}) {
+    // Norm, scale and skip are those of the update before.
+    flat->set({.updates = 3,
+               .learning_rate = 0.01,
+               .loss_sum = 4,
+               .loss_count = 10,
+               .gradient_norm = 7,
+               .gradient_scale = 5,
+               .skip = 1});
     flat->clip(0.5);
     flat->update(rounds, kind);
   }
+  check_norm(expected);
   const StepState a = actual.step(), e = expected.step();
   CHECK(std::abs(a.gradient_norm - e.gradient_norm) <= 1e-14 * e.gradient_norm);
   CHECK(std::abs(a.gradient_scale - e.gradient_scale) <= 1e-14 * e.gradient_scale);
@@ -151,6 +171,8 @@ template <class T> void check_update(Device where, const UpdateKind& kind, int64
 
 /// The CPU is followed at any size and alignment.
 inline void check_updates(Device where) {
+  const int64_t violations = allocator_stats(where).guard_violations;
+  set_allocator_guards(true);  // nothing is written outside of the workspace
   for (const UpdateKind& kind : kUpdateKinds)
     for (const int64_t size : {1, 31, 4096, 8003, 70000})
       for (const int64_t first : {0, 1, 4})
@@ -158,6 +180,21 @@ inline void check_updates(Device where) {
           check_update<float>(where, kind, size, first, rounds);
           check_update<double>(where, kind, size, first, rounds);
         }
+  set_allocator_guards(false);
+  CHECK(allocator_stats(where).guard_violations == violations);
+}
+
+/// The averages that moving_average must have left, by its formula; what stands beside them must stay.
+template <class T> void check_average(const FlatBuffers<T>& flat, const Values& before, double decay) {
+  const Values after = values_of(flat.m), weights = values_of(flat.weights);
+  const double keeps = std::min(decay, 4.0 / 13);  // after 3 updates
+  double most = 0;
+  for (size_t i = 0; i < before.size(); ++i) {
+    const bool mine = int64_t(i) >= flat.first && int64_t(i) < flat.first + flat.size;
+    const double expected = mine ? before[i] + (1 - keeps) * (weights[i] - before[i]) : before[i];
+    most = std::max(most, std::abs(after[i] - expected));
+  }
+  CHECK(most <= (std::is_same_v<T, float> ? 0x1p-21 : 0x1p-50));
 }
 
 /// clip_by_value and moving_average, likewise.
@@ -168,7 +205,9 @@ template <class T> void check_pointwise(Device where, int64_t size, int64_t firs
     if (size > 2)
       flat->gradients.rows(first, first + 1).fill(NAN), flat->gradients.rows(first + 1, first + 2).fill(INFINITY);
     flat->clip_values(2);
+    const Values before = values_of(flat->m);
     flat->average(0.9);
+    check_average(*flat, before, 0.9);
   }
   const Values g = values_of(actual.gradients), e = values_of(expected.gradients);
   const auto from = size_t(first), to = size_t(first + size);

@@ -65,6 +65,18 @@ TEST_CASE("optim: groups have rates and decays of their own, in one call", "[opt
   }
 }
 
+TEST_CASE("optim: a group that is changed between updates has its new rate from the next one on", "[optim]") {
+  Three three;
+  double expected = 0.5;
+  for (const double rate : {2.0, 0.5, 4.0}) {
+    three.parameters.set_group(below("a."), {.rate = rate});
+    set_gradients(three.parameters, {1, 1, 1}, 0.125);
+    clip_by_norm(three.parameters, 0);
+    sgd_update(three.parameters, {});
+    CHECK(three.values()[0] == (expected -= 0.125 * rate));
+  }
+}
+
 TEST_CASE("optim: sgd follows its formulas, with momentum, decay and looking ahead", "[optim]") {
   for (const bool nesterov : {false, true})
     for (const double momentum : {0.0, 0.9}) {

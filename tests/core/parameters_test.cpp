@@ -123,6 +123,16 @@ TEST_CASE("clip_by_norm: measures the mean gradient and scales only what is too 
         std::string::npos);
 }
 
+TEST_CASE("clip_by_norm: a gradient that nobody wrote in this step does not count", "[optim]") {
+  Parameters parameters({.dtype = DType::f64});
+  parameters.add("used", {1}, init::constant(0));
+  parameters.add("unused", {4}, init::constant(0));
+  set_gradient(parameters, 3, 1, 1);
+  parameters.slice(parameters.gradients(), parameters.slots()[1]).fill(7);  // left over from an earlier step
+  clip_by_norm(parameters, 0);
+  CHECK(parameters.step().gradient_norm == 3);
+}
+
 TEST_CASE("adam: a gradient that is not finite, or no target at all, changes no weight", "[optim]") {
   Parameters parameters({.dtype = DType::f64});
   const Tensor weight = parameters.add("w", {1}, init::constant(0.5));

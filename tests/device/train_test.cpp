@@ -166,6 +166,18 @@ TEST_CASE("device training: a token id that only a kernel sees stops the updates
   CHECK(parameters.step().updates > 2);
 }
 
+TEST_CASE("device training: what a program enqueues between steps comes behind the step before", "[device]") {
+  const auto pairs = reversal_pairs(40);
+  ToyRun run(pairs, {}, 0, store(Device::kCuda));
+  std::vector<float> before = run.parameters.values().to_vector<float>();
+  for (int i = 0; i < 3; ++i) {  // of 5: after the last of an epoch the loop waits itself
+    run.loop.step();
+    const Tensor copy = run.parameters.values().clone();  // on this thread's stream, which is not the loop's
+    CHECK(copy.to_vector<float>() != before);
+    before = copy.to_vector<float>();
+  }
+}
+
 TEST_CASE("device training: a batch is there for the stream that asked for it", "[device]") {
   const auto pairs = reversal_pairs(8);
   BucketedBatches here(pairs, {.pairs = 8, .shuffle = false}),

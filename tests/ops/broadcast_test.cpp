@@ -115,6 +115,21 @@ TEST_CASE(
   CHECK(values_of(gain.grad()) == Values(3000, 1));
 }
 
+TEST_CASE("binary: a bf16 parameter of the result's own shape gets its f32 gradient") {
+  Parameters parameters({.mixed_precision = true});
+  const Tensor shift = parameters.add("shift", {7, 3}, init::constant(1));
+  const Tensor x = Tensor::full({7, 3}, 1, DType::bf16), upstream = Tensor::full({7, 3}, 5, DType::bf16);
+  const auto slope = [&](Binary operation) {
+    parameters.clear_gradients();
+    parameters.gradients().fill(9);
+    Tape tape;
+    tape.backward(operation(x, shift), upstream);
+    return values_of(shift.grad());
+  };
+  CHECK(slope(add) == Values(21, 5));
+  CHECK(slope(sub) == Values(21, -5));
+}
+
 TEST_CASE("binary: the same bits from any number of threads") {
   const Tensor x = Tensor::full({3000, 33}, 0.1), row = Tensor::full({33}, 0.3), column = Tensor::full({3000, 1}, 0.7);
   for (const Tensor& t : {row, column}) t.set_requires_grad();

@@ -49,6 +49,13 @@ TEST_CASE("embedding: the gradient of a bf16 table is f32, and a shared table co
 
 TEST_CASE("embedding: with dropout, the bits of the two one after the other") { check_dropped_embedding(Device::kCpu); }
 
+TEST_CASE("packing: more tokens than the capacity are refused, of a capacity of 0, too") {
+  CHECK_THROWS_WITH(make_packing(std::vector<int64_t>{2, 1}, Device::kCpu, 2),
+                    "[packing] 3 tokens do not fit a capacity of 2");
+  CHECK_THROWS_WITH(make_packing(std::vector<int64_t>{2}, Device::kCpu, 0),
+                    "[packing] 2 tokens do not fit a capacity of 0");
+}
+
 TEST_CASE("embedding: with dropout, arguments are checked, and without a tape nothing is dropped") {
   const Tensor ids = ids_of({1, 0, 1}), table = counting({2, 1}), state = Tensor::from<int64_t>({1, 2}, {2});
   const Packing packing = make_packing(std::vector<int64_t>{2, 1}), two = make_packing(std::vector<int64_t>{2});
