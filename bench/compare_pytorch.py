@@ -1,12 +1,18 @@
-"""Trains the same seq2seq transformer with PyTorch and with libtrain on the CPU, and compares target tokens per second.
+"""Trains the same seq2seq transformer with PyTorch and with libtrain, and compares target tokens per second.
 
   python3 bench/compare_pytorch.py [--configs g2p,tiny,small] [--rounds 5] [--variants eager,compile] [--padded]
+  python3 bench/compare_pytorch.py --device cuda [--configs base,big] [--variants eager,compile,packed] [--python PYTHON]
 
 The two run in alternating processes on the same batches. One line per configuration ends in "ratio R": median target
 tokens per second of libtrain over that of the fastest PyTorch variant; above 1 where libtrain is ahead. A step is
 forward, backward, clip to norm 1 and Adam, in f32. Making batches is outside the timing on both sides. libtrain packs
 its batches and PyTorch pads each to its longest sequences; with --padded, a second line per configuration compares
 them on sequences of one length, where no padding is needed.
+
+With --device cuda both sides compute in bf16 (PyTorch by autocast, with its fused Adam) on batches of similar lengths that are on the device
+already, and libtrain runs kernel by kernel and as graphs. PyTorch's variants: eager on padded batches; compile in mode max-autotune, padded to
+multiples of 16 tokens and 8 pairs, for few shapes; packed, with variable-length attention and no padding. PYTHON has a PyTorch for CUDA, which
+is not made here.
 """
 import argparse
 import collections
@@ -27,6 +33,7 @@ import tempfile
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "tests" / "oracle"))
+import pytorch_packed
 import torch_env
 
 PAD, BOS, EOS, FIRST_ID = 0, 1, 2, 4
@@ -37,6 +44,12 @@ CONFIGS = {  # the models of train_step_bench.cpp; a batch has so many pairs, or
     "g2p": Config(128, 4, 512, 3, 32, 48, (4, 16), 128, None),
     "tiny": Config(128, 4, 256, 4, 10000, 10000, (6, 32), 128, None),
     "small": Config(256, 4, 1024, 3, 8000, 8000, (6, 40), None, 2048),
+    "base": Config(512, 8, 2048, 6, 32000, 32000, (6, 48), None, 16000),
+    "big": Config(1024, 16, 4096, 6, 32000, 32000, (6, 48), None, 16000),
+}
+DEFAULTS = {  # configurations, variants, batches, steps before the timed ones
+    "cpu": (["g2p", "tiny", "small"], ["eager"], 10, 10),
+    "cuda": (["base", "big"], ["eager", "compile", "packed"], 6, 20),
 }
 
 
@@ -63,6 +76,26 @@ def draw_batches(config, count, seed, one_length):
         return pairs
 
     return [batch() for _ in range(count)]
+
+
+def draw_bucketed(config, count, seed):
+    """As draw_batches, of pairs whose two lengths are alike, sorted by length: what a batch is padded by is little."""
+    rng = random.Random(seed)
+    shortest, longest = config.lengths
+    pool = []
+    while target_tokens(pool) < count * config.tokens:
+        length = rng.randint(shortest, longest)
+        lengths = (min(max(length + rng.randint(-3, 3), shortest), longest), length)
+        vocabularies = (config.source_vocab, config.target_vocab)
+        pool.append(tuple([rng.randrange(FIRST_ID, v) for _ in range(n - 1)] for n, v in zip(lengths, vocabularies)))
+    pool.sort(key=lambda pair: (len(pair[1]), len(pair[0])))
+    batches = [[]]
+    for pair in pool:
+        if target_tokens(batches[-1]) + len(pair[1]) + 1 > config.tokens and len(batches) < count:
+            batches.append([])
+        batches[-1].append(pair)
+    rng.shuffle(batches)
+    return batches
 
 
 def target_tokens(batch):
@@ -133,7 +166,98 @@ def pad_batch(torch, batch):
     return source, target_in, labels, padding(source), padding(labels), causal
 
 
+def round_up(batch):
+    """Sides of a batch padded to a multiple of 16 tokens and 8 pairs. A pair that was added is one word without a label."""
+    sides = []
+    for side, extra in zip(zip(*batch), (EOS, PAD)):
+        rows = [ids + [EOS] for ids in side]
+        length = -(-max(map(len, rows)) // 16) * 16
+        rows += [[extra]] * (-len(rows) % 8)
+        sides.append([ids + [PAD] * (length - len(ids)) for ids in rows])
+    return sides
+
+
+def pad_to_bucket(torch, batch):
+    """As pad_batch, in few shapes; masks always, so that the graph is one."""
+    source, labels = (torch.tensor(side) for side in round_up(batch))
+    target_in = torch.cat([torch.full_like(labels[:, :1], BOS), labels[:, :-1]], dim=1)
+    target_padding = labels == PAD
+    target_padding[:, 0] = False  # of the pairs that were added: a row with nothing to attend to would be NaN
+    causal = torch.triu(torch.ones(labels.shape[1], labels.shape[1], dtype=torch.bool), diagonal=1)
+    return source, target_in, labels, source == PAD, target_padding, causal
+
+
+def to_cuda(tensors):
+    return [t if t is None else t.cuda() for t in tensors]
+
+
+def loss_of_packed(torch, model, batches, precision):
+    """(loss function, its batches), after checking that it is the padded model's."""
+    packed = pytorch_packed.Packed(torch, model, DROPOUT)
+    ready = [pytorch_packed.pack(torch, batch, "cuda", BOS, EOS) for batch in batches]
+    model.eval()
+    with torch.no_grad(), precision():
+        ours, theirs = packed.loss(*ready[0]).item(), model(*to_cuda(pad_batch(torch, batches[0]))).item()
+    model.train()
+    if not abs(ours - theirs) < 0.01 * abs(theirs):
+        sys.exit(f"error: packed by {packed.name}, the loss is {ours}, padded {theirs}")
+    return packed.loss, ready
+
+
+def prepare_on_cuda(torch, variant, model, batches, precision):
+    """(loss function, its batches, on the device)"""
+    if variant == "packed":
+        return loss_of_packed(torch, model, batches, precision)
+    if variant == "compile":
+        return torch.compile(model, mode="max-autotune", dynamic=False), [to_cuda(pad_to_bucket(torch, b)) for b in batches]
+    return model, [to_cuda(pad_batch(torch, batch)) for batch in batches]
+
+
+def train_on_cuda(args):
+    try:
+        import torch
+    except ImportError:
+        sys.exit(f"error: {sys.executable} has no PyTorch; --python names one that has")
+    if not torch.cuda.is_available():
+        sys.exit(f"error: PyTorch {torch.__version__} finds no CUDA device")
+    if args.worker == "describe":
+        return print(json.dumps({"version": torch.__version__, "build": torch.cuda.get_device_name()}))
+    torch.manual_seed(args.seed)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+    model = make_model(torch, CONFIGS[args.config]).cuda()
+    parameters = list(model.parameters())
+    optimizer = torch.optim.Adam(parameters, lr=RATE, betas=BETAS, eps=EPSILON, fused=True)
+    precision = lambda: torch.autocast("cuda", torch.bfloat16)
+    pairs = read_batches(args.batches)
+    try:
+        loss_of, batches = prepare_on_cuda(torch, args.worker, model, pairs, precision)
+    except pytorch_packed.Unavailable as reason:
+        sys.exit(f"error: {reason}")
+    steps = zip(range(args.warmup + args.steps), itertools.cycle(zip(pairs, batches)))
+    targets = 0
+    for step, (pair_list, batch) in steps:
+        if step == args.warmup:
+            torch.cuda.synchronize()
+            start = time.perf_counter()
+        torch.compiler.cudagraph_mark_step_begin() if args.worker == "compile" else None
+        optimizer.zero_grad(set_to_none=True)
+        with precision():
+            loss = loss_of(*batch)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, CLIP)
+        optimizer.step()
+        targets += target_tokens(pair_list) if step >= args.warmup else 0
+    torch.cuda.synchronize()
+    seconds = time.perf_counter() - start
+    print(json.dumps({
+        "target_tokens_per_second": targets / seconds, "step_seconds": [seconds],
+        "peak_mib": torch.cuda.max_memory_allocated() / 2**20, "final_loss": loss.item(),
+        "parameters": sum(p.numel() for p in parameters)}))
+
+
 def train_pytorch(args):
+    if args.device == "cuda":
+        return train_on_cuda(args)
     torch_env.enter(args.venv)
     import torch
     torch.set_num_threads(THREADS)
@@ -163,7 +287,7 @@ def train_pytorch(args):
             targets += int((batch[2] != PAD).sum())
     print(json.dumps({
         "target_tokens_per_second": targets / sum(seconds), "step_seconds": seconds,
-        "peak_rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, "final_loss": last_loss,
+        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, "final_loss": last_loss,
         "parameters": sum(p.numel() for p in parameters)}))
 
 
@@ -206,7 +330,7 @@ class Side:
         return statistics.median(self.rates)
 
     def summary(self):
-        peak = max(report["peak_rss_mib"] for report in self.reports)
+        peak = max(report["peak_mib"] for report in self.reports)
         text = (f"{self.name} {self.median:.0f} tok/s ({min(self.rates):.0f}–{max(self.rates):.0f}), {peak:.0f} MiB, "
                 f"loss {self.reports[-1]['final_loss']:.3f}")
         allocations = self.reports[-1].get("system_allocations_per_step")  # after every shape was seen: 0 is the aim
@@ -221,39 +345,55 @@ def noise_warning(name, sides):
 
 
 def torch_command(python, args, worker):
-    return [python, __file__, "--worker", worker, "--venv", args.venv, "--seed", str(args.seed)]
+    return [python, __file__, "--worker", worker, "--venv", args.venv, "--seed", str(args.seed), "--device", args.device]
+
+
+def our_sides(args):
+    command = [args.libtrain, "--device", args.device]
+    sides = [Side("libtrain", command, dict(os.environ))]
+    if args.device == "cuda":
+        sides.append(Side("libtrain graphs", [*command, "--graphs", "1"], dict(os.environ)))
+    return sides
+
+
+def batches_of(name, args, one_length):
+    if args.device == "cuda" and CONFIGS[name].tokens and not one_length:
+        return draw_bucketed(CONFIGS[name], args.distinct, args.seed)
+    return draw_batches(CONFIGS[name], args.distinct, args.seed, one_length)
 
 
 def compare(name, args, python, torch_environment, folder, one_length):
     """Runs all rounds of one configuration and prints its line."""
-    batches = draw_batches(CONFIGS[name], args.distinct, args.seed, one_length)
+    batches = batches_of(name, args, one_length)
     path = pathlib.Path(folder) / "batches.txt"
     write_batches(path, batches)
     counts = [target_tokens(batches[i % len(batches)]) for i in range(args.warmup, args.warmup + args.steps)]
     options = ["--config", name, "--batches", str(path), "--steps", str(args.steps), "--warmup", str(args.warmup)]
     variants = [Side(f"PyTorch {v}", torch_command(python, args, v), torch_environment) for v in args.variants]
-    libtrain = Side("libtrain", [args.libtrain], dict(os.environ))
+    ours = our_sides(args)
     for _ in range(args.rounds):
-        for side in [*variants, libtrain]:
+        for side in [*variants, *ours]:
             try:
                 side.run(options, sum(counts), args.timeout)
             except WorkerError as error:
-                if side.name != "PyTorch compile":
+                if side.name not in ("PyTorch compile", "PyTorch packed"):
                     raise
-                print(f"{name}: left out PyTorch compile: {error}")
+                print(f"{name}: left out {side.name}: {error}")
                 variants.remove(side)
     if not variants:
         raise WorkerError("no PyTorch variant ran")
-    sizes = {side.reports[0]["parameters"] for side in [*variants, libtrain]}
+    sizes = {side.reports[0]["parameters"] for side in [*variants, *ours]}
     if len(sizes) != 1:
         raise WorkerError(f"{name}: the models differ, with {sizes} parameters")
-    best = max(variants, key=lambda side: side.median)
-    noise_warning(name, [libtrain, *variants])
+    best, libtrain = (max(sides, key=lambda side: side.median) for sides in (variants, ours))
+    noise_warning(name, [*ours, *variants])
     ratios = [ours / theirs for ours, theirs in zip(libtrain.rates, best.rates)]
     kind = "padded vs padded" if one_length else f"packed vs padded ({density(batches):.0%} of padded positions used)"
     print(f"{name}, {kind}, {sizes.pop()} parameters, {sum(counts) / len(counts):.0f} target tokens a step: "
-          f"{'; '.join(side.summary() for side in [libtrain, *variants])}; "
+          f"{'; '.join(side.summary() for side in [*ours, *variants])}; "
           f"round by round {min(ratios):.2f}–{max(ratios):.2f}; ratio {libtrain.median / best.median:.3f}", flush=True)
+    if args.device == "cuda":
+        print(f"{name}, {libtrain.name}: " + ", ".join(f"{libtrain.median / side.median:.2f} × {side.name}" for side in variants), flush=True)
 
 
 def processor():
@@ -268,7 +408,7 @@ def compare_all(args):
     for variable in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"):
         os.environ.pop(variable, None)
     os.environ["OMP_NUM_THREADS"] = str(THREADS)
-    python, torch_environment = torch_env.prepare(args.venv)
+    python, torch_environment = (args.python, dict(os.environ)) if args.device == "cuda" else torch_env.prepare(args.venv)
     with tempfile.TemporaryDirectory() as folder:
         torch_environment["TORCHINDUCTOR_CACHE_DIR"] = folder
         about = run_worker(torch_command(python, args, "describe"), torch_environment, args.timeout)
@@ -289,18 +429,27 @@ def parse():
     add = parser.add_argument
     add("--venv", default=".venv-torch", help="environment with PyTorch; made if needed (default %(default)s)")
     add("--libtrain", default="build/bench/bench/train_step_bench", help="libtrain's worker (default %(default)s)")
-    add("--configs", type=words([*CONFIGS]), default=[*CONFIGS], help="of g2p, tiny, small (default all)")
-    add("--variants", type=words(["eager", "compile"]), default=["eager"], help="of eager, compile (default eager)")
+    add("--device", choices=["cpu", "cuda"], default="cpu", help="default %(default)s")
+    add("--python", default=sys.executable, help="with --device cuda: one with PyTorch for CUDA (default this one)")
+    add("--configs", type=words([*CONFIGS]), help=f"of {', '.join(CONFIGS)} (default g2p,tiny,small; cuda: base,big)")
+    add("--variants", type=words(["eager", "compile", "packed"]),
+        help="of eager, compile, and on cuda packed (default eager; cuda: all)")
     add("--padded", action="store_true", help="also compare on sequences of one length")
     add("--rounds", type=int, default=5, help="default %(default)s")
     add("--steps", type=int, default=20, help="timed in a round (default %(default)s)")
-    add("--warmup", type=int, default=10, help="steps before them; --distinct see every shape (default %(default)s)")
-    add("--distinct", type=int, default=10, help="batches, used in turn (default %(default)s)")
+    add("--warmup", type=int, help="steps before them; --distinct see every shape (default 10; cuda: 20)")
+    add("--distinct", type=int, help="batches, used in turn (default 10; cuda: 6)")
     add("--seed", type=int, default=1, help="of batches and PyTorch (default %(default)s)")
     add("--timeout", type=int, default=1800, help="seconds for one process (default %(default)s)")
     for hidden in ("--worker", "--config", "--batches"):  # how this script calls itself
         add(hidden, help=argparse.SUPPRESS)
-    return parser.parse_args()
+    args = parser.parse_args()
+    configs, variants, distinct, warmup = DEFAULTS[args.device]
+    args.configs, args.variants = args.configs or configs, args.variants or variants
+    args.distinct, args.warmup = args.distinct or distinct, warmup if args.warmup is None else args.warmup
+    if args.device == "cpu" and "packed" in args.variants:
+        parser.error("--variants packed: PyTorch has variable-length attention on cuda alone")
+    return args
 
 
 if __name__ == "__main__":
