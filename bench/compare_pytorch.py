@@ -15,15 +15,12 @@ multiples of 16 tokens and 8 pairs, for few shapes; packed, with variable-length
 is not made here.
 """
 import argparse
-import collections
 import datetime
 import itertools
 import json
-import math
 import os
 import pathlib
 import platform
-import random
 import re
 import resource
 import statistics
@@ -33,20 +30,12 @@ import tempfile
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "tests" / "oracle"))
-import pytorch_packed
+import pytorch_cuda
 import torch_env
+from pytorch_model import (BETAS, CLIP, CONFIGS, EPSILON, PAD, RATE, THREADS, density, draw_batches, draw_bucketed,
+                           make_model, pad_batch, read_batches, target_tokens, write_batches)
 
-PAD, BOS, EOS, FIRST_ID = 0, 1, 2, 4
-THREADS, DROPOUT, CLIP, RATE, BETAS, EPSILON = 2, 0.1, 1.0, 1e-3, (0.9, 0.98), 1e-9  # as in train_step_bench.cpp
 NOISE = 0.15  # deviation of a round from its median above which a result is called noisy
-Config = collections.namedtuple("Config", "size heads inner layers source_vocab target_vocab lengths pairs tokens")
-CONFIGS = {  # the models of train_step_bench.cpp; a batch has so many pairs, or as many as reach so many target tokens
-    "g2p": Config(128, 4, 512, 3, 32, 48, (4, 16), 128, None),
-    "tiny": Config(128, 4, 256, 4, 10000, 10000, (6, 32), 128, None),
-    "small": Config(256, 4, 1024, 3, 8000, 8000, (6, 40), None, 2048),
-    "base": Config(512, 8, 2048, 6, 32000, 32000, (6, 48), None, 16000),
-    "big": Config(1024, 16, 4096, 6, 32000, 32000, (6, 48), None, 16000),
-}
 DEFAULTS = {  # configurations, variants, batches, steps before the timed ones
     "cpu": (["g2p", "tiny", "small"], ["eager"], 10, 10),
     "cuda": (["base", "big"], ["eager", "compile", "packed"], 6, 20),
@@ -57,207 +46,12 @@ class WorkerError(Exception):
     pass
 
 
-# Batches ------------------------------------------------------------------------------------------------------------
-
-
-def draw_batches(config, count, seed, one_length):
-    """Batches of (source, target) lists without EOS, lengths uniform or all the longest; determined by the seed."""
-    rng = random.Random(seed)
-    shortest, longest = (config.lengths[1],) * 2 if one_length else config.lengths
-
-    def sequence(vocab):
-        length = rng.randint(shortest, longest)  # EOS included
-        return [rng.randrange(FIRST_ID, vocab) for _ in range(length - 1)]
-
-    def batch():
-        pairs = []
-        while len(pairs) < config.pairs if config.pairs else target_tokens(pairs) < config.tokens:
-            pairs.append((sequence(config.source_vocab), sequence(config.target_vocab)))
-        return pairs
-
-    return [batch() for _ in range(count)]
-
-
-def draw_bucketed(config, count, seed):
-    """As draw_batches, of pairs whose two lengths are alike, sorted by length: what a batch is padded by is little."""
-    rng = random.Random(seed)
-    shortest, longest = config.lengths
-    pool = []
-    while target_tokens(pool) < count * config.tokens:
-        length = rng.randint(shortest, longest)
-        lengths = (min(max(length + rng.randint(-3, 3), shortest), longest), length)
-        vocabularies = (config.source_vocab, config.target_vocab)
-        pool.append(tuple([rng.randrange(FIRST_ID, v) for _ in range(n - 1)] for n, v in zip(lengths, vocabularies)))
-    pool.sort(key=lambda pair: (len(pair[1]), len(pair[0])))
-    batches = [[]]
-    for pair in pool:
-        if target_tokens(batches[-1]) + len(pair[1]) + 1 > config.tokens and len(batches) < count:
-            batches.append([])
-        batches[-1].append(pair)
-    rng.shuffle(batches)
-    return batches
-
-
-def target_tokens(batch):
-    return sum(len(target) + 1 for _, target in batch)
-
-
-def density(batches):
-    """Share of source and target positions that are not padding when each batch is padded to its longest sequences."""
-    used = sum(len(ids) + 1 for batch in batches for pair in batch for ids in pair)
-    padded = sum((max(map(len, side)) + 1) * len(batch) for batch in batches for side in zip(*batch))
-    return used / padded
-
-
-def write_batches(path, batches):
-    """One pair a line, an empty line between batches."""
-    join = lambda ids: " ".join(map(str, ids))
-    path.write_text("\n".join("".join(f"{join(s)}\t{join(t)}\n" for s, t in batch) for batch in batches))
-
-
-def read_batches(path):
-    split = lambda ids: [int(i) for i in ids.split()]
-    return [[tuple(map(split, line.split("\t"))) for line in block.splitlines()]
-            for block in pathlib.Path(path).read_text().split("\n\n")]
-
-
 # PyTorch, in a process of its own ------------------------------------------------------------------------------------
-
-
-def make_model(torch, config):
-    nn = torch.nn
-
-    class Seq2Seq(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.source_embedding = nn.Embedding(config.source_vocab, config.size)
-            self.target_embedding = nn.Embedding(config.target_vocab, config.size)
-            self.transformer = nn.Transformer(config.size, config.heads, config.layers, config.layers, config.inner,
-                                              DROPOUT, norm_first=True, batch_first=True)
-            self.dropout = nn.Dropout(DROPOUT)
-            for embedding in (self.source_embedding, self.target_embedding):
-                nn.init.normal_(embedding.weight, std=config.size**-0.5)
-            angle = torch.arange(config.lengths[1])[:, None] / 10000 ** (torch.arange(0, config.size, 2) / config.size)
-            positions = torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1)
-            self.register_buffer("positions", positions)
-
-        def embed(self, embedding, ids):
-            return self.dropout(embedding(ids) * math.sqrt(config.size) + self.positions[:ids.shape[1]])
-
-        def forward(self, source, target_in, labels, source_padding, target_padding, causal):
-            hidden = self.transformer(
-                self.embed(self.source_embedding, source), self.embed(self.target_embedding, target_in),
-                tgt_mask=causal, src_key_padding_mask=source_padding, tgt_key_padding_mask=target_padding,
-                memory_key_padding_mask=source_padding, src_is_causal=False, tgt_is_causal=True, memory_is_causal=False)
-            logits = hidden @ self.target_embedding.weight.T
-            return nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=PAD)
-
-    return Seq2Seq()
-
-
-def pad_batch(torch, batch):
-    """The arguments of forward. Masks of padding only where there is some: without them attention is faster."""
-    pad_rows = torch.nn.utils.rnn.pad_sequence
-    source, labels = (pad_rows([torch.tensor(ids + [EOS]) for ids in side], batch_first=True, padding_value=PAD)
-                      for side in zip(*batch))
-    target_in = torch.cat([torch.full_like(labels[:, :1], BOS), labels[:, :-1]], dim=1)
-    padding = lambda ids: (ids == PAD) if (ids == PAD).any() else None
-    causal = torch.triu(torch.ones(labels.shape[1], labels.shape[1], dtype=torch.bool), diagonal=1)
-    return source, target_in, labels, padding(source), padding(labels), causal
-
-
-def round_up(batch):
-    """Sides of a batch padded to a multiple of 16 tokens and 8 pairs. A pair that was added is one word without a label."""
-    sides = []
-    for side, extra in zip(zip(*batch), (EOS, PAD)):
-        rows = [ids + [EOS] for ids in side]
-        length = -(-max(map(len, rows)) // 16) * 16
-        rows += [[extra]] * (-len(rows) % 8)
-        sides.append([ids + [PAD] * (length - len(ids)) for ids in rows])
-    return sides
-
-
-def pad_to_bucket(torch, batch):
-    """As pad_batch, in few shapes; masks always, so that the graph is one."""
-    source, labels = (torch.tensor(side) for side in round_up(batch))
-    target_in = torch.cat([torch.full_like(labels[:, :1], BOS), labels[:, :-1]], dim=1)
-    target_padding = labels == PAD
-    target_padding[:, 0] = False  # of the pairs that were added: a row with nothing to attend to would be NaN
-    causal = torch.triu(torch.ones(labels.shape[1], labels.shape[1], dtype=torch.bool), diagonal=1)
-    return source, target_in, labels, source == PAD, target_padding, causal
-
-
-def to_cuda(tensors):
-    return [t if t is None else t.cuda() for t in tensors]
-
-
-def loss_of_packed(torch, model, batches, precision):
-    """(loss function, its batches), after checking that it is the padded model's."""
-    packed = pytorch_packed.Packed(torch, model, DROPOUT)
-    ready = [pytorch_packed.pack(torch, batch, "cuda", BOS, EOS) for batch in batches]
-    model.eval()
-    with torch.no_grad(), precision():
-        ours, theirs = packed.loss(*ready[0]).item(), model(*to_cuda(pad_batch(torch, batches[0]))).item()
-    model.train()
-    if not abs(ours - theirs) < 0.01 * abs(theirs):
-        sys.exit(f"error: packed by {packed.name}, the loss is {ours}, padded {theirs}")
-    return packed.loss, ready
-
-
-def prepare_on_cuda(torch, variant, model, batches, precision):
-    """(loss function, its batches, on the device)"""
-    if variant == "packed":
-        return loss_of_packed(torch, model, batches, precision)
-    if variant == "compile":
-        return torch.compile(model, mode="max-autotune", dynamic=False), [to_cuda(pad_to_bucket(torch, b)) for b in batches]
-    return model, [to_cuda(pad_batch(torch, batch)) for batch in batches]
-
-
-def train_on_cuda(args):
-    try:
-        import torch
-    except ImportError:
-        sys.exit(f"error: {sys.executable} has no PyTorch; --python names one that has")
-    if not torch.cuda.is_available():
-        sys.exit(f"error: PyTorch {torch.__version__} finds no CUDA device")
-    if args.worker == "describe":
-        return print(json.dumps({"version": torch.__version__, "build": torch.cuda.get_device_name()}))
-    torch.manual_seed(args.seed)
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
-    model = make_model(torch, CONFIGS[args.config]).cuda()
-    parameters = list(model.parameters())
-    optimizer = torch.optim.Adam(parameters, lr=RATE, betas=BETAS, eps=EPSILON, fused=True)
-    precision = lambda: torch.autocast("cuda", torch.bfloat16)
-    pairs = read_batches(args.batches)
-    try:
-        loss_of, batches = prepare_on_cuda(torch, args.worker, model, pairs, precision)
-    except pytorch_packed.Unavailable as reason:
-        sys.exit(f"error: {reason}")
-    steps = zip(range(args.warmup + args.steps), itertools.cycle(zip(pairs, batches)))
-    targets = 0
-    for step, (pair_list, batch) in steps:
-        if step == args.warmup:
-            torch.cuda.synchronize()
-            start = time.perf_counter()
-        torch.compiler.cudagraph_mark_step_begin() if args.worker == "compile" else None
-        optimizer.zero_grad(set_to_none=True)
-        with precision():
-            loss = loss_of(*batch)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, CLIP)
-        optimizer.step()
-        targets += target_tokens(pair_list) if step >= args.warmup else 0
-    torch.cuda.synchronize()
-    seconds = time.perf_counter() - start
-    print(json.dumps({
-        "target_tokens_per_second": targets / seconds, "step_seconds": [seconds],
-        "peak_mib": torch.cuda.max_memory_allocated() / 2**20, "final_loss": loss.item(),
-        "parameters": sum(p.numel() for p in parameters)}))
 
 
 def train_pytorch(args):
     if args.device == "cuda":
-        return train_on_cuda(args)
+        return pytorch_cuda.train_on_cuda(args)
     torch_env.enter(args.venv)
     import torch
     torch.set_num_threads(THREADS)
