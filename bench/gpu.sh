@@ -52,7 +52,7 @@ else
   build_for_device "$dependencies" gpu_bench train_step_bench
 fi
 : >"$results/tuned.jsonl"
-measure bench 120
+measure bench 150
 table bench
 tuned step
 [ ${#small[@]} -gt 0 ] || tuned linear
