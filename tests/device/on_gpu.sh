@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by tests/gpu.sh and bench/gpu.sh, from the root of the project: builds for this machine's GPU, runs parts within a time limit and keeps
 # what each came to. Sets build, results, device; the caller sets `limit`, the seconds for everything.
 export PATH=$PATH:/usr/local/cuda/bin
