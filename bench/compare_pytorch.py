@@ -1,23 +1,26 @@
-"""Trains the same seq2seq transformer with PyTorch and with libtrain on the CPU, and compares target tokens per second.
+"""Trains the same seq2seq transformer with PyTorch and with libtrain, and compares target tokens per second.
 
   python3 bench/compare_pytorch.py [--configs g2p,tiny,small] [--rounds 5] [--variants eager,compile] [--padded]
+  python3 bench/compare_pytorch.py --device cuda [--configs base,big] [--variants eager,compile,packed] [--python PYTHON]
 
 The two run in alternating processes on the same batches. One line per configuration ends in "ratio R": median target
 tokens per second of libtrain over that of the fastest PyTorch variant; above 1 where libtrain is ahead. A step is
 forward, backward, clip to norm 1 and Adam, in f32. Making batches is outside the timing on both sides. libtrain packs
 its batches and PyTorch pads each to its longest sequences; with --padded, a second line per configuration compares
 them on sequences of one length, where no padding is needed.
+
+With --device cuda both sides compute in bf16 (PyTorch by autocast, with its fused Adam) on batches of similar lengths that are on the device
+already, and libtrain runs kernel by kernel and as graphs. PyTorch's variants: eager on padded batches; compile in mode max-autotune, padded to
+multiples of 16 tokens and 8 pairs, for few shapes; packed, with variable-length attention and no padding. PYTHON has a PyTorch for CUDA, which
+is not made here.
 """
 import argparse
-import collections
 import datetime
 import itertools
 import json
-import math
 import os
 import pathlib
 import platform
-import random
 import re
 import resource
 import statistics
@@ -27,16 +30,15 @@ import tempfile
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "tests" / "oracle"))
+import pytorch_cuda
 import torch_env
+from pytorch_model import (BETAS, CLIP, CONFIGS, EPSILON, PAD, RATE, THREADS, density, draw_batches, draw_bucketed,
+                           make_model, pad_batch, read_batches, target_tokens, write_batches)
 
-PAD, BOS, EOS, FIRST_ID = 0, 1, 2, 4
-THREADS, DROPOUT, CLIP, RATE, BETAS, EPSILON = 2, 0.1, 1.0, 1e-3, (0.9, 0.98), 1e-9  # as in train_step_bench.cpp
 NOISE = 0.15  # deviation of a round from its median above which a result is called noisy
-Config = collections.namedtuple("Config", "size heads inner layers source_vocab target_vocab lengths pairs tokens")
-CONFIGS = {  # the models of train_step_bench.cpp; a batch has so many pairs, or as many as reach so many target tokens
-    "g2p": Config(128, 4, 512, 3, 32, 48, (4, 16), 128, None),
-    "tiny": Config(128, 4, 256, 4, 10000, 10000, (6, 32), 128, None),
-    "small": Config(256, 4, 1024, 3, 8000, 8000, (6, 40), None, 2048),
+DEFAULTS = {  # configurations, variants, batches, steps before the timed ones
+    "cpu": (["g2p", "tiny", "small"], ["eager"], 10, 10),
+    "cuda": (["base", "big"], ["eager", "compile", "packed"], 6, 20),
 }
 
 
@@ -44,96 +46,12 @@ class WorkerError(Exception):
     pass
 
 
-# Batches ------------------------------------------------------------------------------------------------------------
-
-
-def draw_batches(config, count, seed, one_length):
-    """Batches of (source, target) lists without EOS, lengths uniform or all the longest; determined by the seed."""
-    rng = random.Random(seed)
-    shortest, longest = (config.lengths[1],) * 2 if one_length else config.lengths
-
-    def sequence(vocab):
-        length = rng.randint(shortest, longest)  # EOS included
-        return [rng.randrange(FIRST_ID, vocab) for _ in range(length - 1)]
-
-    def batch():
-        pairs = []
-        while len(pairs) < config.pairs if config.pairs else target_tokens(pairs) < config.tokens:
-            pairs.append((sequence(config.source_vocab), sequence(config.target_vocab)))
-        return pairs
-
-    return [batch() for _ in range(count)]
-
-
-def target_tokens(batch):
-    return sum(len(target) + 1 for _, target in batch)
-
-
-def density(batches):
-    """Share of source and target positions that are not padding when each batch is padded to its longest sequences."""
-    used = sum(len(ids) + 1 for batch in batches for pair in batch for ids in pair)
-    padded = sum((max(map(len, side)) + 1) * len(batch) for batch in batches for side in zip(*batch))
-    return used / padded
-
-
-def write_batches(path, batches):
-    """One pair a line, an empty line between batches."""
-    join = lambda ids: " ".join(map(str, ids))
-    path.write_text("\n".join("".join(f"{join(s)}\t{join(t)}\n" for s, t in batch) for batch in batches))
-
-
-def read_batches(path):
-    split = lambda ids: [int(i) for i in ids.split()]
-    return [[tuple(map(split, line.split("\t"))) for line in block.splitlines()]
-            for block in pathlib.Path(path).read_text().split("\n\n")]
-
-
 # PyTorch, in a process of its own ------------------------------------------------------------------------------------
 
 
-def make_model(torch, config):
-    nn = torch.nn
-
-    class Seq2Seq(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.source_embedding = nn.Embedding(config.source_vocab, config.size)
-            self.target_embedding = nn.Embedding(config.target_vocab, config.size)
-            self.transformer = nn.Transformer(config.size, config.heads, config.layers, config.layers, config.inner,
-                                              DROPOUT, norm_first=True, batch_first=True)
-            self.dropout = nn.Dropout(DROPOUT)
-            for embedding in (self.source_embedding, self.target_embedding):
-                nn.init.normal_(embedding.weight, std=config.size**-0.5)
-            angle = torch.arange(config.lengths[1])[:, None] / 10000 ** (torch.arange(0, config.size, 2) / config.size)
-            positions = torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1)
-            self.register_buffer("positions", positions)
-
-        def embed(self, embedding, ids):
-            return self.dropout(embedding(ids) * math.sqrt(config.size) + self.positions[:ids.shape[1]])
-
-        def forward(self, source, target_in, labels, source_padding, target_padding, causal):
-            hidden = self.transformer(
-                self.embed(self.source_embedding, source), self.embed(self.target_embedding, target_in),
-                tgt_mask=causal, src_key_padding_mask=source_padding, tgt_key_padding_mask=target_padding,
-                memory_key_padding_mask=source_padding, src_is_causal=False, tgt_is_causal=True, memory_is_causal=False)
-            logits = hidden @ self.target_embedding.weight.T
-            return nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=PAD)
-
-    return Seq2Seq()
-
-
-def pad_batch(torch, batch):
-    """The arguments of forward. Masks of padding only where there is some: without them attention is faster."""
-    pad_rows = torch.nn.utils.rnn.pad_sequence
-    source, labels = (pad_rows([torch.tensor(ids + [EOS]) for ids in side], batch_first=True, padding_value=PAD)
-                      for side in zip(*batch))
-    target_in = torch.cat([torch.full_like(labels[:, :1], BOS), labels[:, :-1]], dim=1)
-    padding = lambda ids: (ids == PAD) if (ids == PAD).any() else None
-    causal = torch.triu(torch.ones(labels.shape[1], labels.shape[1], dtype=torch.bool), diagonal=1)
-    return source, target_in, labels, padding(source), padding(labels), causal
-
-
 def train_pytorch(args):
+    if args.device == "cuda":
+        return pytorch_cuda.train_on_cuda(args)
     torch_env.enter(args.venv)
     import torch
     torch.set_num_threads(THREADS)
@@ -163,7 +81,7 @@ def train_pytorch(args):
             targets += int((batch[2] != PAD).sum())
     print(json.dumps({
         "target_tokens_per_second": targets / sum(seconds), "step_seconds": seconds,
-        "peak_rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, "final_loss": last_loss,
+        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, "final_loss": last_loss,
         "parameters": sum(p.numel() for p in parameters)}))
 
 
@@ -206,7 +124,7 @@ class Side:
         return statistics.median(self.rates)
 
     def summary(self):
-        peak = max(report["peak_rss_mib"] for report in self.reports)
+        peak = max(report["peak_mib"] for report in self.reports)
         text = (f"{self.name} {self.median:.0f} tok/s ({min(self.rates):.0f}–{max(self.rates):.0f}), {peak:.0f} MiB, "
                 f"loss {self.reports[-1]['final_loss']:.3f}")
         allocations = self.reports[-1].get("system_allocations_per_step")  # after every shape was seen: 0 is the aim
@@ -221,39 +139,55 @@ def noise_warning(name, sides):
 
 
 def torch_command(python, args, worker):
-    return [python, __file__, "--worker", worker, "--venv", args.venv, "--seed", str(args.seed)]
+    return [python, __file__, "--worker", worker, "--venv", args.venv, "--seed", str(args.seed), "--device", args.device]
+
+
+def our_sides(args):
+    command = [args.libtrain, "--device", args.device]
+    sides = [Side("libtrain", command, dict(os.environ))]
+    if args.device == "cuda":
+        sides.append(Side("libtrain graphs", [*command, "--graphs", "1"], dict(os.environ)))
+    return sides
+
+
+def batches_of(name, args, one_length):
+    if args.device == "cuda" and CONFIGS[name].tokens and not one_length:
+        return draw_bucketed(CONFIGS[name], args.distinct, args.seed)
+    return draw_batches(CONFIGS[name], args.distinct, args.seed, one_length)
 
 
 def compare(name, args, python, torch_environment, folder, one_length):
     """Runs all rounds of one configuration and prints its line."""
-    batches = draw_batches(CONFIGS[name], args.distinct, args.seed, one_length)
+    batches = batches_of(name, args, one_length)
     path = pathlib.Path(folder) / "batches.txt"
     write_batches(path, batches)
     counts = [target_tokens(batches[i % len(batches)]) for i in range(args.warmup, args.warmup + args.steps)]
     options = ["--config", name, "--batches", str(path), "--steps", str(args.steps), "--warmup", str(args.warmup)]
     variants = [Side(f"PyTorch {v}", torch_command(python, args, v), torch_environment) for v in args.variants]
-    libtrain = Side("libtrain", [args.libtrain], dict(os.environ))
+    ours = our_sides(args)
     for _ in range(args.rounds):
-        for side in [*variants, libtrain]:
+        for side in [*variants, *ours]:
             try:
                 side.run(options, sum(counts), args.timeout)
             except WorkerError as error:
-                if side.name != "PyTorch compile":
+                if side.name not in ("PyTorch compile", "PyTorch packed"):
                     raise
-                print(f"{name}: left out PyTorch compile: {error}")
+                print(f"{name}: left out {side.name}: {error}")
                 variants.remove(side)
     if not variants:
         raise WorkerError("no PyTorch variant ran")
-    sizes = {side.reports[0]["parameters"] for side in [*variants, libtrain]}
+    sizes = {side.reports[0]["parameters"] for side in [*variants, *ours]}
     if len(sizes) != 1:
         raise WorkerError(f"{name}: the models differ, with {sizes} parameters")
-    best = max(variants, key=lambda side: side.median)
-    noise_warning(name, [libtrain, *variants])
+    best, libtrain = (max(sides, key=lambda side: side.median) for sides in (variants, ours))
+    noise_warning(name, [*ours, *variants])
     ratios = [ours / theirs for ours, theirs in zip(libtrain.rates, best.rates)]
     kind = "padded vs padded" if one_length else f"packed vs padded ({density(batches):.0%} of padded positions used)"
     print(f"{name}, {kind}, {sizes.pop()} parameters, {sum(counts) / len(counts):.0f} target tokens a step: "
-          f"{'; '.join(side.summary() for side in [libtrain, *variants])}; "
+          f"{'; '.join(side.summary() for side in [*ours, *variants])}; "
           f"round by round {min(ratios):.2f}–{max(ratios):.2f}; ratio {libtrain.median / best.median:.3f}", flush=True)
+    if args.device == "cuda":
+        print(f"{name}, {libtrain.name}: " + ", ".join(f"{libtrain.median / side.median:.2f} × {side.name}" for side in variants), flush=True)
 
 
 def processor():
@@ -268,7 +202,7 @@ def compare_all(args):
     for variable in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"):
         os.environ.pop(variable, None)
     os.environ["OMP_NUM_THREADS"] = str(THREADS)
-    python, torch_environment = torch_env.prepare(args.venv)
+    python, torch_environment = (args.python, dict(os.environ)) if args.device == "cuda" else torch_env.prepare(args.venv)
     with tempfile.TemporaryDirectory() as folder:
         torch_environment["TORCHINDUCTOR_CACHE_DIR"] = folder
         about = run_worker(torch_command(python, args, "describe"), torch_environment, args.timeout)
@@ -289,18 +223,27 @@ def parse():
     add = parser.add_argument
     add("--venv", default=".venv-torch", help="environment with PyTorch; made if needed (default %(default)s)")
     add("--libtrain", default="build/bench/bench/train_step_bench", help="libtrain's worker (default %(default)s)")
-    add("--configs", type=words([*CONFIGS]), default=[*CONFIGS], help="of g2p, tiny, small (default all)")
-    add("--variants", type=words(["eager", "compile"]), default=["eager"], help="of eager, compile (default eager)")
+    add("--device", choices=["cpu", "cuda"], default="cpu", help="default %(default)s")
+    add("--python", default=sys.executable, help="with --device cuda: one with PyTorch for CUDA (default this one)")
+    add("--configs", type=words([*CONFIGS]), help=f"of {', '.join(CONFIGS)} (default g2p,tiny,small; cuda: base,big)")
+    add("--variants", type=words(["eager", "compile", "packed"]),
+        help="of eager, compile, and on cuda packed (default eager; cuda: all)")
     add("--padded", action="store_true", help="also compare on sequences of one length")
     add("--rounds", type=int, default=5, help="default %(default)s")
     add("--steps", type=int, default=20, help="timed in a round (default %(default)s)")
-    add("--warmup", type=int, default=10, help="steps before them; --distinct see every shape (default %(default)s)")
-    add("--distinct", type=int, default=10, help="batches, used in turn (default %(default)s)")
+    add("--warmup", type=int, help="steps before them; --distinct see every shape (default 10; cuda: 20)")
+    add("--distinct", type=int, help="batches, used in turn (default 10; cuda: 6)")
     add("--seed", type=int, default=1, help="of batches and PyTorch (default %(default)s)")
     add("--timeout", type=int, default=1800, help="seconds for one process (default %(default)s)")
     for hidden in ("--worker", "--config", "--batches"):  # how this script calls itself
         add(hidden, help=argparse.SUPPRESS)
-    return parser.parse_args()
+    args = parser.parse_args()
+    configs, variants, distinct, warmup = DEFAULTS[args.device]
+    args.configs, args.variants = args.configs or configs, args.variants or variants
+    args.distinct, args.warmup = args.distinct or distinct, warmup if args.warmup is None else args.warmup
+    if args.device == "cpu" and "packed" in args.variants:
+        parser.error("--variants packed: PyTorch has variable-length attention on cuda alone")
+    return args
 
 
 if __name__ == "__main__":

@@ -1,79 +1,21 @@
-/// The CUDA kernels at sizes of real training, each with its share of the roofs that the same process measures first: a copy within
-/// the device, and a product of 8192 x 8192 matrices in bf16.
+/// The CUDA kernels at sizes of real training and whole training steps, each with its share of the roofs that the same process measures first:
+/// a copy within the device, and a product of 8192 x 8192 matrices in bf16.
 ///
 ///   gpu_bench [--small] [--filter TEXT]     one JSON object a line on stdout; --small: shapes for a device that is executed on the CPU
 ///
 /// Times are between two events on the stream. Before each run a fill of 512 MiB empties the cache and gives the host the time to
-/// enqueue the run whole, so that no launch is waited for. Medians of 20 runs, with the 10th and 90th percentiles.
-#include <algorithm>
-#include <cstdio>
+/// enqueue the run whole, so that no launch is waited for. Medians of 20 runs, with the 10th and 90th percentiles. Steps: see gpu_steps.cpp.
 #include <cstring>
-#include <functional>
-#include <string>
 
-#include "kernels/cuda/runtime.h"
-#include "libtrain/libtrain.h"
+#include "gpu_measure.h"
 
 namespace {
 
 using namespace libtrain;
-namespace runtime = kernels::runtime;
+using bench::Case, bench::Percentiles, bench::Roofs, bench::Stopwatch;
 
-constexpr int kRuns = 20;
-
-struct Percentiles {
-  double low, median, high;  // microseconds
-};
-
-class Stopwatch {
- public:
-  explicit Stopwatch(int64_t flushed_bytes) : flush_({flushed_bytes}, DType::f32, Device::kCuda) {}
-
-  Percentiles measure(const std::function<void()>& work) {
-    for (int i = 0; i < 3; ++i) work();
-    std::vector<std::pair<runtime::Event, runtime::Event>> timers;
-    for (int i = 0; i < kRuns; ++i) {
-      flush_.fill(0);
-      timers.emplace_back(runtime::create_timer(), runtime::create_timer());
-      runtime::record(timers.back().first, cuda::current_stream());
-      work();
-      runtime::record(timers.back().second, cuda::current_stream());
-    }
-    cuda::synchronize();
-    std::vector<double> times;
-    for (const auto& [from, to] : timers) {
-      times.push_back(1e3 * runtime::milliseconds_between(from, to));
-      runtime::destroy_event(from);
-      runtime::destroy_event(to);
-    }
-    std::ranges::sort(times);
-    return {times[kRuns / 10], times[kRuns / 2], times[kRuns - 1 - kRuns / 10]};
-  }
-
- private:
-  Tensor flush_;
-};
-
-struct Roofs {
-  double bytes_per_us = 0, flops_per_us = 0;
-};
-
-/// One kernel or group of kernels: what it must move at least, what it must compute.
-struct Case {
-  std::string name;
-  double bytes, flops;
-  std::function<void()> work;
-};
-
-void print(const Case& c, const Percentiles& t, const Roofs& roofs) {
-  const double by_memory = roofs.bytes_per_us > 0 ? c.bytes / roofs.bytes_per_us : 0,
-               by_products = roofs.flops_per_us > 0 ? c.flops / roofs.flops_per_us : 0;
-  std::printf(
-      "{\"name\":\"%s\",\"us\":%.2f,\"us_p10\":%.2f,\"us_p90\":%.2f,\"GB_per_s\":%.1f,\"TFLOP_per_s\":%.2f,"
-      "\"of_roof\":%.3f}\n",
-      c.name.c_str(), t.median, t.low, t.high, c.bytes / t.median * 1e-3, c.flops / t.median * 1e-6,
-      std::max(by_memory, by_products) / t.median);
-  std::fflush(stdout);
+void print(const Case& c, const Percentiles& us, const Roofs& roofs) {
+  bench::print(c.name, c.bytes, c.flops, us, roofs);
 }
 
 /// Values in [-1, 1) that repeat after about a million: made once on the host, laid out many times on the device.
@@ -273,6 +215,7 @@ int main(int argc, char** argv) {
     run_all(cases);
     cases.clear();
     for (const DType dtype : {DType::bf16, DType::f32}) run_all(make_cases(sizes, dtype));
+    bench::run_steps(roofs, small, filter);
   } catch (const std::exception& error) {
     std::fprintf(stderr, "gpu_bench: %s\n", error.what());
     return 1;

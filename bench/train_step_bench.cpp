@@ -1,12 +1,16 @@
 /// Times whole training steps (forward, backward, clip, Adam) of a seq2seq transformer on given batches, and prints one JSON line:
 /// target tokens per second, seconds of each step, calls to the system allocator for tensor memory per step, peak memory, final loss.
 ///
-///   train_step_bench --config g2p|tiny|small --batches FILE [--steps N] [--warmup N]
+///   train_step_bench --config g2p|tiny|small|base|big --batches FILE [--steps N] [--warmup N] [--device cpu|cuda] [--graphs 0|1]
+///
+/// On a CUDA device in bf16 with f32 masters, from batches that are there already; the seconds are then those of all steps together, and the
+/// memory is the device's.
 ///
 /// FILE holds one pair a line, "ids<TAB>ids" separated by spaces without kEos, and an empty line between batches.
 #include <sys/resource.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <fstream>
 #include <map>
@@ -22,6 +26,8 @@ using namespace libtrain;
 struct Arguments {
   std::string config = "g2p", batches;
   int64_t steps = 20, warmup = 10;
+  Device device = Device::kCpu;
+  bool graphs = false;
 };
 
 Arguments parse(int argc, char** argv) {
@@ -36,12 +42,24 @@ Arguments parse(int argc, char** argv) {
       arguments.steps = std::stoll(value);
     else if (key == "--warmup")
       arguments.warmup = std::stoll(value);
+    else if (key == "--device" && (value == "cpu" || value == "cuda"))
+      arguments.device = value == "cuda" ? Device::kCuda : Device::kCpu;
+    else if (key == "--graphs" && (value == "0" || value == "1"))
+      arguments.graphs = value == "1";
     else
-      throw InvalidArgument("unknown option " + key);
+      throw InvalidArgument("unknown option " + key + " " + value);
   }
   LIBTRAIN_CHECK(!arguments.batches.empty() && argc % 2 == 1,
                  "usage: train_step_bench --config NAME --batches FILE [--steps N] [--warmup N]");
   return arguments;
+}
+
+TransformerOptions large(int64_t size, int64_t heads) {
+  return {.source_vocab = 32000,
+          .target_vocab = 32000,
+          .encoder_layers = 6,
+          .decoder_layers = 6,
+          .layer = {.size = size, .heads = heads, .feed_forward_size = 4 * size}};
 }
 
 /// The models of compare_pytorch.py, under the same names.
@@ -55,8 +73,10 @@ TransformerOptions model_of(const std::string& config) {
         .decoder_layers = 4,
         .layer = {.size = 128, .heads = 4, .feed_forward_size = 256}}},
       {"small",
-       {.source_vocab = 8000, .target_vocab = 8000, .layer = {.size = 256, .heads = 4, .feed_forward_size = 1024}}}};
-  LIBTRAIN_CHECK(models.contains(config), "config must be g2p, tiny or small, got '{}'", config);
+       {.source_vocab = 8000, .target_vocab = 8000, .layer = {.size = 256, .heads = 4, .feed_forward_size = 1024}}},
+      {"base", large(512, 8)},
+      {"big", large(1024, 16)}};
+  LIBTRAIN_CHECK(models.contains(config), "config must be g2p, tiny, small, base or big, got '{}'", config);
   return models.at(config);
 }
 
@@ -70,7 +90,11 @@ std::vector<int32_t> read_ids(const std::string& text) {
 /// Cycles through the batches of the file, in order.
 class FileBatches : public BatchSource<Batch> {
  public:
-  FileBatches(const std::string& path, int64_t steps) : steps_(steps) {
+  FileBatches(const std::string& path, int64_t steps, Device device) : steps_(steps) {
+    // On a device, few layouts, so that few graphs are captured.
+    BatchOptions options{.device = device};
+    if (device == Device::kCuda)
+      options = {.capacity_multiple = 1024, .pairs_multiple = 64, .length_multiple = 16, .device = device};
     std::ifstream file(path);
     LIBTRAIN_CHECK(file.good(), "cannot read {}", path);
     std::vector<std::vector<Pair>> groups(1);
@@ -80,7 +104,7 @@ class FileBatches : public BatchSource<Batch> {
         groups.back().push_back({read_ids(line.substr(0, tab)), read_ids(line.substr(tab + 1))});
     }
     for (const auto& group : groups)
-      if (!group.empty()) batches_.push_back(make_batch(std::span<const Pair>(group)));
+      if (!group.empty()) batches_.push_back(make_batch(std::span<const Pair>(group), options));
     LIBTRAIN_CHECK(!batches_.empty(), "{} holds no batches", path);
   }
   int64_t begin_epoch(int64_t) override { return steps_; }
@@ -91,32 +115,70 @@ class FileBatches : public BatchSource<Batch> {
   std::vector<Batch> batches_;
 };
 
-void run(const Arguments& arguments) {
-  Parameters parameters;
-  const Transformer model(parameters, model_of(arguments.config));
-  FileBatches batches(arguments.batches, arguments.warmup + arguments.steps);
-  TrainLoop loop(parameters, batches, [&](const Batch& batch) { return model.loss(batch); }, {.clip_norm = 1.0});
+struct Result {
   double seconds = 0, last_loss = 0;
-  int64_t targets = 0, allocations = 0;
+  int64_t targets = 0;
   std::string step_seconds;
+};
+
+/// Steps as the loop reports them, each timed by itself.
+Result run_on_cpu(TrainLoop& loop, const Arguments& arguments, int64_t& allocations) {
+  Result result;
   loop.on_step([&](const StepReport& report) {
     if (report.step == arguments.warmup) allocations = allocator_stats(Device::kCpu).system_allocations;
     if (report.step <= arguments.warmup) return;
-    seconds += report.seconds;
-    targets += report.targets;
-    last_loss = report.loss;
-    step_seconds += format_message("{}{:.6f}", step_seconds.empty() ? "" : ", ", report.seconds);
+    result.seconds += report.seconds;
+    result.targets += report.targets;
+    result.last_loss = report.loss;
+    result.step_seconds += format_message("{}{:.6f}", result.step_seconds.empty() ? "" : ", ", report.seconds);
   });
   loop.run();
-  allocations = allocator_stats(Device::kCpu).system_allocations - allocations;
+  return result;
+}
+
+/// The host runs ahead: steps are timed together, up to the end of the last on the device.
+Result run_on_device(TrainLoop& loop, const Arguments& arguments, int64_t& allocations) {
+  Result result;
+  loop.on_step([&](const StepReport& report) {
+    if (report.step > arguments.warmup) result.targets += report.targets;
+    result.last_loss = report.loss;
+  });
+  for (int64_t i = 0; i < arguments.warmup; ++i) loop.step();
+  cuda::synchronize();
+  allocations = allocator_stats(Device::kCuda).system_allocations;
+  const auto began = std::chrono::steady_clock::now();
+  for (int64_t i = 0; i < arguments.steps; ++i) loop.step();
+  cuda::synchronize();
+  result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
+  result.step_seconds = format_message("{:.6f}", result.seconds);
+  loop.run();  // to the end, where the last reports are
+  return result;
+}
+
+double peak_mib(Device device) {
+  if (device == Device::kCuda) return double(allocator_stats(device).peak_bytes_in_use) / (1 << 20);
   rusage usage;
   getrusage(RUSAGE_SELF, &usage);
+  return double(usage.ru_maxrss) / 1024;
+}
+
+void run(const Arguments& arguments) {
+  const Device device = arguments.device;
+  Parameters parameters({.mixed_precision = device == Device::kCuda, .device = device});
+  const Transformer model(parameters, model_of(arguments.config));
+  FileBatches batches(arguments.batches, arguments.warmup + arguments.steps, device);
+  TrainLoop loop(parameters, batches, [&](const Batch& batch) { return model.loss(batch); },
+                 {.clip_norm = 1.0, .graphs = arguments.graphs});
+  int64_t allocations = 0;
+  const Result result =
+      device == Device::kCuda ? run_on_device(loop, arguments, allocations) : run_on_cpu(loop, arguments, allocations);
+  allocations = allocator_stats(device).system_allocations - allocations;
   std::printf(
       "{\"target_tokens_per_second\": %.1f, \"step_seconds\": [%s], \"system_allocations_per_step\": %.3f, "
-      "\"peak_rss_mib\": %.1f, "
-      "\"final_loss\": %.5f, \"parameters\": %ld, \"device\": \"%s\"}\n",
-      double(targets) / seconds, step_seconds.c_str(), double(allocations) / double(arguments.steps),
-      double(usage.ru_maxrss) / 1024, last_loss, long(parameters.count()), describe(Device::kCpu).c_str());
+      "\"peak_mib\": %.1f, \"final_loss\": %.5f, \"parameters\": %ld, \"device\": \"%s\"}\n",
+      double(result.targets) / result.seconds, result.step_seconds.c_str(),
+      double(allocations) / double(arguments.steps), peak_mib(device), result.last_loss, long(parameters.count()),
+      describe(device).c_str());
 }
 
 }  // namespace

@@ -5,69 +5,19 @@
 # Catch2, an OpenMP OpenBLAS) comes from the system or from DEPENDENCIES, a folder of unpacked Debian packages that
 # tests/device/fetch_packages.sh makes on a machine that has a registry. Writes to $OUT, or build-gpu/results:
 #   results.json   device, commit, and for each part whether it passed, failed, or was not run and why
-#   bench.jsonl    gpu_bench: kernels with their share of the roofs
+#   bench.jsonl    gpu_bench: kernels and steps with their share of the roofs (bench/gpu.sh makes a table of it)
 #   *.log          what each part printed
 # The exit status is 0 when nothing failed. Within 8 minutes; a part that takes longer is cut off and has failed.
 set -uo pipefail
 dependencies=${1:-}
 [ -z "$dependencies" ] || dependencies=$(realpath "$dependencies")
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
-export PATH=$PATH:/usr/local/cuda/bin
-build=$PWD/build-gpu
-results=${OUT:-$build/results}
-mkdir -p "$results"
-results=$(realpath "$results")
-parts=()
-failed=0
-
-for tool in nvcc cmake ninja nvidia-smi; do
-  command -v $tool >/dev/null || { echo "gpu.sh: $tool is not here" >&2; exit 2; }
-done
-device=$(nvidia-smi --query-gpu=name,driver_version,clocks.max.sm,power.limit --format=csv,noheader | head -n 1)
-[ -n "$device" ] || { echo "gpu.sh: nvidia-smi names no device" >&2; exit 2; }
-echo "device: $device"
-
-# say NAME passed|failed|"not run" REMARK
-say() {
-  local remark=${3//\\/\\\\}
-  remark=${remark//\"/\\\"}
-  parts+=("{\"part\":\"$1\",\"outcome\":\"$2\",\"remark\":\"$remark\"}")
-  echo "$1: $2 ${3:+($3)}"
-  [ "$2" != failed ] || failed=1
-}
-# part NAME SECONDS COMMAND…: runs it, keeps what it prints in NAME.log
-part() {
-  local name=$1 limit=$2 began=$SECONDS status=0
-  shift 2
-  timeout "$limit" "$@" >"$results/$name.log" 2>&1 || status=$?
-  if [ $status -eq 0 ]; then
-    say "$name" passed "$((SECONDS - began)) s"
-  else
-    say "$name" failed "status $status after $((SECONDS - began)) s; $(grep -v '^ *$' "$results/$name.log" | tail -n 1 | cut -c 1-200)"
-  fi
-  return $status
-}
-finish() {
-  local IFS=,
-  printf '{"device":"%s","cuda":"%s","commit":"%s","date":"%s","parts":[%s]}\n' "$device" \
-    "$(nvcc --version | sed -n 's/.*release \([0-9.]*\).*/\1/p')" "$(git rev-parse HEAD 2>/dev/null || echo unknown)" \
-    "$(date -u +%FT%TZ)" "${parts[*]}" >"$results/results.json"
-  echo "results: $results/results.json"
-  exit $failed
-}
+limit=480
+source tests/device/on_gpu.sh
+find_device
 
 # ---- Build -------------------------------------------------------------------------------------------------------------
-options=(-DCMAKE_BUILD_TYPE=Release -DLIBTRAIN_CUDA=ON -DCMAKE_CUDA_ARCHITECTURES=native -DLIBTRAIN_EXAMPLES=OFF
-  -DLIBTRAIN_INSTALL=OFF -DCMAKE_CUDA_FLAGS=-Xptxas=-v
-  "-DCMAKE_CUDA_COMPILER_LAUNCHER=$PWD/tests/device/keep_ptxas_report.sh")
-if [ -n "$dependencies" ]; then
-  options+=("-DCMAKE_PREFIX_PATH=$dependencies/usr" "-DCMAKE_INCLUDE_PATH=$dependencies/usr/include"
-    "-DBLAS_LIBRARIES=$(find "$dependencies" -name 'libopenblas*.so*' | sort | head -n 1)")
-  LD_LIBRARY_PATH=$(find "$dependencies" -name '*.so*' -printf '%h\n' | sort -u | paste -s -d :):${LD_LIBRARY_PATH:-}
-  export LD_LIBRARY_PATH
-fi
-part configure 60 cmake -S . -B "$build" -G Ninja "${options[@]}" || finish
-part build 300 cmake --build "$build" --target libtrain_device_tests sanitized gpu_bench || finish
+build_for_device "$dependencies" libtrain_device_tests sanitized gpu_bench
 part ptxas 20 python3 tests/device/ptxas.py "$build" kernels/cuda/*.cu
 
 # ---- Right -------------------------------------------------------------------------------------------------------------
@@ -96,9 +46,5 @@ sanitize synccheck "barriers on two lines"
 sanitize initcheck uninitialized
 
 # ---- Measured ------------------------------------------------------------------------------------------------------------
-if timeout 120 "$build/bench/gpu_bench" >"$results/bench.jsonl" 2>"$results/bench.log"; then
-  say bench passed "$(wc -l <"$results/bench.jsonl") lines"
-else
-  say bench failed "$(tail -n 1 "$results/bench.log")"
-fi
+output=$results/bench.jsonl part bench 120 "$build/bench/gpu_bench"
 finish

@@ -1,7 +1,8 @@
 // Shapes    As kernels/gemm.h. cuBLASLt counts columns first, so it sees every matrix transposed and the operands change places:
 //           c^T [n, m] = op(b)^T op(a)^T, with the bias along the rows of c^T. Batches: the same strides, one call.
 // Mapping   cuBLASLt's, by its heuristic: the first algorithm that sums in a fixed order (no split of k but through the workspace).
-//           Found once for each shape, alignment and epilogue, then kept: the same call always runs the same algorithm.
+//           Found once for each shape, alignment and epilogue, then kept: the same call always runs the same algorithm. With
+//           LIBTRAIN_TUNE_GEMM=1 the quickest of the heuristic's first candidates, timed once and stored (gemm_tuning.cu).
 // Traffic   Each operand once from memory; bound by the tensor cores for m, n, k in the hundreds.
 // Numerics  bf16 operands: products and sums in f32. f32: in f32, or with TF32 operands (10 bits of fraction) where
 //           set_gemm_tf32 allows it. f64: in f64. Rounded once; the bias is added and the activation applied before
@@ -16,17 +17,21 @@
 #include <atomic>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <tuple>
+#include <vector>
 
 #include "kernels/cuda/common.cuh"
 #include "kernels/cuda/math.cuh"
+#include "kernels/cuda/native/gemm_tuning.h"
 #include "kernels/pointwise.h"
 
 namespace libtrain::kernels {
 namespace {
 
 constexpr int64_t kWorkspaceBytes = int64_t(32) << 20;  // what cuBLASLt wants on Hopper
+constexpr int kTimedCandidates = 16;  // of one product, where they are timed
 constexpr int kThreads = 256;
 
 std::atomic<bool>& tf32_allowed() {
@@ -85,7 +90,7 @@ template <class In, class Out> struct Call {
   Operation operation;
   Layout first, second, result;        // op(b)^T, op(a)^T, c^T
   uint32_t align_a, align_b, align_c;  // of every product's
-  std::array<int64_t, 16> key;
+  GemmChoices::Key key;
 };
 
 template <class In> cublasComputeType_t compute_type() {
@@ -156,13 +161,8 @@ template <class In, class Out> void describe(const Gemm<In, Out>& g, bool comple
               in_batch(batch.c)};
 }
 
-struct Algorithm {
-  cublasLtMatmulAlgo_t algorithm;
-  bool found = false;
-};
-
-/// Asks the heuristic for an algorithm that sums in a fixed order.
-template <class In, class Out> Algorithm ask(const Call<In, Out>& call) {
+/// Up to `most` algorithms that sum in a fixed order, the heuristic's best first.
+template <class In, class Out> std::vector<cublasLtMatmulAlgo_t> ask(const Call<In, Out>& call, int most) {
   Preference preference;
   check(cublasLtMatmulPreferenceCreate(&preference.value), "cublasLtMatmulPreferenceCreate");
   set(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, uint64_t(kWorkspaceBytes));
@@ -171,25 +171,30 @@ template <class In, class Out> Algorithm ask(const Call<In, Out>& call) {
   set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, call.align_a);
   set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, call.align_c);
   set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, call.align_c);
-  cublasLtMatmulHeuristicResult_t best;
+  std::vector<cublasLtMatmulHeuristicResult_t> results(static_cast<size_t>(most));
   int count = 0;
-  const cublasStatus_t status =
-      cublasLtMatmulAlgoGetHeuristic(handle(), call.operation.value, call.first.value, call.second.value,
-                                     call.result.value, call.result.value, preference.value, 1, &best, &count);
+  const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(
+      handle(), call.operation.value, call.first.value, call.second.value, call.result.value, call.result.value,
+      preference.value, most, results.data(), &count);
   if (status != CUBLAS_STATUS_NOT_SUPPORTED) check(status, "cublasLtMatmulAlgoGetHeuristic");
-  Algorithm answer;
-  answer.found = status == CUBLAS_STATUS_SUCCESS && count > 0 && best.state == CUBLAS_STATUS_SUCCESS;
-  if (answer.found) answer.algorithm = best.algo;
-  return answer;
+  std::vector<cublasLtMatmulAlgo_t> algorithms;
+  for (int i = 0; status == CUBLAS_STATUS_SUCCESS && i < count; ++i)
+    if (results[size_t(i)].state == CUBLAS_STATUS_SUCCESS) algorithms.push_back(results[size_t(i)].algo);
+  return algorithms;
 }
 
-template <class In, class Out> Algorithm algorithm_for(const Call<In, Out>& call) {
+/// None when cuBLASLt has none for this.
+template <class In, class Out>
+std::optional<cublasLtMatmulAlgo_t> algorithm_for(const Call<In, Out>& call, const DescribedGemm& product) {
   static std::mutex mutex;
-  static std::map<std::array<int64_t, 16>, Algorithm> known;
+  static std::map<GemmChoices::Key, std::optional<cublasLtMatmulAlgo_t>> known;
   const std::lock_guard lock(mutex);
-  const auto [place, is_new] = known.try_emplace(call.key);
-  if (is_new) place->second = ask(call);
-  return place->second;
+  if (const auto place = known.find(call.key); place != known.end()) return place->second;
+  const bool timed = may_tune(product.stream);
+  const auto candidates = ask(call, timed ? kTimedCandidates : 1);
+  std::optional<cublasLtMatmulAlgo_t> choice;
+  if (!candidates.empty()) choice = timed ? tuned(product, call.key, candidates) : candidates.front();
+  return known[call.key] = choice;
 }
 
 /// False, with nothing done, when cuBLASLt has no algorithm for this.
@@ -198,14 +203,26 @@ template <class In, class Out> bool multiply(Cuda where, const Gemm<In, Out>& g,
   if (complete && std::is_same_v<In, double> && g.activation != GemmActivation::kNone) return false;
   Call<In, Out> call;
   describe(g, complete, call);
-  const Algorithm choice = algorithm_for(call);
-  if (!choice.found) return false;
-  runtime::count_launch("gemm");
   const A one = 1, beta = accumulate ? 1 : 0;
-  check(cublasLtMatmul(handle(), call.operation.value, &one, g.b.data, call.first.value, g.a.data, call.second.value,
-                       &beta, g.c.data, call.result.value, g.c.data, call.result.value, &choice.algorithm,
-                       g.workspace.data, size_t(g.workspace.size()) * sizeof(A), where.stream),
-        "cublasLtMatmul");
+  const int64_t results = (g.batch.count - 1) * g.batch.c + g.m() * g.n();
+  const DescribedGemm product{.handle = handle(),
+                              .operation = call.operation.value,
+                              .first = call.first.value,
+                              .second = call.second.value,
+                              .result = call.result.value,
+                              .alpha = &one,
+                              .beta = &beta,
+                              .first_data = g.b.data,
+                              .second_data = g.a.data,
+                              .result_data = g.c.data,
+                              .result_bytes = results * int64_t(sizeof(Out)),
+                              .workspace = g.workspace.data,
+                              .workspace_bytes = size_t(g.workspace.size()) * sizeof(A),
+                              .stream = where.stream};
+  const auto algorithm = algorithm_for(call, product);
+  if (!algorithm) return false;
+  runtime::count_launch("gemm");
+  check(product.run(*algorithm, product.result_data), "cublasLtMatmul");
   return true;
 }
 

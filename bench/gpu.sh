@@ -1,0 +1,61 @@
+#!/usr/bin/env bash
+# Measures libtrain on this machine's GPU, within 9 minutes: gpu.sh [DEPENDENCIES]   (DEPENDENCIES, and what is needed: as tests/gpu.sh says)
+#                                                        gpu.sh --small BUILD       that it would run: on the executed device of the build folder BUILD
+# PYTHON names a Python that has PyTorch with CUDA (default python3); without one the comparison is not run. Writes to $OUT, or build-gpu/results:
+#   results.json   device, commit, and for each part whether it passed, failed, or was not run and why
+#   bench.jsonl    gpu_bench: kernels and steps with their share of the roofs of the same process
+#   tuned.jsonl    the steps and products again, with cuBLASLt's algorithms chosen by timing
+#   table.json     predicted and measured, a row a case; table.md: the table of docs/performance.md
+#   compare.log    libtrain against PyTorch; *.log: what each part printed
+# The exit status is 0 when nothing failed.
+set -uo pipefail
+small=()
+dependencies=
+python=${PYTHON:-python3}
+if [ "${1:-}" = --small ]; then
+  small=(--small)
+  build=$(realpath "${2:?usage: gpu.sh --small BUILD}") || exit 2
+elif [ -n "${1:-}" ]; then
+  dependencies=$(realpath "$1")
+fi
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
+limit=540
+source tests/device/on_gpu.sh
+
+# measure NAME SECONDS ARGUMENT…: gpu_bench into NAME.jsonl
+measure() {
+  local name=$1 seconds=$2
+  shift 2
+  output=$results/$name.jsonl part "$name" "$seconds" "$build/bench/gpu_bench" "${small[@]}" "$@"
+}
+# table NAME: of NAME.jsonl
+table() {
+  output=$results/table.md part table 20 python3 bench/gpu_table.py --bench "$results/$1.jsonl" --json "$results/table.json"
+}
+# tuned FILTER: appends to tuned.jsonl
+tuned() {
+  LIBTRAIN_TUNE_GEMM=1 LIBTRAIN_CACHE=$results/choices measure "tuned-$1" 90 --filter "$1"
+  cat "$results/tuned-$1.jsonl" >>"$results/tuned.jsonl"
+}
+has_torch() { "$python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' 2>/dev/null; }
+# compare CONFIG SECONDS VARIANTS: libtrain against PyTorch
+compare() {
+  if ! has_torch; then say "compare-$1" "not run" "$python has no PyTorch with CUDA"; return; fi
+  part "compare-$1" "$2" "$python" bench/compare_pytorch.py --device cuda --configs "$1" --variants "$3" --rounds 2 \
+    --python "$python" --libtrain "$build/bench/train_step_bench" --timeout 60
+}
+
+if [ ${#small[@]} -gt 0 ]; then
+  device="executed on the CPU"
+else
+  find_device
+  build_for_device "$dependencies" gpu_bench train_step_bench
+fi
+: >"$results/tuned.jsonl"
+measure bench 150
+table bench
+tuned step
+[ ${#small[@]} -gt 0 ] || tuned linear
+compare base 120 eager,compile,packed
+compare big 100 eager,packed
+finish
