@@ -51,7 +51,7 @@ TEST_CASE("embedding: with dropout, the bits of the two one after the other") { 
 
 TEST_CASE("packing: more tokens than the capacity are refused, of a capacity of 0, too") {
   CHECK_THROWS_WITH(make_packing(std::vector<int64_t>{2, 1}, Device::kCpu, 2),
-                    "[packing] 3 tokens do not fit a capacity of 2");
+                    "[packing] 3 tokens do not fit a capacity of 2; without one, it is exact");
   CHECK_THROWS_WITH(make_packing(std::vector<int64_t>{2}, Device::kCpu, 0),
                     "[packing] 2 tokens do not fit a capacity of 0; without one, it is exact");
 }
