@@ -92,6 +92,25 @@ TEST_CASE("memory plan: refuses what cannot fit, with a limit that fits, and not
   CHECK(hopeless.tokens_that_fit == 0);
 }
 
+TEST_CASE("memory plan: no probe is larger than half of a batch, nor than what fits", "[memory_plan]") {
+  PlannedRun run({.name = "one batch", .size = 32, .layers = 1, .batching = {.tokens = 8000}}, kCpu);
+  int64_t most = 0;
+  const auto loss = [&](const Batch& batch) {
+    most = std::max(most, batch.source_tokens + batch.target_tokens);
+    return run.model.loss(batch);
+  };
+  const auto most_within = [&](int64_t limit) {
+    most = 0;
+    plan_memory(run.parameters, run.batches, loss, {.limit = limit});
+    return most;
+  };
+  const BatchSize largest = run.plan().largest;
+  const int64_t half = (largest.source_tokens + largest.target_tokens) / 2;
+  CHECK(most_within(0) >= half);
+  CHECK(most_within(0) <= half + 2);
+  CHECK(most_within(run.plan().peak() / 4) < half / 2);
+}
+
 TEST_CASE("memory plan: sizes are those of the batches that are built", "[memory_plan]") {
   const auto pairs = pairs_of({"sizes"});
   BucketedBatches batches(pairs, {.tokens = 100, .batch = {.capacity_multiple = 16}});
