@@ -5,6 +5,7 @@
 #include "libtrain/data/batch_source.h"
 #include "libtrain/graph.h"
 #include "libtrain/loss_spikes.h"
+#include "libtrain/memory_plan.h"
 #include "libtrain/nn/decode.h"
 #include "libtrain/nn/dropout.h"
 #include "libtrain/nn/recurrent.h"

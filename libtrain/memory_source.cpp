@@ -5,6 +5,7 @@
 
 #include "kernels/cuda/runtime.h"
 #include "libtrain/cuda.h"
+#include "libtrain/host_memory.h"
 
 namespace libtrain::detail {
 namespace {
@@ -99,6 +100,10 @@ class PinnedSource final : public CudaSource {
 std::unique_ptr<MemorySource> cpu_memory() { return std::make_unique<CpuSource>(); }
 std::unique_ptr<MemorySource> device_memory() { return std::make_unique<DeviceSource>(); }
 std::unique_ptr<MemorySource> pinned_memory() { return std::make_unique<PinnedSource>(); }
+
+int64_t free_memory(Device device) {
+  return device == Device::kCpu ? available_host_memory() : cuda_call([] { return runtime::free_bytes(); });
+}
 
 const MemoryPool*& active_pool() {
   thread_local const MemoryPool* pool = nullptr;

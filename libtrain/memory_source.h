@@ -5,6 +5,8 @@
 #include <memory>
 #include <string>
 
+#include "libtrain/device.h"
+
 namespace libtrain {
 class MemoryPool;
 }
@@ -39,6 +41,9 @@ class MemorySource {
 std::unique_ptr<MemorySource> cpu_memory();
 std::unique_ptr<MemorySource> device_memory();
 std::unique_ptr<MemorySource> pinned_memory();
+
+/// Bytes of `device` that nobody has: see host_memory.h for the CPU; of a CUDA device what its runtime says, all processes counted.
+int64_t free_memory(Device device);
 
 /// The pool of this thread's innermost MemoryPoolScope, or nullptr.
 const MemoryPool*& active_pool();

@@ -96,6 +96,8 @@ struct CommandLine {
     for_run_options(o, [&](auto&&... option) { train_flags(option...); });
     const char* output = "Output";
     train_flags("device", o.device, output, "cpu, cuda or auto");
+    train_flags("memory-limit", o.memory_limit, output,
+                "MiB that tensors may take; a run that needs more is refused; 0: what is free on the device");
     train_flags("out", o.out, output, "folder of the run: checkpoints go there");
     train_flags("resume", o.resume, output, "go on from the newest checkpoint in --out");
     train_flags("checkpoint-every", o.checkpoint_every, output, "updates between checkpoints; 0: only at the end");

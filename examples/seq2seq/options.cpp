@@ -100,7 +100,8 @@ void check_values(const Options& o) {
                {"nonfinite-limit", o.nonfinite_limit},
                {"checkpoint-every", o.checkpoint_every},
                {"keep", o.keep},
-               {"valid-every", o.valid_every}});
+               {"valid-every", o.valid_every},
+               {"memory-limit", o.memory_limit}});
   LIBTRAIN_CHECK(o.seed >= 0, "--seed must be >= 0, got {}", o.seed);
   LIBTRAIN_CHECK(std::max(o.encoder_layers, o.decoder_layers) <= kMostLayers,
                  "--encoder-layers and --decoder-layers must be <= {}, got {} and {}", kMostLayers, o.encoder_layers,

@@ -30,6 +30,7 @@ struct Options {
   std::string on_nonfinite = "skip";
   int64_t nonfinite_limit = 20;
   std::string device = "auto";
+  int64_t memory_limit = 0;  // MiB
   // output
   std::string out = "run";
   bool resume = false;

@@ -12,6 +12,7 @@
 #include "examples/seq2seq/signals.h"
 #include "libtrain/io/checkpoint_folder.h"
 #include "libtrain/loss_spikes.h"
+#include "libtrain/memory_plan.h"
 
 namespace seq2seq {
 namespace {
@@ -38,28 +39,37 @@ void check_output_folder(const Options& options) {
         "--out {} holds a run already; go on with it (--resume), or choose another folder", options.out));
 }
 
+void print_line(const char* what, const std::string& text) { std::fprintf(stderr, "%-7s %s\n", what, text.c_str()); }
+
 void print_header(const TrainedModel& model, const Task& task, const libtrain::TrainOptions& train, int64_t batches,
                   const Options& options) {
-  const auto line = [](const char* what, const std::string& text) {
-    std::fprintf(stderr, "%-7s %s\n", what, text.c_str());
-  };
-  line("seq2seq", format_message("libtrain {}, {}, seed {}", libtrain::kVersion,
-                                 libtrain::describe(model.parameters.device()), options.seed));
-  line("data",
-       format_message("{}: {} pairs, {} to validate, {} to test; vocabularies {} and {}", task.name,
-                      with_commas(int64_t(task.train.size())), with_commas(int64_t(task.valid.size())),
-                      with_commas(int64_t(task.test.size())), task.codec.source.size(), task.codec.target.size()));
-  if (task.blank_lines) line("", format_message("blank lines skipped: {}", task.blank_lines));
+  print_line("seq2seq", format_message("libtrain {}, {}, seed {}", libtrain::kVersion,
+                                       libtrain::describe(model.parameters.device()), options.seed));
+  print_line("data", format_message("{}: {} pairs, {} to validate, {} to test; vocabularies {} and {}", task.name,
+                                    with_commas(int64_t(task.train.size())), with_commas(int64_t(task.valid.size())),
+                                    with_commas(int64_t(task.test.size())), task.codec.source.size(),
+                                    task.codec.target.size()));
+  if (task.blank_lines) print_line("", format_message("blank lines skipped: {}", task.blank_lines));
   if (task.unknown_symbols)
-    line("", format_message("unknown symbols, not in the training pairs, in those to validate and test: {}",
-                            task.unknown_symbols));
-  line("model", format_message("transformer {}+{}, size {}, {} heads, feed-forward {}: {} parameters",
-                               options.encoder_layers, options.decoder_layers, options.size, options.heads,
-                               options.feed_forward, with_commas(model.parameters.count())));
-  line("plan",
-       format_message("{} epochs of {} mini-batches{}, checkpoints in {}", options.epochs, with_commas(batches),
-                      train.max_updates ? format_message(", at most {} updates", with_commas(train.max_updates)) : "",
-                      options.out));
+    print_line("", format_message("unknown symbols, not in the training pairs, in those to validate and test: {}",
+                                  task.unknown_symbols));
+  print_line("model", format_message("transformer {}+{}, size {}, {} heads, feed-forward {}: {} parameters",
+                                     options.encoder_layers, options.decoder_layers, options.size, options.heads,
+                                     options.feed_forward, with_commas(model.parameters.count())));
+  print_line(
+      "plan",
+      format_message("{} epochs of {} mini-batches{}, checkpoints in {}", options.epochs, with_commas(batches),
+                     train.max_updates ? format_message(", at most {} updates", with_commas(train.max_updates)) : "",
+                     options.out));
+}
+
+/// Tells what the run will need, or that it cannot have it. Probing goes before restore(): it overwrites gradients that wait for an update.
+void plan_memory(const TrainedModel& model, libtrain::BucketedBatches& batches, const Options& options) {
+  const auto plan = libtrain::plan_memory(model.parameters, batches,
+                                          [&](const Batch& batch) { return model.transformer.loss(batch); },
+                                          {.epochs = options.epochs, .limit = options.memory_limit << 20});
+  print_line("memory", plan.summary());
+  plan.check(options.resume ? "a new run with --batch-tokens" : "--batch-tokens");
 }
 
 // ---- While training -------------------------------------------------------------------------------------------------------
@@ -190,13 +200,14 @@ struct Resumed {
   Codec codec;
   DataId data;
   std::string checkpoint;
+  int64_t epoch;
 };
 
 Resumed resumed_run(const Options& given) {
   const libtrain::Checkpoint checkpoint = libtrain::read_checkpoint(newest_good_checkpoint(given.out));
   const auto& [program, path] = std::tie(checkpoint.program, checkpoint.path);
   return {options_to_resume(given, options_json(program, path)), codec_from_json(program, path),
-          data_id_from_json(program, path), path};
+          data_id_from_json(program, path), path, checkpoint.state.epoch};
 }
 
 /// Other pairs under the same vocabulary would train, and mean nothing.
@@ -234,6 +245,8 @@ int run_train(const Options& given) {
   TrainLoop loop(
       model.parameters, batches, [&](const Batch& batch) { return model.transformer.loss(batch); }, train);
   print_header(model, task, train, batches_per_epoch, options);
+  const bool over = options.epochs == 0 || (resumed && resumed->epoch >= options.epochs);
+  if (!over) plan_memory(model, batches, options);
   if (resumed) {
     loop.restore(libtrain::load_checkpoint(resumed->checkpoint, model.parameters).state);
     std::fprintf(stderr, "resuming from %s\n", resumed->checkpoint.c_str());

@@ -90,6 +90,27 @@ int64_t BucketedBatches::begin_epoch(int64_t epoch) {
   return int64_t(batches_.size());
 }
 
+std::vector<BatchSize> BucketedBatches::sizes() const {
+  const int64_t multiple = options_.batch.capacity_multiple;
+  const auto capacity = [multiple](int64_t tokens) { return (tokens + multiple - 1) / multiple * multiple; };
+  std::vector<BatchSize> sizes;
+  for (const Range range : batches_) {
+    BatchSize size{.pairs = int64_t(range.end - range.begin)};
+    for (size_t i = range.begin; i < range.end; ++i) {
+      const Pair& pair = pairs_[order_[i]];
+      const auto source = int64_t(pair.source.size()) + 1, target = int64_t(pair.target.size()) + 1;
+      size.source_tokens += source;
+      size.target_tokens += target;
+      size.longest_source = std::max(size.longest_source, source);
+      size.longest_target = std::max(size.longest_target, target);
+    }
+    size.source_tokens = capacity(size.source_tokens);
+    size.target_tokens = capacity(size.target_tokens);
+    sizes.push_back(size);
+  }
+  return sizes;
+}
+
 Batch BucketedBatches::build(int64_t index) const {
   const Range range = batches_[size_t(index)];
   std::vector<const Pair*> chosen;

@@ -36,6 +36,13 @@ struct BucketedBatchesOptions {
   BatchOptions batch = {};
 };
 
+/// How much a mini-batch holds, which decides what memory a step on it needs.
+struct BatchSize {
+  int64_t pairs = 0;
+  int64_t source_tokens = 0, target_tokens = 0;    // rows on either side: kEos and tail counted
+  int64_t longest_source = 0, longest_target = 0;  // of one sequence, kEos counted
+};
+
 /// Mini-batches from pairs held in memory, which must outlive it. Each pair occurs once an epoch. For a CUDA device, batches are built in
 /// the memory of the host and copied on a stream of their own, for which the stream of the caller of get() waits.
 class BucketedBatches : public BatchSource<Batch> {
@@ -49,6 +56,11 @@ class BucketedBatches : public BatchSource<Batch> {
 
   int64_t begin_epoch(int64_t epoch) override;
   Batch get(int64_t index) override;
+
+  /// Of every batch of the epoch begun last, in its order; nothing is built for it.
+  std::vector<BatchSize> sizes() const;
+  /// As given to the constructor.
+  const Options& options() const { return options_; }
 
  private:
   struct Range {

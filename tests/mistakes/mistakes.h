@@ -8,7 +8,7 @@
 
 namespace libtrain::testing {
 
-enum class Kind { kInvalidArgument, kDataError, kCheckpointError, kIoError, kDeviceError };
+enum class Kind { kInvalidArgument, kDataError, kCheckpointError, kIoError, kDeviceError, kOutOfMemory };
 
 /// A row. Its message must be one of `kind` and hold the three texts, each at a place of its own: what was given, where (behind which name), and
 /// what to do about it.

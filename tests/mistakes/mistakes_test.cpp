@@ -18,6 +18,8 @@ const std::type_info& type_of(Kind kind) {
       return typeid(CheckpointError);
     case Kind::kIoError:
       return typeid(IoError);
+    case Kind::kOutOfMemory:
+      return typeid(OutOfMemory);
     default:
       return typeid(DeviceError);
   }

@@ -183,11 +183,44 @@ std::vector<Mistake> loop_mistakes() {
   };
 }
 
+/// Plans for a store of 32 MiB, before which `prepare` is done.
+std::function<void()> plan_with(const MemoryPlanOptions& options,
+                                const std::function<void(const Tensor&)>& prepare = {}) {
+  return [=] {
+    Parameters parameters;
+    const Tensor w = parameters.add("w", {1 << 21}, init::constant(1));
+    if (prepare) prepare(w);
+    const std::vector<Pair> pairs(4, Pair{{5, 6}, {7}});
+    BucketedBatches batches(pairs, {.pairs = 2});
+    const auto loss = [&](const Batch& batch) {
+      return TokenLoss{sum(w), Tensor::full({}, batch.target_tokens, DType::i64)};
+    };
+    plan_memory(parameters, batches, loss, options).check();
+  };
+}
+
+std::vector<Mistake> plan_mistakes() {
+  return {
+      {"more memory than there is", Kind::kOutOfMemory, "than the 1.0 MiB available",
+       "[memory_plan] the largest batch (2 pairs, 6 source and 4 target tokens)", "use a smaller model",
+       plan_with({.limit = 1 << 20})},
+      {"a plan for no epochs", kArgument, "got 0 and 0", "[memory_plan] epochs must be >= 1", "(0: what is free)",
+       plan_with({.epochs = 0})},
+      {"a plan amid an update", kArgument, "waits for an update", "[memory_plan] the gradient of w",
+       "plan before training",
+       plan_with({},
+                 [](const Tensor& w) {
+                   Tape tape;
+                   tape.backward(sum(w));
+                 })},
+  };
+}
+
 }  // namespace
 
 std::vector<Mistake> training_mistakes() {
   std::vector<Mistake> all = model_mistakes();
-  for (auto* table : {optimizer_mistakes, loop_mistakes})
+  for (auto* table : {optimizer_mistakes, loop_mistakes, plan_mistakes})
     for (Mistake& mistake : table()) all.push_back(std::move(mistake));
   return all;
 }

@@ -180,11 +180,17 @@ CHECKPOINTS = [
     Mistake(USAGE, "--post-norm true contradicts the run", "[resume]", RESUME, "cp -r run mine; seq2seq train --out mine --resume --post-norm"),
 ]
 
+LARGE_BATCH = ("for i in {1..125}; do cat pairs.tsv; done >many.tsv; "
+               "seq2seq train TINY --size 64 --train many.tsv --batch-pairs 1500 --out new")
 FULL, WRITE = "is the disk full?", "Write them elsewhere"
 ENVIRONMENT = [
     Mistake(DEVICE, "no usable CUDA device", "--device cuda", "use --device cpu", "CUDA_VISIBLE_DEVICES= seq2seq train --device cuda"),
     Mistake(USAGE, "got 'avx9000'", "[device] LIBTRAIN_ISA", "unset it, and the best is chosen", "LIBTRAIN_ISA=avx9000 " + train("--out new")),
     Mistake(MEMORY, "out of memory", "--max-length", "use a smaller model", "ulimit -v 4000000; " + train("--out new --max-length 1000000000")),
+    usage("got -1", "--memory-limit", "must be >= 0", "--memory-limit -1"),
+    Mistake(MEMORY, "than the 20.0 MiB available", "[memory_plan] the largest batch (1500 pairs, ", "use smaller batches: --batch-tokens ",
+            LARGE_BATCH + " --memory-limit 20"),
+    Mistake(MEMORY, "than the 17.0 MiB available", "[memory_plan] the largest batch (", "use a smaller model or shorter texts", LARGE_BATCH + " --memory-limit 17"),
     Mistake(DATA, FULL, "[stdout]", WRITE, "echo ab | seq2seq predict --model run >/dev/full"),
     Mistake(DATA, "cannot write the results", "[stdout]", WRITE, "seq2seq evaluate --model run --test pairs.tsv >/dev/full"),
     Mistake(DATA, "cannot write", "[stdout] ", FULL, "seq2seq --help >/dev/full"),
