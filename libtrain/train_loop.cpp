@@ -7,6 +7,7 @@
 #include "libtrain/optim/clip_by_norm.h"
 #include "libtrain/optim/clip_by_value.h"
 #include "libtrain/optim/moving_average.h"
+#include "libtrain/stream_order.h"
 
 namespace libtrain {
 namespace {
@@ -17,34 +18,6 @@ constexpr size_t kLag = 2;
 double seconds_now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
-
-/// While alive, this thread enqueues on a loop's stream, behind what it enqueued before; afterwards on its own, behind that. Without a
-/// stream (on the CPU) nothing happens.
-class StreamOrder {
- public:
-  explicit StreamOrder(const cuda::Stream* stream) {
-    if (!stream) return;
-    cuda::Event before;
-    before.record();
-    scope_.emplace(*stream);
-    before.wait();
-  }
-  ~StreamOrder() {
-    if (!scope_) return;
-    try {
-      cuda::Event after;
-      after.record();
-      scope_.reset();
-      after.wait();
-    } catch (const std::exception&) {
-      // The device has failed: who waits for it next is told.
-    }
-  }
-  StreamOrder(const StreamOrder&) = delete;
-
- private:
-  std::optional<cuda::StreamScope> scope_;
-};
 
 /// Adds the loss of a mini-batch to the totals of the open update, on the device.
 void accumulate_loss(const TokenLoss& loss, const Parameters& parameters) {

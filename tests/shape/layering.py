@@ -12,7 +12,7 @@ import tree
 RANKS = {
     "kernels": 0,
     "config": 1, "error": 1, "utf8": 1,
-    "cuda": 2, "shape": 2,
+    "cuda": 2, "shape": 2, "stream_order": 3,
     "device": 3, "init": 3,
     "host_memory": 2, "memory_source": 3, "allocator": 4, "graph": 5, "step_graphs": 6,
     "tensor": 5,
