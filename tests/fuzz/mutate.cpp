@@ -117,7 +117,7 @@ std::string changed_text(const std::string& text, const Tokens& words, Random& r
 }
 
 std::string changed_number(const std::string& text, Random& random) {
-  const bool digits = text.size() < 18 && text.find_first_not_of("0123456789") == text.npos;
+  const bool digits = !text.empty() && text.size() < 18 && text.find_first_not_of("0123456789") == text.npos;
   if (!digits || random.once_in(2)) return any_of(kNumbers, random);
   const int64_t value = std::stoll(text);
   constexpr int64_t kSteps[] = {-8, -4, -1, 1, 4, 8};
