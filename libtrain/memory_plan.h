@@ -29,7 +29,7 @@ struct MemoryPlanOptions {
 
 /// Bytes on the device of the parameters, rounding up by the allocator not counted.
 struct MemoryPlan {
-  Device device = Device::kCpu;
+  Device device = Device::kCpu;                       // of the parameters
   int64_t weights = 0, gradients = 0, optimizer = 0;  // of all stores of the process
   int64_t other = 0;                                  // tensors that the program holds besides
   int64_t batches = 0;                                // that exist at a time: with prefetch on the CPU several

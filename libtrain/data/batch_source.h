@@ -38,7 +38,7 @@ struct BucketedBatchesOptions {
 
 /// How much a mini-batch holds, which decides what memory a step on it needs.
 struct BatchSize {
-  int64_t pairs = 0;
+  int64_t pairs = 0;                               // sequences on either side
   int64_t source_tokens = 0, target_tokens = 0;    // rows on either side: kEos and tail counted
   int64_t longest_source = 0, longest_target = 0;  // of one sequence, kEos counted
 };
