@@ -175,6 +175,24 @@ TEST_CASE("device training: what a program enqueues between steps comes behind t
   }
 }
 
+TEST_CASE("device training: after an exception, each mini-batch is reported once and in order", "[device]") {
+  const auto pairs = reversal_pairs(40);
+  ToyRun run(pairs, {}, 0, store(Device::kCuda));
+  int calls = 0;
+  TrainLoop loop(
+      run.parameters, run.batches,
+      [&](const Batch& batch) {
+        if (++calls == 4) throw Error("planned");  // while reports are under way
+        return run.model.loss(batch);
+      },
+      TrainOptions{.epochs = 2});
+  std::vector<int64_t> steps;
+  loop.on_step([&](const StepReport& report) { steps.push_back(report.step); });
+  CHECK_THROWS_AS(loop.run(), Error);
+  CHECK(loop.run());
+  CHECK(steps == std::vector<int64_t>{1, 2, 3, 4, 5, 6, 7, 8, 9, 10});
+}
+
 TEST_CASE("device training: a batch is there for the stream that asked for it", "[device]") {
   const auto pairs = reversal_pairs(8);
   BucketedBatches here(pairs, {.pairs = 8, .shuffle = false}),

@@ -4,7 +4,7 @@
 
 BUILD are Ninja builds with LIBTRAIN_CUDA=OFF and =EXECUTED, complete. All mutants of a side are compiled into one program (generate.py,
 mutant.h), and an environment variable picks one. The program is run once without: that must be green, and says which test case, or section of
-one, reaches which mutant. Then each mutant meets the tests that reach it, the quickest first, until one fails, crashes or does not end; what
+one, reaches which mutant. Then each mutant meets the tests that reach it, quick and special ones first, until one fails, crashes or does not end; what
 outlives them survived.
 --seconds: of tests, as they run without a mutant, that a mutant has to outlive. --again: with the program and measurement that are in F.
 --survivors: only those that survived the last run in F. --only: those whose name has TEXT in it. --sample: the fixed few that CTest runs.
@@ -91,6 +91,20 @@ def escaped(name):
     return re.sub(r"([\\,\[\]*\"])", r"\\\1", name)
 
 
+def arguments_of(case, section):
+    return [escaped(case), "--abort"] + (["-c", section] if section else [])
+
+
+def confirm(program, results):
+    """A test that fails without a mutant, too, has found nothing: each that found one runs once more without."""
+    for unit in sorted({tuple(r["unit"]) for r in results.values() if "unit" in r}):
+        if run(program, arguments_of(*unit), None, 600):
+            print(f"  {' / '.join(filter(None, unit))}: FAILS WITHOUT A MUTANT, TOO")
+            for r in results.values():
+                if tuple(r.get("unit", ())) == unit:
+                    r["verdict"] = "survived"
+
+
 def measure(program, tests, again):
     """Which mutants were compiled, and which units of test reach which sites, with nothing mutated."""
     record = os.path.join(program.folder, "reached.txt")
@@ -111,14 +125,16 @@ def measure(program, tests, again):
 class Judge:
     def __init__(self, program, reaching, seconds):
         self.program, self.reaching, self.seconds, self.finders = program, reaching, seconds, collections.defaultdict(collections.Counter)
+        self.breadth = collections.Counter(unit for units in reaching.values() for unit in units)  # sites that it reaches
         self.of_case = collections.Counter()
         for unit in {unit for units in reaching.values() for unit in units}:
             self.of_case[unit.case] += unit.seconds
 
     def units(self, mutant):
-        """That reach it: first what found others of its file, then the quickest."""
+        """That reach it: first what found others of its file, then those that are quick and reach little else."""
         finders, total = self.finders[mutant.path], 0
-        for unit in sorted(self.reaching[mutant.site], key=lambda u: (-min(finders[u], 3) if u.seconds < 2 else 0, u.seconds)):
+        order = lambda unit: (-min(finders[unit], 3) if unit.seconds < 2 else 0, unit.seconds * self.breadth[unit])
+        for unit in sorted(self.reaching[mutant.site], key=order):
             total += unit.seconds
             if total > self.seconds and total > unit.seconds:
                 return
@@ -139,11 +155,10 @@ class Judge:
     def verdict(self, mutant):
         units = list(self.units(mutant))
         for unit in self.meetings(units):
-            arguments = [escaped(unit.case), "--abort"] + (["-c", unit.section] if unit.section else [])
-            how = run(self.program, arguments, mutant.number, 20 + 20 * unit.seconds)
+            how = run(self.program, arguments_of(unit.case, unit.section), mutant.number, 20 + 20 * unit.seconds)
             if how:
                 self.finders[mutant.path][unit] += 1
-                return {"verdict": how, "by": " / ".join(filter(None, unit[1:]))}
+                return {"verdict": how, "by": " / ".join(filter(None, unit[1:])), "unit": unit[1:]}
         return {"verdict": "survived" if units else "unreached", "by": f"{len(units)} tests"}
 
 
@@ -190,7 +205,8 @@ def survivors_of(results):
 def summary(results, all_judged, explained):
     survivors = sorted(survivors_of(results))
     unexplained = [key for key in survivors if not explained.get(key)]
-    stale = [key for key in explained if (key in results or all_judged) and key not in survivors]
+    # What writes beyond the end of an array may crash or not.
+    stale = [key for key in explained if (results[key]["verdict"] in ("test", "timeout") if key in results else all_judged)]
     for key in unexplained:
         print(f"UNEXPLAINED ({results[key]['verdict']}): {key}")
     for key in stale:
@@ -240,6 +256,7 @@ def campaign(side, build, options, paths, tests):
 
     with ThreadPoolExecutor(options.jobs) as pool:
         list(pool.map(one, order))
+    confirm(program, results)
     results = dict(sorted(results.items()))
     with open(results_path, "w", encoding="utf-8") as file:
         json.dump(results, file, indent=0)
