@@ -108,5 +108,9 @@ Counters counters() {
   });
 }
 
+int64_t thread_launches() {
+  return detail::cuda_call([] { return runtime::thread_launches(); });
+}
+
 }  // namespace cuda
 }  // namespace libtrain

@@ -93,6 +93,8 @@ struct Counters {
 };
 /// Of all threads and streams, since the process began.
 Counters counters();
+/// Counters::launches of this thread alone.
+int64_t thread_launches();
 
 }  // namespace cuda
 

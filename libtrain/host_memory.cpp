@@ -26,7 +26,7 @@ std::optional<int64_t> number_in(const std::string& path) {
   return file >> number ? std::optional(number) : std::nullopt;
 }
 
-/// The number behind `name` in a file of "name number" lines, or 0.
+/// The number behind `name` in a file of "name number" lines, if there is such a line.
 std::optional<int64_t> number_after(const std::string& path, const std::string& name) {
   std::ifstream file(path);
   for (std::string line; std::getline(file, line);) {

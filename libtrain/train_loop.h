@@ -62,8 +62,8 @@ struct TrainOptions {
   int64_t checkpoint_every = 0;
   /// On a CUDA device: enqueue each mini-batch as one graph, captured when a layout of a batch is seen for the second time. Eager and
   /// captured steps have the same bits. `loss` is then called only to be captured: what it does must depend on the layout of the batch alone,
-  /// and it must neither wait for the device nor copy from or to the host. BatchOptions' multiples keep layouts few. Not on the CPU, nor for
-  /// the last steps of an update while on_update has handlers. Default false.
+  /// and it must neither wait for the device nor copy from or to the host. BatchOptions' multiples keep layouts few. While on_update has
+  /// handlers, the update behind them is enqueued kernel by kernel. On the CPU nothing is done. Default false.
   bool graphs = false;
   /// An update whose loss or gradient is not finite changes nothing and is told to on_nonfinite. After so many in a row the loop throws Diverged.
   /// Default 20. 1: at the first. 0: never.

@@ -16,3 +16,9 @@ configure_and_build() {
   cmake -S . -B "$folder" -G Ninja -DCMAKE_BUILD_TYPE=Release -DLIBTRAIN_WERROR=ON "${launcher[@]}" "$@"
   cmake --build "$folder" --parallel "$(nproc)"
 }
+
+# What every test machine can have; run.sh says what is in which.
+build_cpu_and_executed() {
+  configure_and_build cpu -DLIBTRAIN_CUDA=OFF
+  configure_and_build executed -DLIBTRAIN_CUDA=EXECUTED
+}

@@ -8,8 +8,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source tests/build.sh
 install_test_packages
 
-configure_and_build cpu -DLIBTRAIN_CUDA=OFF
-configure_and_build executed -DLIBTRAIN_CUDA=EXECUTED
+build_cpu_and_executed
 folders=(cpu executed)
 if command -v nvcc >/dev/null; then
   configure_and_build nvcc -DLIBTRAIN_CUDA=ON -DLIBTRAIN_BENCH=OFF -DLIBTRAIN_EXAMPLES=OFF \

@@ -6,6 +6,5 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source tests/build.sh
 install_test_packages
-configure_and_build cpu -DLIBTRAIN_CUDA=OFF
-configure_and_build executed -DLIBTRAIN_CUDA=EXECUTED
+build_cpu_and_executed
 exec python3 tests/trust/soak.py $build "$@"

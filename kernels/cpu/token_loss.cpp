@@ -1,6 +1,6 @@
 #include "kernels/token_loss.h"
 
-#include "kernels/cpu/common.h"
+#include "kernels/cpu/sum_of.h"
 
 namespace libtrain::kernels {
 namespace {
@@ -8,21 +8,13 @@ namespace {
 /// Rows added up by vector lanes before their sum joins the total: keeps f32 sums of many rows short.
 constexpr int64_t kBlock = 512;
 
-template <class T> accum_t<T> sum_block(const T* values, int64_t size) {
-  using A = accum_t<T>;
-  A sum = 0;
-#pragma omp simd reduction(+ : sum)
-  for (int64_t i = 0; i < size; ++i) sum += A(values[i]);
-  return sum;
-}
-
 }  // namespace
 
 template <Isa isa, class T> void sum_losses(Cpu<isa>, const LossSum<T>& k) {
   const int64_t rows = k.row_loss.size();
   accum_t<T> sum = 0;
   for (int64_t begin = 0; begin < rows; begin += kBlock)
-    sum += sum_block(k.row_loss.data + begin, rows - begin < kBlock ? rows - begin : kBlock);
+    sum += sum_of(k.row_loss.data + begin, rows - begin < kBlock ? rows - begin : kBlock);
   int64_t count = 0;
   for (int64_t row = 0; row < rows; ++row) count += k.targets.data[row] != k.ignore_index;
   *k.sum.data = T(sum);

@@ -87,6 +87,8 @@ struct Counters {
   int64_t allocations = 0;      // device and pinned
 };
 Counters counters();
+/// Likewise the launches of this thread alone.
+int64_t thread_launches();
 void count_launch(const char* name);
 
 [[noreturn]] void throw_launch_failure(const char* name, std::array<unsigned, 3> grid, std::array<unsigned, 3> block,

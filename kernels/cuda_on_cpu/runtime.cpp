@@ -20,6 +20,7 @@ constexpr int kCapability = 90;
 constexpr uint64_t kMaxThreads = 1024, kMaxBlockDepth = 64, kMaxGridHeight = 65535, kMaxSharedBytes = 227 * 1024;
 
 runtime::Counters counted;
+thread_local int64_t launches_of_thread = 0;
 
 bool is_launchable(const executor::Launch& launch) {
   const dim3 grid = launch.grid, block = launch.block;
@@ -143,9 +144,11 @@ Counters counters() {
   counted.graph_launches = graph_launches();
   return counted;
 }
+int64_t thread_launches() { return launches_of_thread; }
 void count_launch(const char*) {
   const std::lock_guard lock(mutex());
   ++counted.launches;
+  ++launches_of_thread;
 }
 
 void throw_launch_failure(const char* name, std::array<unsigned, 3> grid, std::array<unsigned, 3> block,

@@ -1,6 +1,7 @@
 /// Captured work: whatever changes from step to step reaches kernels through memory, so that a step which is given to the device again, with
 /// the arguments of the last one, is the next step.
 #include <set>
+#include <thread>
 
 #include "catch.h"
 #include "train/toy.h"
@@ -178,6 +179,39 @@ TEST_CASE("graphs: a loss that launches other kernels each time is refused", "[d
                  },
                  {.epochs = 10, .graphs = true});
   CHECK_THROWS_WITH(loop.run(), Contains("of the same layout") && Contains("set graphs to false"));
+}
+
+TEST_CASE("graphs: what other threads launch meanwhile is none of a loop's business", "[device]") {
+  const auto pairs = reversal_pairs(24);
+  const ParametersOptions store{.device = Device::kCuda, .seed = 5};
+  ToyRun run(pairs, options(true), 0.1f, store, kBuckets), calm(pairs, options(true), 0.1f, store, kBuckets);
+  calm.loop.run();
+  {
+    const std::jthread other([](const std::stop_token& stop) {
+      const cuda::Stream stream;
+      const cuda::StreamScope scope(stream);
+      while (!stop.stop_requested()) on_device(1);
+    });
+    run.loop.run();
+  }
+  CHECK(run.weights() == calm.weights());
+}
+
+TEST_CASE("graphs: a loss that is a plain scalar is captured, too", "[device]") {
+  const auto pairs = reversal_pairs(24);
+  std::vector<std::vector<double>> weights;
+  for (const bool graphs : {false, true}) {
+    Parameters parameters({.device = Device::kCuda, .seed = 5});
+    const Transformer model(parameters, toy_options());
+    BucketedBatchesOptions buckets = kBuckets;
+    buckets.batch.device = Device::kCuda;
+    BucketedBatches batches(pairs, buckets);
+    TrainLoop loop(
+        parameters, batches, [&](const Batch& batch) { return model.loss(batch).mean(); }, options(graphs));
+    loop.run();
+    weights.push_back(parameters.values().cast(DType::f64).to_vector<double>());
+  }
+  CHECK(weights[0] == weights[1]);
 }
 
 TEST_CASE("graphs: groups, frozen parameters and handlers of updates that come in between are seen", "[device]") {

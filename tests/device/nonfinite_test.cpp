@@ -70,18 +70,7 @@ bool same_numbers(const std::vector<double>& a, const std::vector<double>& b) {
 }  // namespace
 
 TEST_CASE("device nonfinite: NaN and infinities are counted as on the CPU", "[device][nonfinite]") {
-  for (const DType dtype : {DType::f32, DType::bf16, DType::f64})
-    for (const int64_t size : {1, 31, 4097, 20'003}) {
-      INFO(name(dtype) << " " << size);
-      const Tensor whole = Tensor::full({size + 1}, 3, dtype, Device::kCuda), values = whole.rows(1, size + 1);
-      CHECK_FALSE(count_nonfinite(values));
-      values.rows(size - 1, size).fill(kNotFinite[2]);
-      values.rows(0, size / 2).fill(kNotFinite[0]);
-      const NonFiniteCount count = count_nonfinite(values);
-      CHECK(count.nan == size / 2);
-      CHECK(count.infinite == 1);
-    }
-  CHECK_FALSE(count_nonfinite(Tensor::zeros({0}, DType::f32, Device::kCuda)));
+  check_counting(Device::kCuda, 1, {1, 31, 4097, 20'003});
 }
 
 TEST_CASE("device nonfinite: values of a step are kept from the weights, and their operation is named", "[nonfinite]") {

@@ -13,7 +13,7 @@
 #include "catch.h"
 #include "data/temporary_file.h"
 #include "libtrain/io/checkpoint_folder.h"
-#include "train/toy.h"
+#include "train/run_in_place.h"
 
 namespace libtrain::testing {
 namespace {
@@ -23,23 +23,14 @@ using test::SystemCalls;
 using test::TemporaryFile;
 namespace fs = std::filesystem;
 
-const TrainOptions kOptions{.epochs = 2, .accumulate = 2, .clip_norm = 1};
-
 std::vector<std::byte> bytes_of(const std::string& path) { return read_file(path, 1 << 24); }
 
-/// A run of 8 mini-batches that has saved after the 2nd and is to save after the 5th, keeping one.
-struct Scene {
-  std::vector<Pair> pairs = reversal_pairs(32);
-  TemporaryFile place{""};
-  ToyRun run{pairs, kOptions, 0.2f};
-
+/// A run that has saved after the 2nd and is to save after the 5th, keeping one.
+struct Scene : RunInPlace {
   Scene() {
     advance(2);
     save();
     advance(5);
-  }
-  void advance(int64_t steps) {
-    while (run.loop.state().steps < steps) run.loop.step();
   }
   std::string save() { return save_checkpoint(place.folder(), run.parameters, run.loop.state(), "{}", {.keep = 1}); }
   /// The step of the newest checkpoint that loads.
@@ -144,7 +135,7 @@ TEST_CASE(
   const auto load = [&](ToyRun& run) { return load_checkpoint(path, run.parameters).state.steps; };
   std::vector<std::string> loading;
   {
-    ToyRun fresh(scene.pairs, kOptions);
+    ToyRun fresh(scene.pairs, Scene::kOptions);
     SystemCalls calls(scene.place.folder());
     load(fresh);
     loading = calls.record;
@@ -153,7 +144,7 @@ TEST_CASE(
   for (int at = 0; at < int(loading.size()); ++at) {
     INFO("call " << at << ": " << loading[size_t(at)]);
     for (const bool halved : {false, true}) {
-      ToyRun fresh(scene.pairs, kOptions);
+      ToyRun fresh(scene.pairs, Scene::kOptions);
       SystemCalls calls(scene.place.folder());
       halved ? calls.shorten_at(at) : calls.fail_at(at, EINTR, 2);
       CHECK(load(fresh) == 5);
@@ -161,7 +152,7 @@ TEST_CASE(
     }
     if (loading[size_t(at)].starts_with("close ")) continue;  // of a file that was read, which loses nothing
     for (const int error : {EIO, EACCES, EMFILE}) {
-      ToyRun fresh(scene.pairs, kOptions);
+      ToyRun fresh(scene.pairs, Scene::kOptions);
       const auto before = fresh.weights();
       SystemCalls calls(scene.place.folder());
       calls.fail_at(at, error);

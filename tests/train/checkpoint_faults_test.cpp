@@ -5,7 +5,7 @@
 #include "data/temporary_file.h"
 #include "io/faulty_files.h"
 #include "libtrain/io/safetensors.h"
-#include "toy.h"
+#include "run_in_place.h"
 
 namespace libtrain::testing {
 namespace {
@@ -23,22 +23,14 @@ std::vector<std::string> names_in(const std::string& folder) {
   return names;
 }
 
-const TrainOptions kOptions{.epochs = 2, .accumulate = 2, .clip_norm = 1};
-
-/// A run of 8 mini-batches that saves after the 2nd and, through files that may fail, after the 5th, keeping one.
-struct Scene {
-  std::vector<Pair> pairs = reversal_pairs(32);
-  TemporaryFile place{""};
+/// A run that saves after the 2nd and, through files that may fail, after the 5th, keeping one.
+struct Scene : RunInPlace {
   FaultyFiles files{place.folder()};
-  ToyRun run{pairs, kOptions, 0.2f};
 
   Scene() {
     advance(2);
     save();
     advance(5);
-  }
-  void advance(int64_t steps) {
-    while (run.loop.state().steps < steps) run.loop.step();
   }
   std::string save() {
     return save_checkpoint(place.folder(), run.parameters, run.loop.state(), R"({"n": 1})",

@@ -4,6 +4,8 @@
 #include <cstring>
 #include <limits>
 
+#include "catch.h"
+#include "libtrain/nonfinite.h"
 #include "train/toy.h"
 
 namespace libtrain::testing {
@@ -97,6 +99,22 @@ inline bool same_bits(const std::vector<float>& a, const std::vector<float>& b) 
 
 inline const double kNotFinite[] = {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity(),
                                     -std::numeric_limits<double>::infinity()};
+
+/// count_nonfinite() on tensors of every dtype and of sizes with tails, which begin so many elements behind an aligned address.
+inline void check_counting(Device device, int64_t behind, std::initializer_list<int64_t> sizes) {
+  for (const DType dtype : {DType::f32, DType::bf16, DType::f64})
+    for (const int64_t size : sizes) {
+      INFO(name(dtype) << " " << size);
+      const Tensor values = Tensor::full({behind + size}, 3, dtype, device).rows(behind, behind + size);
+      CHECK_FALSE(count_nonfinite(values));
+      values.rows(size - 1, size).fill(kNotFinite[2]);
+      values.rows(0, size / 2).fill(kNotFinite[0]);
+      const NonFiniteCount count = count_nonfinite(values);
+      CHECK(count.nan == size / 2);
+      CHECK(count.infinite == 1);
+    }
+  CHECK_FALSE(count_nonfinite(Tensor::zeros({0}, DType::f32, device)));
+}
 
 /// Steps of one and the same mini-batch, the first of which goes wrong. With GELU: ReLU makes 0 of -infinity, and of any gradient of what is 0.
 struct InjectedRun {

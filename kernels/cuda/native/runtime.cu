@@ -12,6 +12,8 @@ namespace {
 struct AtomicCounters {
   std::atomic<int64_t> launches{0}, graph_launches{0}, host_waits{0}, blocking_copies{0}, allocations{0};
 };
+thread_local int64_t launches_of_thread = 0;
+
 AtomicCounters& counted() {
   static AtomicCounters counters;
   return counters;
@@ -207,7 +209,12 @@ Counters counters() {
   return {c.launches, c.graph_launches, c.host_waits, c.blocking_copies, c.allocations};
 }
 
-void count_launch(const char*) { ++counted().launches; }
+int64_t thread_launches() { return launches_of_thread; }
+
+void count_launch(const char*) {
+  ++counted().launches;
+  ++launches_of_thread;
+}
 
 void throw_launch_failure(const char* name, std::array<unsigned, 3> grid, std::array<unsigned, 3> block,
                           size_t shared_bytes, int status) {
