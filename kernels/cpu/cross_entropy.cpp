@@ -1,13 +1,9 @@
 #include "kernels/cross_entropy.h"
 
-#include <cmath>
-
-#include "kernels/cpu/common.h"
+#include "kernels/cpu/exp.h"
 
 namespace libtrain::kernels {
 namespace {
-
-template <class A> LIBTRAIN_INLINE A vexp(A x) { return std::exp(x); }
 
 template <class T> accum_t<T> largest(const T* x, int64_t vocab) {
   using A = accum_t<T>;
