@@ -188,7 +188,7 @@ int64_t solve_for_tokens(const MemoryPlan& plan, const Line& line, int64_t batch
 
 }  // namespace
 
-MemoryPlan plan_memory(const Parameters& parameters, BucketedBatches& batches,
+MemoryPlan plan_memory(Parameters& parameters, BucketedBatches& batches,
                        const std::function<TokenLoss(const Batch&)>& loss, const MemoryPlanOptions& options) {
   LIBTRAIN_CHECK(options.epochs >= 1 && options.limit >= 0,
                  "[memory_plan] epochs must be >= 1 and limit >= 0 (0: what is free), got {} and {}", options.epochs,
@@ -198,6 +198,7 @@ MemoryPlan plan_memory(const Parameters& parameters, BucketedBatches& batches,
                    "[memory_plan] the gradient of {} waits for an update, which probing would overwrite; plan before "
                    "training, or clear_gradients()",
                    slot.name);
+  parameters.shrink_to_fit();
   const Device device = parameters.device();
   const std::vector<BatchSize> sizes = sizes_of_run(batches, options.epochs);
   release_cached(device);

@@ -59,7 +59,7 @@ struct MemoryPlan {
 /// the contents of its gradients, none of which may be written and none of which is afterwards; the largest probe takes as long as forward and
 /// backward of half a batch. Resets the allocator's peak and gives its cached blocks back. Throws InvalidArgument when gradients wait for an
 /// update, and what `loss` throws.
-MemoryPlan plan_memory(const Parameters& parameters, BucketedBatches& batches,
+MemoryPlan plan_memory(Parameters& parameters, BucketedBatches& batches,
                        const std::function<TokenLoss(const Batch&)>& loss, const MemoryPlanOptions& options = {});
 
 }  // namespace libtrain

@@ -102,24 +102,47 @@ void Parameters::round_values() const {
   on(device(), [&](auto device) { kernels::convert(device, args); });
 }
 
+/// Those that this store has.
+std::vector<Parameters::Buffer> Parameters::buffers() {
+  const DType dtype = options_.dtype;
+  std::vector<Buffer> all{{&values_, MemoryUse::kWeights, dtype},
+                          {&gradients_, MemoryUse::kGradients, dtype},
+                          {&first_moment_, MemoryUse::kOptimizer, dtype},
+                          {&second_moment_, MemoryUse::kOptimizer, dtype}};
+  if (options_.mixed_precision) all.push_back({&rounded_, MemoryUse::kWeights, DType::bf16});
+  if (options_.average) all.push_back({&average_, MemoryUse::kOptimizer, dtype});
+  return all;
+}
+
+/// What the buffer holds, and zeros behind it.
+Tensor Parameters::moved(const Buffer& buffer, int64_t capacity) const {
+  const MemoryUseScope scope(buffer.use);
+  Tensor to = Tensor::zeros({capacity}, buffer.dtype, options_.device);
+  if (used_) to.rows(0, used_).copy_from(buffer.flat->rows(0, used_));
+  return to;
+}
+
 /// All buffers or none: the memory may not be there.
 void Parameters::grow(int64_t needed) {
   const int64_t capacity = std::max(needed, 2 * capacity_);
   std::vector<std::pair<Tensor*, Tensor>> grown;
-  const auto grow_buffer = [&](Tensor& buffer, MemoryUse use, DType dtype) {
-    const MemoryUseScope scope(use);
-    const Tensor bigger = Tensor::zeros({capacity}, dtype, options_.device);
-    if (used_) bigger.rows(0, used_).copy_from(buffer.rows(0, used_));
-    grown.emplace_back(&buffer, bigger);
-  };
-  grow_buffer(values_, MemoryUse::kWeights, options_.dtype);
-  grow_buffer(gradients_, MemoryUse::kGradients, options_.dtype);
-  for (Tensor* moment : {&first_moment_, &second_moment_}) grow_buffer(*moment, MemoryUse::kOptimizer, options_.dtype);
-  if (options_.mixed_precision) grow_buffer(rounded_, MemoryUse::kWeights, DType::bf16);
-  if (options_.average) grow_buffer(average_, MemoryUse::kOptimizer, options_.dtype);
+  for (const Buffer& buffer : buffers()) grown.emplace_back(buffer.flat, moved(buffer, capacity));
   for (auto& [buffer, bigger] : grown) *buffer = std::move(bigger);
   capacity_ = capacity;
   for (const Slot& slot : slots_) bind(slot);
+}
+
+/// One buffer after the other, so that one alone is there twice.
+void Parameters::shrink_to_fit() {
+  if (used_ == 0 || used_ == capacity_) return;
+  release_cached(Device::kCpu);  // where initial values were made
+  release_cached(options_.device);
+  capacity_ = used_;
+  for (const Buffer& buffer : buffers()) {
+    *buffer.flat = moved(buffer, capacity_);
+    for (const Slot& slot : slots_) bind(slot);
+    release_cached(options_.device);
+  }
 }
 
 void Parameters::swap_average() {

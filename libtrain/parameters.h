@@ -61,6 +61,9 @@ class Parameters {
   /// Registers a parameter and returns its tensor, which wants a gradient (with mixed precision: bf16, with a gradient in f32). Names are unique, e.g. "encoder.layers.0.linear1.weight".
   /// Registering moves the buffers, so do it before any forward pass whose gradients are still to come.
   Tensor add(const std::string& name, const Shape& shape, const Initializer& initializer);
+  /// Gives back the memory that is there for parameters to come, up to as much again as they have, and cached memory of both devices. Moves
+  /// the buffers, as registering does. TrainLoop and plan_memory do it first.
+  void shrink_to_fit();
   /// The parameter of that name; throws InvalidArgument suggesting the closest name.
   const Tensor& get(std::string_view name) const;
   /// Whether a parameter of that name is registered.
@@ -157,6 +160,13 @@ class Parameters {
   const Options& options() const { return options_; }
 
  private:
+  struct Buffer {
+    Tensor* flat;
+    MemoryUse use;
+    DType dtype;
+  };
+  std::vector<Buffer> buffers();
+  Tensor moved(const Buffer& buffer, int64_t capacity) const;
   void grow(int64_t needed);
   void bind(const Slot& slot) const;
   void set_value(const Slot& slot, const Tensor& value) const;

@@ -32,7 +32,7 @@ void accumulate_loss(const TokenLoss& loss, const Parameters& parameters) {
 
 }  // namespace
 
-TrainLoop::TrainLoop(const Parameters& parameters, detail::BatchCalls batches, Options options)
+TrainLoop::TrainLoop(Parameters& parameters, detail::BatchCalls batches, Options options)
     : parameters_(parameters), batch_calls_(std::move(batches)), options_(std::move(options)), mailbox_(parameters) {
   LIBTRAIN_CHECK(options_.epochs >= 0,
                  "[train_loop] epochs must be >= 0, got {}; max_updates can end a run of many epochs early",
@@ -67,6 +67,7 @@ TrainLoop::TrainLoop(const Parameters& parameters, detail::BatchCalls batches, O
                  "layout(), copy_from() and to()");
   if (parameters_.device() == Device::kCuda) stream_ = std::make_unique<cuda::Stream>();
   if (stream_ && options_.graphs) graphs_ = std::make_unique<StepGraphs>();
+  parameters.shrink_to_fit();
   parameters_.clear_gradients();
   let_updates_through();
 }

@@ -132,7 +132,7 @@ class TrainLoop {
   /// Tensor (averaged over the mini-batches of an update). Parameters, source and whatever `loss` refers to must outlive the loop.
   /// Throws InvalidArgument naming the first option that is out of range.
   template <class BatchType, class Loss>
-  TrainLoop(const Parameters& parameters, BatchSource<BatchType>& source, Loss loss, Options options = {});
+  TrainLoop(Parameters& parameters, BatchSource<BatchType>& source, Loss loss, Options options = {});
 
   /// Trains until epochs or max_updates are reached or a stop is requested, then fires on_checkpoint once. True when training is complete.
   bool run();
@@ -169,7 +169,7 @@ class TrainLoop {
   void restore(const TrainState& state);
 
  private:
-  TrainLoop(const Parameters& parameters, detail::BatchCalls batches, Options options);
+  TrainLoop(Parameters& parameters, detail::BatchCalls batches, Options options);
   bool step_here();
   void settle();
   void open_epoch();
@@ -246,7 +246,7 @@ template <class BatchType, class Loss> BatchCalls batch_calls(BatchSource<BatchT
 }  // namespace detail
 
 template <class BatchType, class Loss>
-TrainLoop::TrainLoop(const Parameters& parameters, BatchSource<BatchType>& source, Loss loss, Options options)
+TrainLoop::TrainLoop(Parameters& parameters, BatchSource<BatchType>& source, Loss loss, Options options)
     : TrainLoop(parameters, detail::batch_calls(source, std::move(loss)), std::move(options)) {}
 
 }  // namespace libtrain

@@ -64,7 +64,7 @@ void print_header(const TrainedModel& model, const Task& task, const libtrain::T
 }
 
 /// Tells what the run will need, or that it cannot have it. Probing goes before restore(): it overwrites gradients that wait for an update.
-void plan_memory(const TrainedModel& model, libtrain::BucketedBatches& batches, const Options& options) {
+void plan_memory(TrainedModel& model, libtrain::BucketedBatches& batches, const Options& options) {
   const auto plan = libtrain::plan_memory(model.parameters, batches,
                                           [&](const Batch& batch) { return model.transformer.loss(batch); },
                                           {.epochs = options.epochs, .limit = options.memory_limit << 20});

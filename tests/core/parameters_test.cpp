@@ -33,6 +33,32 @@ TEST_CASE("parameters: named slices of flat buffers that move when the store gro
   CHECK(message_of<InvalidArgument>([&] { parameters.get("p77"); }).find("(did you mean 'p7'?)") != std::string::npos);
 }
 
+TEST_CASE("parameters: a store shrinks to what it holds, which stays, and may grow again", "[parameters]") {
+  const int64_t before = allocator_stats(Device::kCpu).bytes_for(MemoryUse::kWeights);
+  Parameters parameters({.seed = 3, .average = true});
+  for (int i = 0; i < 9; ++i) parameters.add("a" + std::to_string(i), {64}, init::uniform(-1, 1));
+  const auto weights = [&] { return allocator_stats(Device::kCpu).bytes_for(MemoryUse::kWeights) - before; };
+  REQUIRE(weights() > 9 * 256);  // room for more, or nothing is tested here
+  const Tensor value = parameters.get("a8");
+  const auto values = parameters.values().to_vector<float>();
+  parameters.first_moment().rows(0, 1).copy_from(Tensor::full({1}, 5.0));
+
+  parameters.shrink_to_fit();
+  CHECK(weights() == 9 * 256);
+  CHECK(parameters.values().to_vector<float>() == values);
+  CHECK(parameters.average().to_vector<float>() == values);
+  CHECK(parameters.first_moment().to_vector<float>()[0] == 5.0f);
+  {
+    Tape tape;
+    tape.backward(sum(scale(value, 2.0)));
+  }
+  CHECK(parameters.gradients().to_vector<float>().back() == 2.0f);
+
+  parameters.add("b", {64}, init::constant(1));
+  CHECK(value.to_vector<float>() == std::vector<float>(values.end() - 64, values.end()));
+  CHECK(parameters.values().to_vector<float>().back() == 1.0f);
+}
+
 TEST_CASE("parameters: initial values depend on seed and name, not on what else is registered", "[parameters]") {
   Parameters alone({.dtype = DType::f64, .seed = 3}), crowded({.dtype = DType::f64, .seed = 3}),
       other({.dtype = DType::f64, .seed = 4});

@@ -98,7 +98,7 @@ Values determined(const std::string& name, Values values) {
 }
 
 void check_training(const Oracle& oracle, const Setting& setting) {
-  const Model model(oracle, setting);
+  Model model(oracle, setting);
   AlternatingBatches batches(oracle);
   Values losses, norms, rates;
   const TrainOptions options{.clip_norm = 1,
