@@ -17,7 +17,8 @@
 namespace libtrain::kernels {
 namespace {
 
-constexpr int64_t kLanes = 16;  // queries that the softmax handles at a time
+constexpr int64_t kLanes = 16;                                         // queries that the softmax handles at a time
+template <class T> constexpr int64_t kLine = 64 / int64_t(sizeof(T));  // elements of a line of the caches
 template <class A> constexpr A kInfinity = std::numeric_limits<A>::infinity();
 
 /// One head of one sequence.
@@ -67,13 +68,15 @@ template <class A> struct Scratch {
   }
 };
 
-/// Copies `count` rows of a head to [padded, width], times `factor`; padding is zero.
+/// Copies `count` rows of a head to [padded, width], times `factor`; padding is zero. Asks for as many rows behind them, which are those
+/// of the same head in the thread's next sequence, more or less: rows of a head lie too far apart for the processor to see it coming.
 template <class T, class A> void load_rows(const Unit<T>& u, PackedRows<const T> from, int64_t first, int64_t count,
                                            int64_t padded, A factor, A* to) {
   const int64_t width = u.width(), head_dim = u.a.head_dim;
   for (int64_t i = 0; i < count; ++i) {
     const T* x = u.at(from, first + i);
     A* row = to + i * width;
+    for (int64_t c = 0; c < head_dim; c += kLine<T>) __builtin_prefetch(x + count * from.stride + c);
 #pragma omp simd
     for (int64_t c = 0; c < head_dim; ++c) row[c] = A(x[c]) * factor;
     for (int64_t c = head_dim; c < width; ++c) row[c] = 0;
@@ -291,7 +294,8 @@ template <class T> void unit_backward(const Unit<T>& u, PackedRows<const T> dout
 /// lengths differ, so the next free thread takes the next units.
 template <class T, class F> void for_units(const Attention<T>& a, const F& work) {
   const int64_t units = (a.query_ends.dims[0] - 1) * a.heads, slots = attention_slots(a);
-  const int64_t taken = units < 256 ? 1 : 4;  // at a time: heads that lie side by side, where there are plenty
+  const int64_t taken =
+      units < 256 ? 1 : 4 * a.heads;  // at a time: sequences that lie side by side, where there are plenty
   const uint64_t key = a.dropout > 0 ? random_key(*a.state) : 0;
   int64_t next = 0;
 #pragma omp parallel if (units > 1)

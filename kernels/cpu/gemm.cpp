@@ -23,12 +23,13 @@ template <class A, class Bias> bool in_registers(const Product<A, Bias>& p) {
   return kIsa != Isa::kBaseline && (p.transpose_a || p.lda * int64_t(sizeof(A)) % 4096 != 0);
 }
 
-/// For our own loops: 64 columns wide, and at most 512 rows high, so that the rows of op(a) stay in the second cache while
-/// a thread goes from piece to piece; lower where that makes fewer than eight.
+/// For our own loops: 64 columns wide, and at most 1024 rows high (512 with more than 128 columns of op(a)), so that the rows of op(a) stay in
+/// the second cache while a thread goes from piece to piece; lower where that makes fewer than eight.
 Pieces pieces_in_registers(int64_t m, int64_t n, int64_t k) {
   if (m * n * k <= kSerialProducts) return {1, 1};
   const int64_t columns = n < 128 ? 1 : n / 64;
-  const int64_t low = (m + 511) / 512, wanted = (8 + columns - 1) / columns, most = m < 64 ? 1 : m / 64;
+  const int64_t high = k <= 128 ? 1024 : 512;
+  const int64_t low = (m + high - 1) / high, wanted = (8 + columns - 1) / columns, most = m < 64 ? 1 : m / 64;
   const int64_t rows = low > wanted ? low : wanted;
   return {rows < most ? rows : most, columns};
 }
