@@ -1,4 +1,5 @@
-/// y = factor * x + offset, or y += that. Its gradient is factor * dy, and with factor 1 this is how gradients are passed on.
+/// y = factor * x + offset, or y += that. Its gradient is factor * dy, and with factor 1 this is how gradients are passed on. Where `by` is given,
+/// `factor` is multiplied by what it holds when the kernel runs.
 #pragma once
 #include "kernels/dtype.h"
 
@@ -12,6 +13,7 @@ template <class T> struct Scale {
   double factor;
   Sink<T> y;  // as many elements as x; may alias it
   double offset = kNoOffset;
+  View<const accum_t<T>> by = {};  // one element, or none
 };
 
 template <Isa isa, class T> void scale(Cpu<isa>, const Scale<T>&);

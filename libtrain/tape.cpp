@@ -93,6 +93,10 @@ void Tape::append(Step step) {
   steps_.push_back(std::move(step));
 }
 
+bool records(std::initializer_list<Tensor> inputs) {
+  return active_tape() && std::ranges::any_of(inputs, wants_gradient);
+}
+
 void record(const char* op, const Tensor& output, std::initializer_list<Tensor> inputs,
             std::initializer_list<Tensor> saved, Tape::Backward backward) {
   if (active_tape()) active_tape()->append({op, {output}, inputs, saved, std::move(backward)});

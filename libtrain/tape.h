@@ -90,6 +90,9 @@ void record(const char* op, std::initializer_list<Tensor> outputs, std::initiali
 /// Likewise for any number of inputs, with nothing else saved.
 void record(const char* op, const Tensor& output, const std::vector<Tensor>& inputs, Tape::Backward backward);
 
+/// Whether record() would keep a step with these inputs: for operations that do work of backward's at once.
+bool records(std::initializer_list<Tensor> inputs);
+
 /// Is told of every operation that runs under a tape on this thread while it lives, forward and backward: for tools that look into a step, such
 /// as DetectNonFinite. Where several live, the oldest is told first. It may change the values it is shown; what it throws ends the step.
 class TapeObserver {

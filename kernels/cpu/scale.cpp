@@ -7,7 +7,7 @@ namespace {
 
 template <class T> void scale_chunk(const Scale<T>& k, int64_t begin, int64_t end) {
   using A = accum_t<T>;
-  const A factor = A(k.factor), offset = A(k.offset);
+  const A factor = A(k.factor) * (k.by ? *k.by.data : A(1)), offset = A(k.offset);
   const T* x = k.x.data;
   T* y = k.y.data;
   const bool accumulate = k.y.accumulate;

@@ -11,9 +11,10 @@
 namespace libtrain::kernels {
 namespace {
 
-/// y (+)= factor * x + offset, a pack or an element at a time; y may be x.
+/// y (+)= factor * by * x + offset, a pack or an element at a time; y may be x.
 template <class T> __global__ void __launch_bounds__(kBlockThreads) scale_kernel(Scale<T> k, Flat f) {
-  const auto factor = accum_t<T>(k.factor), offset = accum_t<T>(k.offset);
+  const accum_t<T> factor = accum_t<T>(k.factor) * (k.by.data ? *k.by.data : accum_t<T>(1)),
+                   offset = accum_t<T>(k.offset);
   for_elements<T>(f, [&]<int width>(int64_t at) {
     auto x = load_elements<width>(k.x.data + at);
 #pragma unroll

@@ -1,4 +1,7 @@
 #pragma once
+#include <optional>
+
+#include "kernels/scale.h"
 #include "libtrain/ops/cross_entropy.h"
 #include "libtrain/ops/linear.h"
 
@@ -8,12 +11,14 @@ namespace libtrain {
 /// a time.
 ///   x [..., in] f32, bf16 or f64;  weight [vocab, in], bias [vocab] (or undefined: none) of the same dtype
 ///   targets i32 [...]  →  as cross_entropy()
-/// At most chunk_elements logits exist at any time (but at least one row of them). Backward makes each chunk's logits
-/// once more; when all rows fit into one chunk, they are kept instead. x and weight must not be one tensor. Everything
-/// else is as in cross_entropy() and linear().
+/// At most chunk_elements logits exist at any time (but at least one row of them): 2^22 unless told otherwise, on a CUDA device 2^29 (1 GiB
+/// in bf16), where every chunk costs launches. When all rows fit into one chunk, backward finds its logits; else each chunk's gradients are made
+/// together with its losses, as those of their sum, and kept until backward multiplies them by what arrives there: no logits are made twice.
+/// (As in P.-L. Hsu et al., "Liger Kernel: Efficient Triton Kernels for LLM Training", 2024.) x and weight must not be one tensor. Everything else
+/// is as in cross_entropy() and linear().
 TokenLoss linear_cross_entropy(const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor& targets,
                                int64_t ignore_index = -100, double label_smoothing = 0,
-                               int64_t chunk_elements = 1 << 22);
+                               std::optional<int64_t> chunk_elements = {});
 
 // ---------------------------------------------------------------------------------------------------------------------
 
@@ -52,50 +57,84 @@ template <class T> struct LinearCrossEntropy {
     return {buffer.data, {chunk_rows(chunk), vocab(), 1, 1}};
   }
 
-  void forward(View<T> buffer, View<A> row_loss) const;
   struct Gradients {
     Sink<T> dx;
     Sink<A> dweight, dbias;
+    explicit operator bool() const { return dx || dweight || dbias; }
   };
-  void backward(View<T> buffer, bool has_logits, View<const A> dsum, Gradients gradients) const;
+  void forward(View<T> buffer, View<A> row_loss, View<const A> dsum, Gradients gradients) const;
+  void backward(int64_t chunk, View<T> logits, View<const A> dsum, Gradients& gradients) const;
 };
 
-template <class T> void LinearCrossEntropy<T>::forward(View<T> buffer, View<A> row_loss) const {
+/// Gradients of the sum of all losses, undefined where none is wanted, and the 1 that arrives at that sum.
+struct LossGradients {
+  Tensor one, dx, dweight, dbias;
+
+  LossGradients() = default;
+  LossGradients(const Tensor& x, const Tensor& weight, const Tensor& bias)
+      : one(Tensor::full({1}, 1, accum_dtype(x.dtype()), x.device())) {
+    const auto like = [](const Tensor& input, DType dtype) {
+      return input.defined() && input.requires_grad() ? Tensor(input.shape(), dtype, input.device()) : Tensor();
+    };
+    dx = like(x, x.dtype()), dweight = like(weight, one.dtype()), dbias = like(bias, one.dtype());
+  }
+  template <class T> typename LinearCrossEntropy<T>::Gradients sinks() const {
+    return {sink_of<T>(dx), sink_of<accum_t<T>>(dweight), sink_of<accum_t<T>>(dbias)};
+  }
+
+ private:
+  template <class T> static Sink<T> sink_of(const Tensor& tensor) {
+    return tensor.defined() ? Sink<T>{tensor.matrix<T>().data} : Sink<T>{};
+  }
+};
+
+/// gradient (+)= dsum * kept
+template <class T>
+void hand_on(Device where, const Sink<T>& kept, int64_t size, View<const accum_t<T>> dsum, Sink<T> gradient) {
+  if (!gradient) return;
+  on(where, [&](auto device) {
+    kernels::scale(device, kernels::Scale<T>{{kept.data, {size, 1, 1, 1}}, 1, gradient, kernels::kNoOffset, dsum});
+  });
+}
+
+/// Losses, and where they are wanted the gradients that dsum asks for.
+template <class T>
+void LinearCrossEntropy<T>::forward(View<T> buffer, View<A> row_loss, View<const A> dsum, Gradients gradients) const {
   for (int64_t chunk = 0; chunk < chunks; ++chunk) {
-    const auto loss = loss_of(chunk, logits(chunk, buffer));
+    const View<T> z = logits(chunk, buffer);
+    const auto loss = loss_of(chunk, z);
     const View<A> losses{row_loss.data + begin(chunk), loss.targets.dims};
     on(where, [&](auto device) { kernels::cross_entropy_forward(device, loss, losses); });
+    if (gradients) backward(chunk, z, dsum, gradients);
   }
 }
 
+/// One chunk's part of the gradients; its logits `z` become their own.
 template <class T>
-void LinearCrossEntropy<T>::backward(View<T> buffer, bool has_logits, View<const A> dsum, Gradients gradients) const {
+void LinearCrossEntropy<T>::backward(int64_t chunk, View<T> z, View<const A> dsum, Gradients& gradients) const {
   auto& [dx, dweight, dbias] = gradients;
-  for (int64_t chunk = 0; chunk < chunks; ++chunk) {
-    const View<T> z = has_logits ? buffer : logits(chunk, buffer);  // becomes its own gradient
-    on(where, [&](auto device) { kernels::cross_entropy_backward(device, loss_of(chunk, z), dsum, Sink<T>{z.data}); });
-    const Sink<T> dx_rows{dx.data + begin(chunk) * x.dims[1], dx.accumulate};
-    if (dx) run_gemm(where, kernels::Gemm<T, T>{.a = z, .b = weight, .c = dx_rows});
-    if (dweight) run_gemm(where, kernels::Gemm<T, A>{.a = z, .b = x_rows(chunk), .transpose_a = true, .c = dweight});
-    run_column_sum<T>(where, z, dbias);
-    dweight.accumulate = dbias.accumulate = true;
-  }
+  on(where, [&](auto device) { kernels::cross_entropy_backward(device, loss_of(chunk, z), dsum, Sink<T>{z.data}); });
+  const Sink<T> dx_rows{dx.data + begin(chunk) * x.dims[1], dx.accumulate};
+  if (dx) run_gemm(where, kernels::Gemm<T, T>{.a = z, .b = weight, .c = dx_rows});
+  if (dweight) run_gemm(where, kernels::Gemm<T, A>{.a = z, .b = x_rows(chunk), .transpose_a = true, .c = dweight});
+  run_column_sum<T>(where, z, dbias);
+  dweight.accumulate = dbias.accumulate = true;
 }
 
 }  // namespace detail
 
 inline TokenLoss linear_cross_entropy(const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor& targets,
-                                      int64_t ignore_index, double label_smoothing, int64_t chunk_elements) {
+                                      int64_t ignore_index, double label_smoothing,
+                                      std::optional<int64_t> chunk_elements) {
   detail::check_linear("linear_cross_entropy", x, weight, bias);
   detail::check_token_loss("linear_cross_entropy", x, targets, weight.dim(0), ignore_index, label_smoothing);
   LIBTRAIN_CHECK(
       x.node_handle() != weight.node_handle(),
       "[linear_cross_entropy] x and weight are one tensor, {}; use cross_entropy(linear(x, weight), targets)",
       x.spec());
-  LIBTRAIN_CHECK(chunk_elements > 0, "[linear_cross_entropy] chunk_elements must be > 0, got {}; 2^22 is the default",
-                 chunk_elements);
-  const int64_t rows = x.shape().rows(), vocab = weight.dim(0),
-                chunk_rows = std::max<int64_t>(1, chunk_elements / vocab);
+  const int64_t most = chunk_elements.value_or(int64_t(1) << (x.device() == Device::kCuda ? 29 : 22));
+  LIBTRAIN_CHECK(most > 0, "[linear_cross_entropy] chunk_elements must be > 0, got {}; 2^22 is the default", most);
+  const int64_t rows = x.shape().rows(), vocab = weight.dim(0), chunk_rows = std::max<int64_t>(1, most / vocab);
   const int64_t chunks = std::max<int64_t>(1, (rows + chunk_rows - 1) / chunk_rows);
   const Tensor lse({rows}, accum_dtype(x.dtype()), x.device()), row_loss({rows}, lse.dtype(), x.device());
   TokenLoss loss;
@@ -111,16 +150,24 @@ inline TokenLoss linear_cross_entropy(const Tensor& x, const Tensor& weight, con
                                              label_smoothing,
                                              chunks};
     Tensor logits({args.most_rows(), vocab}, x.dtype(), x.device());
-    args.forward(logits.view<T>(), row_loss.view<A>());
+    detail::LossGradients made;
+    if (chunks > 1 && records({x, weight, bias})) made = {x, weight, bias};
+    const auto gradients = made.sinks<T>();
+    args.forward(logits.view<T>(), row_loss.view<A>(), made.one.defined() ? made.one.view<const A>() : View<const A>{},
+                 gradients);
     loss = detail::sum_losses<A>(row_loss, targets, ignore_index);
     const View<T> kept = chunks == 1 ? logits.view<T>() : View<T>{};
     if (!kept) logits = {};
-    record("linear_cross_entropy", loss.sum, {x, weight, bias}, {targets, lse, logits},
-           [args, kept](const BackwardStep& step) {
-             Tensor buffer;
-             if (!kept) buffer = Tensor({args.most_rows(), args.vocab()}, dtype_of<T>, args.where);
-             args.backward(kept ? kept : buffer.view<T>(), bool(kept), step.doutput<A>(),
-                           {step.sink<T>(0), step.sink<A>(1), args.bias ? step.sink<A>(2) : Sink<A>{}});
+    record("linear_cross_entropy", loss.sum, {x, weight, bias},
+           {targets, lse, logits, made.dx, made.dweight, made.dbias},
+           [args, kept, gradients](const BackwardStep& step) {
+             const View<const A> dsum = step.doutput<A>();
+             typename detail::LinearCrossEntropy<T>::Gradients sinks{step.sink<T>(0), step.sink<A>(1),
+                                                                     args.bias ? step.sink<A>(2) : Sink<A>{}};
+             if (kept) return args.backward(0, kept, dsum, sinks);
+             detail::hand_on(args.where, gradients.dx, args.x.size(), dsum, sinks.dx);
+             detail::hand_on(args.where, gradients.dweight, args.weight.size(), dsum, sinks.dweight);
+             detail::hand_on(args.where, gradients.dbias, args.bias.size(), dsum, sinks.dbias);
            });
   });
   return loss;

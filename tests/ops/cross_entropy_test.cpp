@@ -317,6 +317,23 @@ TEST_CASE("linear_cross_entropy: chunks never hold more logits than asked for") 
   CHECK(peak(rows * vocab / 8) < logits_bytes / 4);
 }
 
+TEST_CASE("linear_cross_entropy: gradients made along with the losses are multiplied by what arrives, and added up") {
+  const int64_t rows = 12, vocab = 9;
+  const Tensor x = random({rows, 5}), weight = random({vocab, 5}, DType::f64, 4), targets = random_targets(rows, vocab);
+  for (const Tensor& leaf : {x, weight}) leaf.set_requires_grad();
+  const auto backward_with = [&](double dsum) {
+    Tape tape;
+    tape.backward(linear_cross_entropy(x, weight, {}, targets, -100, 0, 2 * vocab).sum,
+                  Tensor::full({1}, dsum, DType::f64).reshape({}));
+  };
+  backward_with(1);
+  const Values dx = values_of(x.grad()), dweight = values_of(weight.grad());
+  backward_with(2.5);  // on top of the first
+  for (size_t i = 0; i < dx.size(); ++i) CHECK(values_of(x.grad())[i] == Approx(3.5 * dx[i]).epsilon(1e-12));
+  for (size_t i = 0; i < dweight.size(); ++i)
+    CHECK(values_of(weight.grad())[i] == Approx(3.5 * dweight[i]).epsilon(1e-12));
+}
+
 TEST_CASE("linear_cross_entropy: nothing is kept where nothing is recorded") {
   const Tensor x = random({512, 4}, DType::f32), weight = random({1000, 4}, DType::f32, 4);
   const int64_t before = allocator_stats(Device::kCpu).bytes_in_use;
