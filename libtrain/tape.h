@@ -68,6 +68,7 @@ class Tape {
   friend void record(const char*, std::initializer_list<Tensor>, std::initializer_list<Tensor>,
                      std::initializer_list<Tensor>, Tape::Backward);
   friend void record(const char*, const Tensor&, const std::vector<Tensor>&, Tape::Backward);
+  friend void record(const char*, const std::vector<Tensor>&, const std::vector<Tensor>&, Tape::Backward);
   void append(Step step);
   void run_backward();
 
@@ -89,6 +90,10 @@ void record(const char* op, std::initializer_list<Tensor> outputs, std::initiali
             std::initializer_list<Tensor> saved, Tape::Backward backward);
 /// Likewise for any number of inputs, with nothing else saved.
 void record(const char* op, const Tensor& output, const std::vector<Tensor>& inputs, Tape::Backward backward);
+
+/// Likewise for any number of outputs too.
+void record(const char* op, const std::vector<Tensor>& outputs, const std::vector<Tensor>& inputs,
+            Tape::Backward backward);
 
 /// Is told of every operation that runs under a tape on this thread while it lives, forward and backward: for tools that look into a step, such
 /// as DetectNonFinite. Where several live, the oldest is told first. It may change the values it is shown; what it throws ends the step.

@@ -9,7 +9,6 @@
 #include "kernels/add_dropout_layer_norm.h"
 
 #include "kernels/cuda/dropout_bits.cuh"
-#include "kernels/cuda/partials.cuh"
 #include "kernels/cuda/row_norm.cuh"
 
 namespace libtrain::kernels {
@@ -69,11 +68,9 @@ template <class T> void add_dropout_layer_norm_forward(Cuda where, const AddDrop
 template <class T> void add_dropout_layer_norm_backward(Cuda where, const AddDropoutLayerNorm<T>& k,
                                                         const AddDropoutLayerNormGradients<T>& g) {
   const AddedGradients<T> target{g.dx.data, g.dresidual, g.dbranch, k.mask};
-  const int64_t most = layer_norm_blocks(where, k.x.dims[0]);
-  const int64_t blocks = norm_backward<true>(where, "add_dropout_layer_norm_backward", k.norm, g.dy.data, target,
-                                             g.workspace.data, most, g.dx.data, g.dresidual.data, g.dbranch.data);
-  sum_partials(where, "add_dropout_layer_norm_partials",
-               Partials<accum_t<T>, 3>{g.workspace.data, blocks, k.x.dims[1], {g.dweight, g.dbias, g.dbranch_bias}});
+  const Partials<accum_t<T>, 3> sums{g.workspace.data, where.tickets, {g.dweight, g.dbias, g.dbranch_bias}};
+  norm_backward<true>(where, "add_dropout_layer_norm_backward", k.norm, g.dy.data, target, sums,
+                      layer_norm_blocks(where, k.x.dims[0]), g.dx.data, g.dresidual.data, g.dbranch.data);
 }
 
 #define INSTANTIATE(T)                                                               \

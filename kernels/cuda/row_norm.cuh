@@ -3,6 +3,7 @@
 #pragma once
 #include "kernels/cuda/elements.cuh"
 #include "kernels/cuda/math.cuh"
+#include "kernels/cuda/partials.cuh"
 #include "kernels/layer_norm.h"
 
 namespace libtrain::kernels {
@@ -162,9 +163,16 @@ template <class T> struct RowsTo {
 /// Columns' sums of the backward kernels: dweight, with a mean also dbias, and the target's own.
 template <bool centered, class Target> constexpr int kOuts = 1 + centered + Target::kSums;
 
-/// dx of rows that a group holds in registers, and the block's partial sums [outs, columns]. dx may be dy.
+template <bool centered, class T, class Target> using NormSums = Partials<accum_t<T>, kOuts<centered, Target>>;
+
+/// Adds up the sums of the launch's blocks, which the whole block has written.
+template <class A, int outs> __device__ inline void add_up_rows(const Partials<A, outs>& sums, int64_t columns) {
+  add_up_blocks(sums, {int(blockIdx.x), int(gridDim.x), sums.tickets}, columns, 0, columns);
+}
+
+/// dx of rows that a group holds in registers, and the columns' sums. dx may be dy.
 template <bool centered, int group, class T, class Target> __global__ void __launch_bounds__(kBlockThreads)
-    norm_backward_kernel(LayerNorm<T> k, const T* all_dy, Target target, accum_t<T>* partial) {
+    norm_backward_kernel(LayerNorm<T> k, const T* all_dy, Target target, NormSums<centered, T, Target> partials) {
   using A = accum_t<T>;
   constexpr int kSize = Pack<T>::kSize, kOut = kOuts<centered, Target>;
   const int64_t rows = k.x.dims[0];
@@ -201,7 +209,8 @@ template <bool centered, int group, class T, class Target> __global__ void __lau
       target.put(row * columns + column, row, column, d, sums.at[kOut - 1][i]);
     });
   }
-  sums.write(thread, columns, partial + blockIdx.x * int64_t(kOut) * columns);
+  sums.write(thread, columns, partials.partial + blockIdx.x * int64_t(kOut) * columns);
+  add_up_rows(partials, columns);
 }
 
 // ---- Any rows -----------------------------------------------------------------------------------------------------------
@@ -226,14 +235,16 @@ template <bool centered, class T, class Source> __global__ void __launch_bounds_
   if (centered && threadIdx.x == 0) k.mean.data[row] = mean;
 }
 
-/// dx of rows of any length, and partial sums as norm_backward_kernel has them: a block walks rows, reads each twice, and keeps
-/// the sums, each in the care of one thread, where they will be read. dx may be dy.
+/// dx of rows of any length, and the columns' sums: a block walks rows, reads each twice, and keeps its sums, each in the care of one
+/// thread, where they will be read. dx may be dy.
 template <bool centered, class T, class Target> __global__ void __launch_bounds__(kBlockThreads)
-    norm_backward_any_kernel(LayerNorm<T> k, const T* all_dy, Target target, accum_t<T>* partial) {
+    norm_backward_any_kernel(LayerNorm<T> k, const T* all_dy, Target target, NormSums<centered, T, Target> partials) {
   using A = accum_t<T>;
   constexpr int kOut = kOuts<centered, Target>;
   const int64_t rows = k.x.dims[0], columns = k.x.dims[1];
-  A* sums = partial + blockIdx.x * int64_t(kOut) * columns;
+  A* sums = partials.partial + blockIdx.x * int64_t(kOut) * columns;
+  if (blockIdx.x >= rows)  // there are none
+    for (int64_t i = threadIdx.x; i < kOut * columns; i += kBlockThreads) sums[i] = 0;
   for (int64_t row = blockIdx.x; row < rows; row += gridDim.x) {
     const T *x = k.x.data + row * columns, *dy = all_dy + row * columns;
     const A mean = centered ? k.mean.data[row] : A(0), rstd = k.rstd.data[row];
@@ -256,6 +267,7 @@ template <bool centered, class T, class Target> __global__ void __launch_bounds_
       if constexpr (Target::kSums > 0) sums[(kOut - 1) * columns + c] = own[0];
     }
   }
+  add_up_rows(partials, columns);
 }
 
 // ---- Launches -----------------------------------------------------------------------------------------------------------
@@ -275,20 +287,18 @@ void norm_forward(Cuda where, const char* name, const LayerNorm<T>& k, const Sou
     launch(where, name, {unsigned(rows), kBlockThreads}, norm_forward_any_kernel<centered, T, Source>, k, source);
 }
 
-/// dx to `target`, all of whose addresses `data` are, and partial sums [blocks, outs, columns] in `workspace`, which has room for
-/// `most` blocks. Returns how many there are.
+/// dx to `target`, all of whose addresses `data` are, and the columns' sums to `sums`, which has room for those of `most` blocks.
 template <bool centered, class T, class Target, class... Data>
-int64_t norm_backward(Cuda where, const char* name, const LayerNorm<T>& k, const T* dy, const Target& target,
-                      accum_t<T>* workspace, int64_t most, const Data*... data) {
+void norm_backward(Cuda where, const char* name, const LayerNorm<T>& k, const T* dy, const Target& target,
+                   const NormSums<centered, T, Target>& sums, int64_t most, const Data*... data) {
   const int64_t rows = k.x.dims[0];
   const int group = group_for<T>(k.x.dims[1], k.x.data, k.weight.data, dy, data...);
   const unsigned wanted = persistent_blocks(rows, group == kWarp ? kGroups(kWarp) : 1, 2);
-  const unsigned blocks = wanted < most ? wanted : unsigned(most);
+  const unsigned blocks = rows == 0 ? 1 : wanted < most ? wanted : unsigned(most);
   const auto kernel = group == kWarp           ? norm_backward_kernel<centered, kWarp, T, Target>
                       : group == kBlockThreads ? norm_backward_kernel<centered, kBlockThreads, T, Target>
                                                : norm_backward_any_kernel<centered, T, Target>;
-  launch(where, name, {blocks, kBlockThreads}, kernel, k, dy, target, workspace);
-  return blocks;
+  launch(where, name, {blocks, kBlockThreads}, kernel, k, dy, target, sums);
 }
 
 }  // namespace

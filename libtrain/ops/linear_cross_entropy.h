@@ -1,4 +1,6 @@
 #pragma once
+#include <optional>
+
 #include "libtrain/ops/cross_entropy.h"
 #include "libtrain/ops/linear.h"
 
@@ -8,12 +10,13 @@ namespace libtrain {
 /// a time.
 ///   x [..., in] f32, bf16 or f64;  weight [vocab, in], bias [vocab] (or undefined: none) of the same dtype
 ///   targets i32 [...]  →  as cross_entropy()
-/// At most chunk_elements logits exist at any time (but at least one row of them). Backward makes each chunk's logits
+/// At most chunk_elements logits exist at any time (but at least one row of them): 2^22 unless told otherwise, on a CUDA device 2^29 (1 GiB
+/// in bf16), where each chunk costs six launches and another pass over the gradient of the weight. Backward makes each chunk's logits
 /// once more; when all rows fit into one chunk, they are kept instead. x and weight must not be one tensor. Everything
 /// else is as in cross_entropy() and linear().
 TokenLoss linear_cross_entropy(const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor& targets,
                                int64_t ignore_index = -100, double label_smoothing = 0,
-                               int64_t chunk_elements = 1 << 22);
+                               std::optional<int64_t> chunk_elements = {});
 
 // ---------------------------------------------------------------------------------------------------------------------
 
@@ -76,8 +79,7 @@ void LinearCrossEntropy<T>::backward(View<T> buffer, bool has_logits, View<const
     on(where, [&](auto device) { kernels::cross_entropy_backward(device, loss_of(chunk, z), dsum, Sink<T>{z.data}); });
     const Sink<T> dx_rows{dx.data + begin(chunk) * x.dims[1], dx.accumulate};
     if (dx) run_gemm(where, kernels::Gemm<T, T>{.a = z, .b = weight, .c = dx_rows});
-    if (dweight) run_gemm(where, kernels::Gemm<T, A>{.a = z, .b = x_rows(chunk), .transpose_a = true, .c = dweight});
-    run_column_sum<T>(where, z, dbias);
+    run_weight_gradient<T>(where, z, x_rows(chunk), dweight, dbias);
     dweight.accumulate = dbias.accumulate = true;
   }
 }
@@ -85,17 +87,17 @@ void LinearCrossEntropy<T>::backward(View<T> buffer, bool has_logits, View<const
 }  // namespace detail
 
 inline TokenLoss linear_cross_entropy(const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor& targets,
-                                      int64_t ignore_index, double label_smoothing, int64_t chunk_elements) {
+                                      int64_t ignore_index, double label_smoothing,
+                                      std::optional<int64_t> chunk_elements) {
   detail::check_linear("linear_cross_entropy", x, weight, bias);
   detail::check_token_loss("linear_cross_entropy", x, targets, weight.dim(0), ignore_index, label_smoothing);
   LIBTRAIN_CHECK(
       x.node_handle() != weight.node_handle(),
       "[linear_cross_entropy] x and weight are one tensor, {}; use cross_entropy(linear(x, weight), targets)",
       x.spec());
-  LIBTRAIN_CHECK(chunk_elements > 0, "[linear_cross_entropy] chunk_elements must be > 0, got {}; 2^22 is the default",
-                 chunk_elements);
-  const int64_t rows = x.shape().rows(), vocab = weight.dim(0),
-                chunk_rows = std::max<int64_t>(1, chunk_elements / vocab);
+  const int64_t most = chunk_elements.value_or(int64_t(1) << (x.device() == Device::kCuda ? 29 : 22));
+  LIBTRAIN_CHECK(most > 0, "[linear_cross_entropy] chunk_elements must be > 0, got {}; 2^22 is the default", most);
+  const int64_t rows = x.shape().rows(), vocab = weight.dim(0), chunk_rows = std::max<int64_t>(1, most / vocab);
   const int64_t chunks = std::max<int64_t>(1, (rows + chunk_rows - 1) / chunk_rows);
   const Tensor lse({rows}, accum_dtype(x.dtype()), x.device()), row_loss({rows}, lse.dtype(), x.device());
   TokenLoss loss;
