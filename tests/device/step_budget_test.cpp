@@ -98,9 +98,9 @@ double norm_bytes(const StepShape& s, double) {
   const double layers = double(s.layers), statistics = 2 * 8 * rows(s);
   return (5 * layers * (4 + 5) - 2) * matrix(s) + 2 * (2 + 4) * matrix(s) + (5 * layers + 2) * statistics;
 }
-// q, k, v, out; backward q, k, v, out, dout in, dq, dk, dv out. The log-sum of each row and head in f32.
+// q, k, v, out; backward q, k, v, dout in, dq, dk, dv out: where a block holds a sequence it needs no out. The log-sum of each row and head in f32.
 double attention_bytes(const StepShape& s, double) {
-  return 3 * double(s.layers) * (12 * matrix(s) + 2 * 4 * rows(s) * double(s.heads));
+  return 3 * double(s.layers) * (11 * matrix(s) + 2 * 4 * rows(s) * double(s.heads));
 }
 double activation_bytes(const StepShape& s, double) { return 2 * double(s.layers) * 5 * rows(s) * double(s.inner) * e; }
 // One pass over the logits could do: read, and written over with their gradient.
