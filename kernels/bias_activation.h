@@ -23,7 +23,7 @@ template <Isa isa> constexpr int64_t bias_activation_blocks(Cpu<isa>, int64_t ro
 constexpr int64_t bias_activation_blocks(Cuda, int64_t rows, int64_t columns) {
   const int64_t wanted = (rows + 31) / 32, across = (columns + 127) / 128;
   const int64_t most = across == 0 || across >= 1024 ? 1 : 1024 / across;
-  return wanted < most ? wanted : most;
+  return wanted < 1 ? 1 : wanted < most ? wanted : most;
 }
 
 template <class T> struct BiasActivationGradients {

@@ -35,7 +35,7 @@ LIBTRAIN_HOST_DEVICE inline int64_t skip_of(const StepState& state, bool holds, 
 /// Elements of the workspace: partial sums.
 template <Isa isa> constexpr int64_t clip_workspace(Cpu<isa>, int64_t size) { return clip_blocks(size); }
 constexpr int64_t clip_workspace(Cuda, int64_t size) {
-  return clip_blocks(size) < kClipSums ? clip_blocks(size) : kClipSums;
+  return size == 0 ? 1 : clip_blocks(size) < kClipSums ? clip_blocks(size) : kClipSums;
 }
 
 template <Isa isa, class T> void clip_by_norm(Cpu<isa>, const ClipByNorm<T>&);

@@ -18,7 +18,7 @@ template <Isa isa> constexpr int64_t column_sum_blocks(Cpu<isa>, int64_t rows, i
 constexpr int64_t column_sum_blocks(Cuda, int64_t rows, int64_t columns) {
   const int64_t wanted = (rows + 31) / 32, across = (columns + 127) / 128,
                 most = across < 512 ? 512 / (across + !across) : 1;
-  return wanted < most ? wanted : most;
+  return wanted < 1 ? 1 : wanted < most ? wanted : most;
 }
 
 template <Isa isa, class T> void column_sum(Cpu<isa>, const ColumnSum<T>&);

@@ -22,21 +22,29 @@ template <class T> struct Embedding {
 /// Instantiated for Out = accum_t<T>, the gradient of a parameter, and for (bf16, bf16), that of an activation.
 template <class T, class Out = accum_t<T>> struct EmbeddingGradient {
   Sink<Out> dtable;           // [vocab, columns]; rows of ids that do not occur are zero
-  View<int32_t> workspace;    // [embedding_workspace(device, tokens, vocab)]
+  View<int32_t> workspace;    // [embedding_workspace(device, tokens, vocab, columns)]
   View<accum_t<T>> partials;  // [embedding_partials(device, tokens, columns)], or none where that is 0
 };
 
 /// CUDA: rows are sorted nine bits of their ids at a time, in at most so many chunks side by side.
-constexpr int64_t kSortDigits = 512, kSortChunks = 32;
+constexpr int kSortBits = 9;
+constexpr int64_t kSortDigits = 1 << kSortBits, kSortChunks = 32;
 /// CUDA: sorted rows that one warp sums.
 constexpr int64_t kSumWindow = 32;
 
 /// Elements of the workspace of backward. CPU: where each id's group ends, and the rows in groups.
-template <Isa isa> constexpr int64_t embedding_workspace(Cpu<isa>, int64_t tokens, int64_t vocab) {
+template <Isa isa> constexpr int64_t embedding_workspace(Cpu<isa>, int64_t tokens, int64_t vocab, int64_t /*columns*/) {
   return vocab + 1 + tokens;
 }
-/// CUDA: ids and rows before and after a pass, and how often each digit occurs in each chunk.
-constexpr int64_t embedding_workspace(Cuda, int64_t tokens, int64_t) { return 4 * tokens + kSortChunks * kSortDigits; }
+/// CUDA: slices of a row, of which a warp sums one with `width` columns a lane, and tickets, one for each slice of each window.
+constexpr int64_t embedding_slices(int64_t columns, int width) { return (columns + 32 * width - 1) / (32 * width); }
+constexpr int64_t embedding_tickets(int64_t tokens, int64_t columns, int width) {
+  return (tokens + kSumWindow - 1) / kSumWindow * embedding_slices(columns, width);
+}
+/// CUDA: ids and rows before and after a pass, and the tickets.
+constexpr int64_t embedding_workspace(Cuda, int64_t tokens, int64_t /*vocab*/, int64_t columns) {
+  return 4 * tokens + embedding_tickets(tokens, columns, 1);
+}
 
 /// Elements of the sums of groups that reach over windows: CUDA, one at either end of each window.
 template <Isa isa> constexpr int64_t embedding_partials(Cpu<isa>, int64_t, int64_t) { return 0; }

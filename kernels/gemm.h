@@ -9,10 +9,12 @@ namespace libtrain::kernels {
 /// What becomes of op(a) op(b) + bias before it is rounded: GELU in its tanh form (kernels/pointwise.h), the one that cuBLASLt has.
 enum class GemmActivation : uint8_t { kNone, kRelu, kGeluTanh };
 
-/// How many products there are, and how many elements after one matrix the next begins; 0: all have the same one (c never).
+/// How many products there are, and how many elements after one matrix (or vector) the next begins; 0: all have the same one (c and sums
+/// never).
 struct GemmBatch {
   int64_t count = 1;
   int64_t a = 0, b = 0, c = 0;
+  int64_t bias = 0, sums = 0;  // CUDA alone: on the CPU there are no sums, and all have the same bias
 };
 
 /// Instantiated for (In, Out) = (float, float), (double, double), (bf16, bf16), (bf16, float).
@@ -24,8 +26,11 @@ template <class In, class Out> struct Gemm {
   View<const In> bias{};                              // [n], or none
   GemmActivation activation = GemmActivation::kNone;  // none where c is added to
   Sink<Out> c{};                                      // [m, n]
-  GemmBatch batch{};                                  // a, b and c are those of its first product
-  View<accum_t<In>> workspace{};                      // [gemm_workspace(device, *this)], or none where that is 0
+  /// [m], CUDA alone, with transpose_a and k, n > 0: the sums of op(a)'s rows, from the pass that reads a: where c is the gradient of a
+  /// weight, that of its bias.
+  Sink<accum_t<In>> sums{};
+  GemmBatch batch{};              // a, b, bias, c and sums are those of its first product
+  View<accum_t<In>> workspace{};  // [gemm_workspace(device, *this)], or none where that is 0
 
   int64_t m() const { return a.dims[transpose_a ? 1 : 0]; }
   int64_t k() const { return a.dims[transpose_a ? 0 : 1]; }

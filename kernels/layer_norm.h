@@ -22,7 +22,7 @@ template <Isa isa> constexpr int64_t layer_norm_blocks(Cpu<isa>, int64_t rows) {
   return rows < 1024 ? (rows + 63) / 64 : 16;
 }
 /// At most; a device with few multiprocessors uses fewer.
-constexpr int64_t layer_norm_blocks(Cuda, int64_t rows) { return rows < 4096 ? (rows + 7) / 8 : 512; }
+constexpr int64_t layer_norm_blocks(Cuda, int64_t rows) { return rows < 8 ? 1 : rows < 4096 ? (rows + 7) / 8 : 512; }
 
 template <class T> struct LayerNormGradients {
   Sink<T> dx;                  // [rows, columns]; may alias dy

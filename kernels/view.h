@@ -47,6 +47,10 @@ template <Isa isa> struct Cpu {};
 struct Cuda {
   CUstream_st* stream = nullptr;
   BadIndex* bad_index = nullptr;  // where kernels note an index that the host could not check; on the device, or none
+  unsigned* tickets = nullptr;  // [kTickets], on the device: 0 between any two launches of this stream, and no other's
 };
+
+/// Blocks of a launch take them in the order in which they finish, so that the last one knows that it is the last.
+constexpr int64_t kTickets = 4096;
 
 }  // namespace libtrain

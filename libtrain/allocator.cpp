@@ -237,8 +237,11 @@ const char* name(MemoryUse use) {
 MemoryUseScope::MemoryUseScope(MemoryUse use) : outer_(std::exchange(current_use, use)) {}
 MemoryUseScope::~MemoryUseScope() { current_use = outer_; }
 
-MemoryPool::MemoryPool() { allocator_of(Device::kCuda).open_pool(this); }
-MemoryPool::~MemoryPool() { allocator_of(Device::kCuda).close_pool(this); }
+MemoryPool::MemoryPool() : tickets_(new_tickets()) { allocator_of(Device::kCuda).open_pool(this); }
+MemoryPool::~MemoryPool() {
+  allocator_of(Device::kCuda).close_pool(this);
+  if constexpr (kBuiltWithCuda) runtime::free_device(tickets_);
+}
 MemoryPoolScope::MemoryPoolScope(const MemoryPool& pool) { active_pool() = &pool; }
 MemoryPoolScope::~MemoryPoolScope() {
   active_pool() = nullptr;

@@ -65,6 +65,12 @@ class MemoryPool {
   ~MemoryPool();
   MemoryPool(const MemoryPool&) = delete;
   MemoryPool& operator=(const MemoryPool&) = delete;
+
+  /// Those of captured work, which may be launched on another stream than it was captured on (kernels/view.h).
+  unsigned* tickets() const { return tickets_; }
+
+ private:
+  unsigned* tickets_;
 };
 
 /// While it lives, this thread's blocks of the CUDA device come from `pool`, in the order of captured work: nobody waits for anything.

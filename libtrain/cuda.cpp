@@ -2,6 +2,8 @@
 
 #include "kernels/cuda/runtime.h"
 #include "kernels/gemm.h"
+#include "libtrain/allocator.h"
+#include "libtrain/memory_source.h"
 
 namespace libtrain {
 namespace {
@@ -19,15 +21,22 @@ const cuda::Stream& shared_stream() {
   return stream;
 }
 
+/// Memory of the device, zero for what is enqueued on `where` from now on.
+void* zeros(int64_t bytes, Cuda where) {
+  void* block = runtime::allocate_device(bytes);
+  if (!block)
+    throw OutOfMemory(
+        "[cuda] no memory is left on the device, not even for a stream; close what else uses it, or use smaller "
+        "batches");
+  runtime::fill_bytes(block, 0, size_t(bytes), where);
+  return block;
+}
+
 Cuda new_stream() {
   return detail::cuda_call([] {
     Cuda where = runtime::create_stream();
-    where.bad_index = static_cast<BadIndex*>(runtime::allocate_device(sizeof(BadIndex)));
-    if (!where.bad_index)
-      throw OutOfMemory(
-          "[cuda] no memory is left on the device, not even for a stream; close what else uses it, or use smaller "
-          "batches");
-    runtime::fill_bytes(where.bad_index, 0, sizeof(BadIndex), where);
+    where.bad_index = static_cast<BadIndex*>(zeros(sizeof(BadIndex), where));
+    where.tickets = static_cast<unsigned*>(zeros(kTickets * int64_t(sizeof(unsigned)), where));
     return where;
   });
 }
@@ -35,6 +44,15 @@ Cuda new_stream() {
 }  // namespace
 
 namespace detail {
+unsigned* new_tickets() {
+  return cuda_call([] {
+    const Cuda where = cuda::current_stream();
+    auto* tickets = static_cast<unsigned*>(zeros(kTickets * int64_t(sizeof(unsigned)), where));
+    runtime::synchronize(where);  // whatever the stream on which they are used
+    return tickets;
+  });
+}
+
 void throw_no_cuda() { throw DeviceError("[device] this build has no CUDA; configure with -DLIBTRAIN_CUDA=ON"); }
 }  // namespace detail
 
@@ -50,13 +68,15 @@ Stream::Stream() : handle_(new_stream()) {}
 Stream::~Stream() {
   if constexpr (kBuiltWithCuda) {
     runtime::free_device(handle_.bad_index);  // waits until the stream is done
+    runtime::free_device(handle_.tickets);
     runtime::destroy_stream(handle_);
   }
 }
 
 Cuda current_stream() {
-  const Cuda inner = innermost_stream();
-  return inner.stream ? inner : shared_stream().handle();
+  Cuda where = innermost_stream().stream ? innermost_stream() : shared_stream().handle();
+  if (const MemoryPool* pool = detail::active_pool()) where.tickets = pool->tickets();
+  return where;
 }
 
 StreamScope::StreamScope(const Stream& stream) : outer_(innermost_stream()) { innermost_stream() = stream.handle(); }

@@ -111,4 +111,9 @@ void record(const char* op, const Tensor& output, const std::vector<Tensor>& inp
   if (active_tape()) active_tape()->append({op, {output}, inputs, {}, std::move(backward)});
 }
 
+void record(const char* op, const std::vector<Tensor>& outputs, const std::vector<Tensor>& inputs,
+            Tape::Backward backward) {
+  if (active_tape()) active_tape()->append({op, outputs, inputs, {}, std::move(backward)});
+}
+
 }  // namespace libtrain

@@ -68,6 +68,7 @@ class Tape {
   friend void record(const char*, std::initializer_list<Tensor>, std::initializer_list<Tensor>,
                      std::initializer_list<Tensor>, Tape::Backward);
   friend void record(const char*, const Tensor&, const std::vector<Tensor>&, Tape::Backward);
+  friend void record(const char*, const std::vector<Tensor>&, const std::vector<Tensor>&, Tape::Backward);
   void append(Step step);
   void run_backward();
 
@@ -89,6 +90,10 @@ void record(const char* op, std::initializer_list<Tensor> outputs, std::initiali
             std::initializer_list<Tensor> saved, Tape::Backward backward);
 /// Likewise for any number of inputs, with nothing else saved.
 void record(const char* op, const Tensor& output, const std::vector<Tensor>& inputs, Tape::Backward backward);
+
+/// Likewise for any number of outputs too.
+void record(const char* op, const std::vector<Tensor>& outputs, const std::vector<Tensor>& inputs,
+            Tape::Backward backward);
 
 /// Whether record() would keep a step with these inputs: for operations that do work of backward's at once.
 bool records(std::initializer_list<Tensor> inputs);

@@ -68,6 +68,7 @@ TrainLoop::TrainLoop(Parameters& parameters, detail::BatchCalls batches, Options
   if (parameters_.device() == Device::kCuda) stream_ = std::make_unique<cuda::Stream>();
   if (stream_ && options_.graphs) graphs_ = std::make_unique<StepGraphs>();
   parameters.shrink_to_fit();
+  one_ = Tensor::full({}, 1, parameters_.dtype(), parameters_.device());
   parameters_.clear_gradients();
   let_updates_through();
 }
@@ -197,7 +198,11 @@ void TrainLoop::enqueue(const std::shared_ptr<const void>& batch, bool updates) 
 TokenLoss TrainLoop::differentiate(const void* batch) {
   Tape tape;
   const TokenLoss loss = batch_calls_.loss(batch);
-  if (loss.sum.requires_grad()) tape.backward(loss.sum);
+  if (!loss.sum.requires_grad()) return loss;
+  if (loss.sum.dtype() == one_.dtype() && loss.sum.rank() == 0)
+    tape.backward(loss.sum, one_);
+  else
+    tape.backward(loss.sum);
   return loss;
 }
 

@@ -210,6 +210,7 @@ class TrainLoop {
   double seconds_ = 0, epoch_seconds_ = 0;     // since the last report; since the epoch began
   std::unique_ptr<cuda::Stream> stream_;       // on a CUDA device
   std::unique_ptr<StepGraphs> graphs_;         // likewise, when asked for
+  Tensor one_;                                 // the gradient that backward begins with
   std::atomic<bool> stop_requested_ = false, checkpoint_requested_ = false;
   std::vector<std::function<void(const StepReport&)>> step_handlers_;
   std::vector<std::function<void(const EpochReport&)>> epoch_handlers_;

@@ -125,6 +125,8 @@ void check_values(const Options& o) {
   if (!o.target_tokens.empty()) token_kind("target-tokens", o.target_tokens);
   model_options(o, 8, 8);  // tying and activation
   train_options(o, 1);     // schedule
+  LIBTRAIN_CHECK(!o.graphs || device_of(o) == libtrain::Device::kCuda,
+                 "--graphs is for CUDA devices, and --device {} is the CPU here; leave it out", o.device);
   device_of(o);
 }
 
@@ -169,6 +171,15 @@ libtrain::TransformerOptions model_options(const Options& o, int64_t source_voca
           .label_smoothing = o.label_smoothing};
 }
 
+libtrain::BatchOptions batch_options(const Options& o) {
+  libtrain::BatchOptions options{.device = device_of(o)};
+  if (!o.graphs) return options;
+  options.capacity_multiple = 256;  // so that batches share graphs
+  options.pairs_multiple = 64;
+  options.length_multiple = 16;
+  return options;
+}
+
 libtrain::TrainOptions train_options(const Options& o, int64_t batches_per_epoch) {
   const int64_t accumulate = std::max<int64_t>(o.accumulate, 1);
   const int64_t by_epochs = o.epochs * ((batches_per_epoch + accumulate - 1) / accumulate);
@@ -182,6 +193,7 @@ libtrain::TrainOptions train_options(const Options& o, int64_t batches_per_epoch
       .clip_norm = o.clip_norm,
       .adam = {.learning_rate = o.learning_rate, .beta1 = o.beta1, .beta2 = o.beta2, .weight_decay = o.weight_decay},
       .checkpoint_every = o.checkpoint_every,
+      .graphs = o.graphs,
       .nonfinite_limit = o.on_nonfinite == "stop" ? 1 : o.nonfinite_limit};
   if (o.schedule == "constant")
     options.schedule = libtrain::constant_schedule(warmup);

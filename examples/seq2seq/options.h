@@ -30,6 +30,7 @@ struct Options {
   std::string on_nonfinite = "skip";
   int64_t nonfinite_limit = 20;
   std::string device = "auto";
+  bool graphs = false;
   int64_t memory_limit = 0;  // MiB
   // output
   std::string out = "run";
@@ -60,6 +61,7 @@ void check_values(const Options& options);
 
 /// Translations into the library's options; throw libtrain::InvalidArgument naming flag and choices.
 libtrain::TransformerOptions model_options(const Options& options, int64_t source_vocab, int64_t target_vocab);
+libtrain::BatchOptions batch_options(const Options& options);
 libtrain::TrainOptions train_options(const Options& options, int64_t batches_per_epoch);
 libtrain::TokenKind token_kind(const std::string& flag, const std::string& name);
 libtrain::Device device_of(const Options& options);

@@ -232,12 +232,12 @@ int run_train(const Options& given) {
   if (resumed) check_same_data(data_id(task.train), resumed->data);
   TrainedModel model(options, task.codec);
 
-  libtrain::BucketedBatches batches(task.train, {.tokens = options.batch_tokens,
-                                                 .pairs = options.batch_pairs,
-                                                 .seed = uint64_t(options.seed),
-                                                 .batch = {.source_vocab = task.codec.source.size(),
-                                                           .target_vocab = task.codec.target.size(),
-                                                           .device = model.parameters.device()}});
+  libtrain::BatchOptions layout = batch_options(options);
+  layout.source_vocab = task.codec.source.size();
+  layout.target_vocab = task.codec.target.size();
+  libtrain::BucketedBatches batches(
+      task.train,
+      {.tokens = options.batch_tokens, .pairs = options.batch_pairs, .seed = uint64_t(options.seed), .batch = layout});
   const int64_t batches_per_epoch = batches.begin_epoch(0);
   libtrain::TrainOptions train = train_options(options, batches_per_epoch);
   if (options.on_nonfinite == "rewind")

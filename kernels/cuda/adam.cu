@@ -1,6 +1,6 @@
 // Shapes    weights, first_moment, second_moment, gradients, rounded [size]; state, one element; factors [size / 32, rounded up].
 // Mapping   A thread owns a pack of 16 bytes of each buffer (or an element) and strides over the grid; the first thread of a block works
-//           out what is the same for all weights from the state. finish_update writes the state, when all have read it.
+//           out what is the same for all weights from the state. The last block to finish writes the state, which all have read then.
 // Traffic   Reads weights, moments and gradients, writes weights and moments: 28 bytes a weight in f32, 30 with `rounded`, and a quarter
 //           of a byte more with `factors`. Moments and gradients pass the cache by; weights stay, for the forward to come. Bound by memory.
 // Numerics  Factors in f64 and rounded once; the update in f32 (f64 for f64), as on the CPU up to contraction.
@@ -9,7 +9,6 @@
 #include "kernels/adam.h"
 
 #include "kernels/cuda/update.cuh"
-#include "kernels/finish_update.h"
 
 namespace libtrain::kernels {
 namespace {
@@ -38,11 +37,11 @@ template <class T> __device__ inline Step<T> with_factors(Step<T> step, UpdateFa
 
 /// The update of `width` neighbouring weights a thread.
 template <int width, class T> __global__ void __launch_bounds__(kBlockThreads)
-    update_weights(Adam<T> k, int64_t parts, const BadIndex* note) {
+    update_weights(Adam<T> k, int64_t parts, UpdateEnd end) {
   __shared__ Step<T> shared;
-  if (threadIdx.x == 0) shared = step_of(k, note);
+  if (threadIdx.x == 0) shared = step_of(k, end.note);
   __syncthreads();
-  if (shared.skip) return;
+  if (shared.skip) return end.arrive();
   const T beta1 = T(k.beta1), beta2 = T(k.beta2), epsilon = T(k.epsilon);
   const int64_t stride = int64_t(gridDim.x) * kBlockThreads;
 #pragma unroll 1
@@ -66,6 +65,7 @@ template <int width, class T> __global__ void __launch_bounds__(kBlockThreads)
     store_elements(k.weights.data + i * width, w);
     if (k.rounded.data) store_elements(k.rounded.data + i * width, elements_as<bf16>(w));
   }
+  end.arrive();
 }
 
 }  // namespace
@@ -76,10 +76,8 @@ template <class T> void adam_update(Cuda where, const Adam<T>& k) {
                     packs_fit(k.second_moment.data, size) && packs_fit(k.gradients.data, size) &&
                     reinterpret_cast<uintptr_t>(k.rounded.data) % 8 == 0;
   const int64_t parts = wide ? size / Pack<T>::kSize : size;
-  const LaunchShape shape{persistent_blocks(parts, kBlockThreads, 8), kBlockThreads};
-  launch(where, "adam_update", shape, wide ? update_weights<Pack<T>::kSize, T> : update_weights<1, T>, k, parts,
-         where.bad_index);
-  finish_update(where, k.state);
+  launch(where, "adam_update", update_shape(parts), wide ? update_weights<Pack<T>::kSize, T> : update_weights<1, T>, k,
+         parts, UpdateEnd{k.state.data, where.bad_index, where.tickets});
 }
 
 template void adam_update(Cuda, const Adam<float>&);

@@ -9,32 +9,64 @@
 #include "kernels/add_dropout_layer_norm.h"
 
 #include "kernels/cuda/dropout_bits.cuh"
-#include "kernels/cuda/partials.cuh"
 #include "kernels/cuda/row_norm.cuh"
 
 namespace libtrain::kernels {
 namespace {
 
-/// Rows of residual + dropout(branch + branch_bias), left in x.
+/// Dropout as a thread applies it row by row.
+template <class T> struct RowDropper {
+  const DropoutMask& mask;
+  Dropper<accum_t<T>> dropper;
+  DropoutRow row{};
+
+  __device__ explicit RowDropper(const DropoutMask& m) : mask(m), dropper(m) {}
+  __device__ void begin(int64_t number) {
+    if (mask.state) row = dropper.place_of(mask, number);
+  }
+  template <int width> __device__ void drop(Elements<T, width>& values, int64_t column) const {
+    if (mask.state) dropper.drop(values.at, row, column);
+  }
+};
+
+/// Rows of residual + dropout(branch + branch_bias), left in x. A thread keeps the bias of its columns.
 template <class T> struct AddedRows {
   const T *residual, *branch, *branch_bias;
   DropoutMask mask;
   T* x;
 
-  template <int width> __device__ auto at(int64_t place, int64_t row, int64_t column) const {
-    auto sum = load_elements<width>(branch + place);
-    if (branch_bias) sum = plus(sum, load_elements<width>(branch_bias + column));
-    if (mask.state) {
-      const Dropper<accum_t<T>> dropper(mask);
-      dropper.drop(sum.at, dropper.place_of(mask, row), column);
+  template <int group> struct Walk {
+    const AddedRows& from;
+    RowDropper<T> dropper;
+    Part<T, group + !group> bias;
+
+    __device__ Walk(const AddedRows& rows, int thread, int columns) : from(rows), dropper(rows.mask) {
+      if (group > 0 && from.branch_bias) bias.load(from.branch_bias, thread, columns);
     }
-    sum = plus(sum, load_elements<width>(residual + place));
-    store_elements(x + place, sum);
-    if constexpr (width == 1)
-      return T(sum.at[0]);
-    else
-      return pack_bits(sum);
-  }
+    __device__ void begin(int64_t row) { dropper.begin(row); }
+    __device__ uint4 pack(int i, int64_t place, int64_t column) const {
+      const Pack<T> held = bias[i];
+      Elements<T, Pack<T>::kSize> added;
+#pragma unroll
+      for (int j = 0; j < Pack<T>::kSize; ++j) added.at[j] = held.at[j];
+      return pack_bits(sum(place, column, added));
+    }
+    __device__ T element(int64_t place, int64_t column) const {
+      const Elements<T, 1> added{{from.branch_bias ? accum_t<T>(from.branch_bias[column]) : accum_t<T>(0)}};
+      return T(sum(place, column, added).at[0]);
+    }
+
+   private:
+    template <int width>
+    __device__ Elements<T, width> sum(int64_t place, int64_t column, const Elements<T, width>& added) const {
+      auto values = load_elements<width>(from.branch + place);
+      if (from.branch_bias) values = plus(values, added);
+      dropper.drop(values, column);
+      values = plus(values, load_elements<width>(from.residual + place));
+      store_elements(from.x + place, values);
+      return values;
+    }
+  };
 };
 
 /// Takes dx: adds what has arrived at x from elsewhere, and hands the sum to residual and branch.
@@ -44,18 +76,22 @@ template <class T> struct AddedGradients {
   Sink<T> dresidual, dbranch;
   DropoutMask mask;
 
-  template <int width> __device__ void put(int64_t place, int64_t row, int64_t column, Elements<T, width> d,
-                                           accum_t<T> (&dbranch_bias)[width]) const {
-    if (dx) d = plus(d, load_elements<width>(dx + place));
-    if (dresidual.data) put_elements(dresidual.data + place, d, dresidual.accumulate);
-    if (mask.state) {
-      const Dropper<accum_t<T>> dropper(mask);
-      dropper.drop(d.at, dropper.place_of(mask, row), column);
-    }
+  struct Walk {
+    const AddedGradients& to;
+    RowDropper<T> dropper;
+
+    __device__ explicit Walk(const AddedGradients& gradients) : to(gradients), dropper(gradients.mask) {}
+    __device__ void begin(int64_t row) { dropper.begin(row); }
+    template <int width>
+    __device__ void put(int64_t place, int64_t column, Elements<T, width> d, accum_t<T> (&dbranch_bias)[width]) const {
+      if (to.dx) d = plus(d, load_elements<width>(to.dx + place));
+      if (to.dresidual.data) put_elements(to.dresidual.data + place, d, to.dresidual.accumulate);
+      dropper.drop(d, column);
 #pragma unroll
-    for (int j = 0; j < width; ++j) dbranch_bias[j] += d.at[j];
-    if (dbranch.data) put_elements(dbranch.data + place, d, dbranch.accumulate);
-  }
+      for (int j = 0; j < width; ++j) dbranch_bias[j] += d.at[j];
+      if (to.dbranch.data) put_elements(to.dbranch.data + place, d, to.dbranch.accumulate);
+    }
+  };
 };
 
 }  // namespace
@@ -69,11 +105,9 @@ template <class T> void add_dropout_layer_norm_forward(Cuda where, const AddDrop
 template <class T> void add_dropout_layer_norm_backward(Cuda where, const AddDropoutLayerNorm<T>& k,
                                                         const AddDropoutLayerNormGradients<T>& g) {
   const AddedGradients<T> target{g.dx.data, g.dresidual, g.dbranch, k.mask};
-  const int64_t most = layer_norm_blocks(where, k.x.dims[0]);
-  const int64_t blocks = norm_backward<true>(where, "add_dropout_layer_norm_backward", k.norm, g.dy.data, target,
-                                             g.workspace.data, most, g.dx.data, g.dresidual.data, g.dbranch.data);
-  sum_partials(where, "add_dropout_layer_norm_partials",
-               Partials<accum_t<T>, 3>{g.workspace.data, blocks, k.x.dims[1], {g.dweight, g.dbias, g.dbranch_bias}});
+  const Partials<accum_t<T>, 3> sums{g.workspace.data, where.tickets, {g.dweight, g.dbias, g.dbranch_bias}};
+  norm_backward<true>(where, "add_dropout_layer_norm_backward", k.norm, g.dy.data, target, sums,
+                      layer_norm_blocks(where, k.x.dims[0]), g.dx.data, g.dresidual.data, g.dbranch.data);
 }
 
 #define INSTANTIATE(T)                                                               \

@@ -1,7 +1,7 @@
 // Shapes    x, y, dy, dx [rows, columns]; bias, dbias [columns].
 // Mapping   A thread owns the columns of a pack of 16 bytes (where rows do not divide into packs, one column), keeps their bias in registers
 //           and strides over the rows. Backward: a warp walks every so many rows of a block's, with the sums of its columns in registers;
-//           warps are added up in order through shared memory, blocks by the second stage (partials.cuh).
+//           warps are added up in order through shared memory, blocks by the last one to finish (partials.cuh).
 // Traffic   Forward reads x and writes y: 2 x size. Backward reads x and dy and writes dx: 3 x size (4 x size where it adds); partial
 //           sums are at most bias_activation_blocks() rows. Bound by memory.
 // Numerics  f32 (f64 for f64) throughout, rounded once; dbias sums what dx is before it is rounded, in an order that follows from the shape.
@@ -38,9 +38,9 @@ template <class F, int width, class T> __global__ void __launch_bounds__(kBlockT
   }
 }
 
-/// dx, and partial[blockIdx.y] = the sum of its rows in the block, `width` columns a lane.
+/// dx, and the sums of its columns, `width` a lane.
 template <class F, int width, class T> __global__ void __launch_bounds__(kBlockThreads, sizeof(T) < 8 ? 4 : 2)
-    backward_kernel(BiasActivation<T> k, const T* dy, Sink<T> dx, accum_t<T>* partial) {
+    backward_kernel(BiasActivation<T> k, const T* dy, Sink<T> dx, Partials<accum_t<T>, 1> sums) {
   const int64_t rows = k.x.dims[0], columns = k.x.dims[1];
   const auto [column, first_row, row_stride] = column_walk<width>();
   Elements<T, width> sum{};
@@ -60,7 +60,7 @@ template <class F, int width, class T> __global__ void __launch_bounds__(kBlockT
       if (dx.data) put_elements(dx.data + at, d, dx.accumulate);
     }
   }
-  write_column_sums(sum, columns, partial);
+  add_up_columns(sum, columns, sums);
 }
 
 }  // namespace
@@ -79,9 +79,8 @@ template <class F, class T> void bias_activation_backward(Cuda where, const Bias
   const int64_t rows = k.x.dims[0], columns = k.x.dims[1], blocks = bias_activation_blocks(where, rows, columns);
   const bool packs = columns % kSize == 0 && aligned_16(k.x.data, k.bias.data, dy.data, g.dx.data);
   launch(where, "bias_activation_backward", column_walk_shape(columns, packs ? kSize : 1, blocks),
-         packs ? backward_kernel<F, kSize, T> : backward_kernel<F, 1, T>, k, dy.data, g.dx, g.workspace.data);
-  sum_partials(where, "bias_activation_partials",
-               Partials<accum_t<T>, 1>{g.workspace.data, blocks, columns, {g.dbias}});
+         packs ? backward_kernel<F, kSize, T> : backward_kernel<F, 1, T>, k, dy.data, g.dx,
+         Partials<accum_t<T>, 1>{g.workspace.data, where.tickets, {g.dbias}});
 }
 
 #define INSTANTIATE_FOR(F, T)                                                              \

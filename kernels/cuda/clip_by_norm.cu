@@ -1,6 +1,6 @@
 // Shapes    gradients [size]; workspace [sums], sums = min(blocks of 4,096 elements, 1,024); state, one element.
 // Mapping   CUDA block i owns partial sum i: blocks i, i + 1024, i + 2048... of the gradients, 16 bytes a thread and load, four under
-//           way (or an element). A second launch of one CUDA block adds the partial sums up, and one thread writes the state.
+//           way (or an element). The last CUDA block to finish adds the partial sums up, and one of its threads writes the state.
 // Traffic   Reads the gradients once; bound by memory (on devices with few f64 units, by those).
 // Numerics  Squares and sums in f64, so that no finite f32 gradient overflows, in an order that depends on size alone.
 // Source    See kernels/clip_by_norm.h.
@@ -26,24 +26,9 @@ template <int width, class T> __device__ inline double squares_in(const T* g, in
   return sum;
 }
 
-/// sums[i] = sum of squares over the blocks of gradients that are i-th of gridDim.x.
-template <int width, class T> __global__ void __launch_bounds__(kBlockThreads)
-    sum_squares(View<const T> gradients, double* sums) {
-  const int64_t size = gradients.dims[0];
-  double sum = 0;
-  for (int64_t first = blockIdx.x * kClipBlock; first < size; first += gridDim.x * kClipBlock)
-    sum += squares_in<width>(gradients.data + first, size - first);
-  sum = block_reduce<Sum, kBlockThreads>(sum);
-  if (threadIdx.x == 0) sums[blockIdx.x] = sum;
-}
-
-/// Norm, scale and skip from the partial sums. One block.
-__global__ void __launch_bounds__(kBlockThreads)
-    decide_scale(const double* sums, int count, StepState* state, double max_norm, bool holds, const BadIndex* note) {
-  double squares = 0;
-  for (int i = threadIdx.x; i < count; i += kBlockThreads) squares += sums[i];
-  squares = block_reduce<Sum, kBlockThreads>(squares);
-  if (threadIdx.x != 0) return;
+/// Norm, scale and skip from the squares of all gradients.
+__device__ inline void decide_scale(double squares, StepState* state, double max_norm, bool holds,
+                                    const BadIndex* note) {
   const double targets = state->loss_count > 0 ? double(state->loss_count) : 1;
   const double norm = sqrt(squares) / targets;
   state->gradient_norm = norm;
@@ -51,15 +36,29 @@ __global__ void __launch_bounds__(kBlockThreads)
   state->skip = skip_of(*state, holds, note && note->op != BadIndex::kNone);
 }
 
+/// A block sums the squares over the blocks of gradients that are i-th of gridDim.x, the last one what all have summed.
+template <int width, class T> __global__ void __launch_bounds__(kBlockThreads)
+    clip(ClipByNorm<T> k, unsigned* ticket, const BadIndex* note) {
+  const int64_t size = k.gradients.dims[0];
+  double sum = 0;
+  for (int64_t first = blockIdx.x * kClipBlock; first < size; first += gridDim.x * kClipBlock)
+    sum += squares_in<width>(k.gradients.data + first, size - first);
+  sum = block_reduce<Sum, kBlockThreads>(sum);
+  if (threadIdx.x == 0) k.workspace.data[blockIdx.x] = sum;
+  if (!arrives_last(ticket, int(gridDim.x))) return;
+  double squares = 0;
+  for (int i = threadIdx.x; i < int(gridDim.x); i += kBlockThreads) squares += k.workspace.data[i];
+  squares = block_reduce<Sum, kBlockThreads>(squares);
+  if (threadIdx.x == 0) decide_scale(squares, k.state.data, k.max_norm, k.holds, note);
+}
+
 }  // namespace
 
 template <class T> void clip_by_norm(Cuda where, const ClipByNorm<T>& k) {
   const int64_t size = k.gradients.dims[0], sums = clip_workspace(where, size);
   const bool wide = packs_fit(k.gradients.data, size);
-  launch(where, "clip_by_norm", {unsigned(sums), kBlockThreads},
-         wide ? sum_squares<Pack<T>::kSize, T> : sum_squares<1, T>, k.gradients, k.workspace.data);
-  launch(where, "clip_by_norm", {1, kBlockThreads}, decide_scale, k.workspace.data, int(sums), k.state.data, k.max_norm,
-         k.holds, where.bad_index);
+  launch(where, "clip_by_norm", {unsigned(sums), kBlockThreads}, wide ? clip<Pack<T>::kSize, T> : clip<1, T>, k,
+         where.tickets, where.bad_index);
 }
 
 template void clip_by_norm(Cuda, const ClipByNorm<float>&);

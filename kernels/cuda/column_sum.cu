@@ -1,7 +1,7 @@
 // Shapes    x [rows, columns]; out [columns].
 // Mapping   Block: 32 packs of columns (where rows do not divide into packs, 32 columns) and a share of the rows, which its 8 warps walk
-//           with the sums of their lanes' columns in registers. Warps are added up in order through shared memory, blocks by the second
-//           stage (partials.cuh). Narrow matrices leave lanes idle.
+//           with the sums of their lanes' columns in registers. Warps are added up in order through shared memory, blocks by the last
+//           one to finish (partials.cuh). Narrow matrices leave lanes idle.
 // Traffic   Reads x; partial sums are at most column_sum_blocks() rows. Bound by memory.
 // Numerics  Sums in f32 (f64 for f64) in an order that follows from the shape alone.
 // Measured  Not yet on a device.
@@ -12,9 +12,9 @@
 namespace libtrain::kernels {
 namespace {
 
-/// partial[blockIdx.y][c] = sum of x[r][c] over the rows r of the block, `width` columns a lane.
+/// The sums of the columns of x, `width` a lane.
 template <int width, class T> __global__ void __launch_bounds__(kBlockThreads)
-    sum_rows(const T* x, int64_t rows, int64_t columns, accum_t<T>* partial) {
+    sum_rows(const T* x, int64_t rows, int64_t columns, Partials<accum_t<T>, 1> sums) {
   const auto [column, first_row, row_stride] = column_walk<width>();
   Elements<T, width> sum{};
   if (column < columns)
@@ -23,7 +23,7 @@ template <int width, class T> __global__ void __launch_bounds__(kBlockThreads)
 #pragma unroll
       for (int j = 0; j < width; ++j) sum.at[j] += add.at[j];
     }
-  write_column_sums(sum, columns, partial);
+  add_up_columns(sum, columns, sums);
 }
 
 }  // namespace
@@ -33,8 +33,8 @@ template <class T> void column_sum(Cuda where, const ColumnSum<T>& k) {
   const int64_t rows = k.x.dims[0], columns = k.x.dims[1], blocks = column_sum_blocks(where, rows, columns);
   const bool packs = packs_fit(k.x.data, columns);
   launch(where, "column_sum", column_walk_shape(columns, packs ? kSize : 1, blocks),
-         packs ? sum_rows<kSize, T> : sum_rows<1, T>, k.x.data, rows, columns, k.workspace.data);
-  sum_partials(where, "column_sum_partials", Partials<accum_t<T>, 1>{k.workspace.data, blocks, columns, {k.out}});
+         packs ? sum_rows<kSize, T> : sum_rows<1, T>, k.x.data, rows, columns,
+         Partials<accum_t<T>, 1>{k.workspace.data, where.tickets, {k.out}});
 }
 
 #define INSTANTIATE(T) template void column_sum(Cuda, const ColumnSum<T>&);

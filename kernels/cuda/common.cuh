@@ -110,6 +110,21 @@ template <class Op, int threads, class A> __device__ inline A block_reduce(A val
   return total;
 }
 
+/// Block: whether it is the last of `count` blocks to come here with this ticket, which is 0 before and after. The last one may read what
+/// the others have written. Holds two barriers; alone, a block needs no ticket.
+__device__ inline bool arrives_last(unsigned* ticket, int count) {
+  __shared__ bool last;
+  __syncthreads();
+  if (count == 1) return true;
+  if (threadIdx.x == 0) {
+    __threadfence();
+    last = atomicInc(ticket, unsigned(count - 1)) == unsigned(count - 1);
+    __threadfence();
+  }
+  __syncthreads();
+  return last;
+}
+
 /// Leaves a note of an index outside [0, limit), if there is none yet; the caller skips the access.
 __device__ inline void note_bad_index(BadIndex* note, BadIndex found) {
   if (!note || atomicCAS(&note->op, int(BadIndex::kNone), int(found.op)) != BadIndex::kNone) return;

@@ -3,8 +3,8 @@
 //           backward: rows are sorted by id (group_rows.cuh). A window is 32 neighbours of that order; a warp owns a window and a slice
 //           of 32 packs of columns (or 32 columns), keeps one id, row number and place of dropout a lane, and sums what is kept of the rows
 //           of each id in registers. Sums of ids that stand within one window go to dtable; those of ids that reach over windows go to
-//           `partials`, and the warp of the window where such an id begins adds them up in a second launch, in order. So no warp has
-//           more than 32 rows, however often an id occurs.
+//           `partials`, and the last of their warps to finish adds them up, in order. So no warp sums more than 32 rows, however often an
+//           id occurs. The launch that begins the sort also fills dtable with zeros where it is overwritten.
 // Traffic   forward: reads the picked rows, writes y: 2 x tokens x columns, 3 x with positions. backward: reads dy once, writes the
 //           rows of dtable that occur, after a fill with zeros where it overwrites; partials at most 1/8 of dy (bf16) both ways; the
 //           sort moves 12 bytes a token and pass. Bound by memory.
@@ -65,7 +65,8 @@ template <class T, class Out> struct WindowSums {
   accum_t<T>*
       partials;  // [windows, 2, columns]: of the id that came from before the window, of the id that goes beyond it
   accum_t<T> scale;
-  DropoutMask mask;  // of dy
+  DropoutMask mask;   // of dy
+  unsigned* tickets;  // [windows, slices]: of the ids that begin in a window and reach beyond it
   int64_t tokens, columns;
   int64_t slices;  // of a row, a warp each
   int32_t vocab;
@@ -142,16 +143,6 @@ __device__ inline void sum_window(const WindowSums<T, Out>& k, int64_t window, i
   }
 }
 
-/// Sums each window's rows by id, a window and a slice of the columns a warp.
-template <int width, class T, class Out> __global__ void __launch_bounds__(kBlockThreads, 2)
-    sum_windows(WindowSums<T, Out> k) {
-  const int64_t items = k.windows() * k.slices;
-  const int lane = threadIdx.x % kWarp;
-  for (int64_t item = blockIdx.x * int64_t(kWarps) + threadIdx.x / kWarp; item < items;
-       item += int64_t(gridDim.x) * kWarps)
-    sum_window<width>(k, item / k.slices, (item % k.slices * kWarp + lane) * width);
-}
-
 /// Warp: the first window after `window` that does not begin with `id`.
 template <class T, class Out>
 __device__ inline int64_t window_beyond(const WindowSums<T, Out>& k, int32_t id, int64_t window) {
@@ -162,36 +153,73 @@ __device__ inline int64_t window_beyond(const WindowSums<T, Out>& k, int32_t id,
   }
 }
 
-/// Adds up the partial sums of each id that reaches over windows: the warp of the window where it begins does, in order.
-template <int width, class T, class Out> __global__ void __launch_bounds__(kBlockThreads)
-    sum_partials(WindowSums<T, Out> k) {
-  const int64_t items = k.windows() * k.slices;
+/// Warp: the last window up to `window` in front of which `id` does not stand.
+template <class T, class Out>
+__device__ inline int64_t window_of_first(const WindowSums<T, Out>& k, int32_t id, int64_t window) {
   const int lane = threadIdx.x % kWarp;
-  for (int64_t item = blockIdx.x * int64_t(kWarps) + threadIdx.x / kWarp; item < items;
-       item += int64_t(gridDim.x) * kWarps) {
-    const int64_t window = item / k.slices, column = (item % k.slices * kWarp + lane) * width, first = window * kWarp;
-    const int32_t id = k.id_at(first + kWarp - 1);
-    const bool goes_beyond = id < k.vocab && k.id_at(first + kWarp) == id;
-    const bool came_from_before = window > 0 && k.groups.ids[first - 1] == id;
-    if (!goes_beyond || came_from_before) continue;
-    const int64_t end = window_beyond(k, id, window);
-    if (column >= k.columns) continue;
-    auto sum = load_elements<width>(k.partial(window, true, column));
+  for (int64_t next = window;; next -= kWarp) {
+    const int64_t mine = next - lane;
+    const unsigned same = __ballot_sync(kAllLanes, mine > 0 && k.id_at(mine * kWarp - 1) == id);
+    if (same != kAllLanes) return next - (__ffs(int(~same)) - 1);
+  }
+}
+
+/// Warp: whether it is the last of `count` warps to come here with this ticket, which is 0 before. It may then read what the others wrote.
+__device__ inline bool warp_arrives_last(unsigned* ticket, int64_t count) {
+  unsigned before = 0;
+  __syncwarp();
+  if (threadIdx.x % kWarp == 0) {
+    __threadfence();
+    before = atomicAdd(ticket, 1u);
+    __threadfence();
+  }
+  __syncwarp();
+  return __shfl_sync(kAllLanes, before, 0) == unsigned(count - 1);
+}
+
+/// Warp: adds up the partial sums of an id that reaches over windows, of which `window` is one, when all of them are there.
+template <int width, class T, class Out>
+__device__ inline void finish_id(const WindowSums<T, Out>& k, int32_t id, int64_t window, int64_t slice) {
+  const int64_t first = window_of_first(k, id, window), end = window_beyond(k, id, window);
+  const int64_t column = (slice * kWarp + threadIdx.x % kWarp) * width;
+  if (!warp_arrives_last(k.tickets + first * k.slices + slice, end - first) || column >= k.columns) return;
+  auto sum = load_elements<width>(k.partial(first, true, column));
 #pragma unroll 4
-    for (int64_t w = window + 1; w < end; ++w) {
-      const auto more = load_elements<width>(k.partial(w, false, column));
+  for (int64_t w = first + 1; w < end; ++w) {
+    const auto more = load_elements<width>(k.partial(w, false, column));
 #pragma unroll
-      for (int j = 0; j < width; ++j) sum.at[j] += more.at[j];
-    }
-    put_scaled(k, id, column, elements_as<T>(sum));
+    for (int j = 0; j < width; ++j) sum.at[j] += more.at[j];
+  }
+  put_scaled(k, id, column, elements_as<T>(sum));
+}
+
+/// Warp: likewise, those that reach over the ends of `window`.
+template <int width, class T, class Out>
+__device__ inline void finish_ids(const WindowSums<T, Out>& k, int64_t window, int64_t slice) {
+  const int64_t first = window * kWarp;
+  const int32_t begins = k.id_at(first), ends = k.id_at(first + kWarp - 1);
+  const bool from_before = window > 0 && begins < k.vocab && k.id_at(first - 1) == begins;
+  const bool goes_beyond = ends < k.vocab && k.id_at(first + kWarp) == ends;
+  if (from_before) finish_id<width>(k, begins, window, slice);
+  if (goes_beyond && !(from_before && begins == ends)) finish_id<width>(k, ends, window, slice);
+}
+
+/// Sums each window's rows by id, a window and a slice of the columns a warp.
+template <int width, class T, class Out> __global__ void __launch_bounds__(kBlockThreads, 2)
+    sum_windows(WindowSums<T, Out> k) {
+  const int64_t items = k.windows() * k.slices;
+  for (int64_t of_block = blockIdx.x * int64_t(kWarps); of_block < items; of_block += int64_t(gridDim.x) * kWarps) {
+    const int64_t item = of_block + threadIdx.x / kWarp, window = item / k.slices, slice = item % k.slices;
+    if (item < items) sum_window<width>(k, window, (slice * kWarp + threadIdx.x % kWarp) * width);
+    __syncthreads();  // for the warps of a block, between which tickets order nothing
+    if (item < items) finish_ids<width>(k, window, slice);
   }
 }
 
 template <int width, class T, class Out> void launch_sums(Cuda where, WindowSums<T, Out> k) {
-  k.slices = (k.columns + width * kWarp - 1) / (width * kWarp);
+  k.slices = embedding_slices(k.columns, width);
   const unsigned blocks = persistent_blocks(k.windows() * k.slices, kWarps, 8);
   launch(where, "embedding_backward", {blocks, kBlockThreads}, sum_windows<width, T, Out>, k);
-  launch(where, "embedding_backward", {blocks, kBlockThreads}, sum_partials<width, T, Out>, k);
 }
 
 }  // namespace
@@ -209,22 +237,31 @@ template <class T> void embedding_forward(Cuda where, const Embedding<T>& k) {
 template <class T, class Out>
 void embedding_backward(Cuda where, const Embedding<T>& k, View<const T> dy, const EmbeddingGradient<T, Out>& g) {
   const int64_t tokens = k.ids.size(), vocab = k.table.dims[0], columns = k.table.dims[1];
-  if (!g.dtable.accumulate) runtime::fill_bytes(g.dtable.data, 0, size_t(vocab * columns) * sizeof(Out), where);
+  const int64_t bytes = g.dtable.accumulate ? 0 : vocab * columns * int64_t(sizeof(Out));
+  const bool fills = bytes > 0 && bytes % 16 == 0 && aligned_16(g.dtable.data) && tokens > 0;
+  if (bytes > 0 && !fills) runtime::fill_bytes(g.dtable.data, 0, size_t(bytes), where);
   if (tokens == 0 || columns == 0) return;
+  const bool wide =
+      packs_fit(dy.data, columns) && packs_fit(g.dtable.data, columns) && packs_fit(g.partials.data, columns);
+  const int width = wide ? Pack<T>::kSize : 1;
+  SortZeros zeros{.words = g.workspace.data + 4 * tokens,
+                  .packs = nullptr,
+                  .word_count = embedding_tickets(tokens, columns, width),
+                  .pack_count = 0};
+  if (fills) zeros.packs = reinterpret_cast<uint4*>(g.dtable.data), zeros.pack_count = bytes / 16;
   const Groups groups =
-      group_rows(where, "embedding_backward", k.ids, vocab, k.pad_id, BadIndex::kEmbedding, g.workspace.data);
+      group_rows(where, "embedding_backward", k.ids, vocab, k.pad_id, BadIndex::kEmbedding, g.workspace.data, zeros);
   const WindowSums<T, Out> sums{.groups = groups,
                                 .dy = dy.data,
                                 .dtable = g.dtable,
                                 .partials = g.partials.data,
                                 .scale = accum_t<T>(k.scale),
                                 .mask = k.mask,
+                                .tickets = reinterpret_cast<unsigned*>(zeros.words),
                                 .tokens = tokens,
                                 .columns = columns,
                                 .slices = 0,
                                 .vocab = int32_t(vocab)};
-  const bool wide =
-      packs_fit(dy.data, columns) && packs_fit(g.dtable.data, columns) && packs_fit(g.partials.data, columns);
   wide ? launch_sums<Pack<T>::kSize>(where, sums) : launch_sums<1>(where, sums);
 }
 

@@ -1,6 +1,7 @@
-/// Rows sorted by the id that each holds, in rising order within an id: a radix sort of (id, row) from the low digits up. A pass
-/// is two launches: each chunk of rows counts its digits; then each chunk adds up where its rows of every digit begin, and places
-/// them in order. No place depends on which thread or block came first. Rows that count for nothing come last, under id `vocab`.
+/// Rows sorted by the id that each holds, in rising order within an id: a radix sort of (id, row) from the low digits up. A pass is
+/// one launch: each chunk of rows finds out where its rows of every digit begin, for which it counts the digits of all rows by itself (4
+/// bytes a row, from the cache), and places its own in order. No place depends on which thread or block came first. Rows that count for
+/// nothing come last, under id `vocab`.
 /// Source: Satish, Harris, Garland, "Designing efficient sorting algorithms for manycore GPUs", IPDPS 2009.
 #pragma once
 #include <utility>
@@ -11,14 +12,21 @@
 namespace libtrain::kernels {
 namespace {
 
-constexpr int kSortThreads = int(kSortDigits), kSortWarps = kSortThreads / kWarp, kSortBits = 9;
+constexpr int kSortThreads = int(kSortDigits), kSortWarps = kSortThreads / kWarp;
 
-/// One pass. All arrays are [rows] but for counts [chunks, kSortDigits].
+/// What the first pass sets to zero besides: `words` for the launches to come, `packs` of 16 bytes for whoever wants them.
+struct SortZeros {
+  int32_t* words;
+  uint4* packs;
+  int64_t word_count, pack_count;
+};
+
+/// One pass. All arrays are [rows].
 struct SortPass {
   const int32_t *ids, *order;  // as the pass before left them; without `order`, row i stands at i
   int32_t *ids_out, *order_out;
-  int32_t* counts;
   int64_t rows, chunk_rows;
+  int chunks;
   int32_t vocab, pad_id;
   int shift;
   BadIndex* bad_index;
@@ -32,22 +40,6 @@ __device__ inline int32_t sorted_id(const SortPass& k, int64_t i) {
 }
 
 __device__ inline int sort_digit(const SortPass& k, int32_t id) { return (id >> k.shift) % int(kSortDigits); }
-
-/// How often each digit occurs in the chunk of a block; the first pass also notes ids that are none.
-__global__ void __launch_bounds__(kSortThreads) count_digits(SortPass k) {
-  __shared__ int count[kSortDigits];
-  count[threadIdx.x] = 0;
-  __syncthreads();
-  const int64_t begin = blockIdx.x * k.chunk_rows, end = begin + k.chunk_rows < k.rows ? begin + k.chunk_rows : k.rows;
-  for (int64_t i = begin + threadIdx.x; i < end; i += kSortThreads) {
-    const int32_t id = sorted_id(k, i);
-    atomicAdd(&count[sort_digit(k, id)], 1);
-    if (!k.order && id == k.vocab && (k.ids[i] < 0 || k.ids[i] != k.pad_id))
-      note_bad_index(k.bad_index, {k.op, -1, i, k.ids[i], k.vocab});
-  }
-  __syncthreads();
-  k.counts[blockIdx.x * kSortDigits + threadIdx.x] = count[threadIdx.x];
-}
 
 /// Block: the sum of `value` over the threads before this one. Holds one barrier.
 __device__ inline int sum_before(int value) {
@@ -65,16 +57,19 @@ __device__ inline int sum_before(int value) {
   return sum - value;
 }
 
-/// Where the rows of digit threadIdx.x begin that stand in the chunk of this block.
-__device__ inline int first_place(const int32_t* counts) {
-  int total = 0, before = 0;
-#pragma unroll 8
-  for (int chunk = 0; chunk < int(gridDim.x); ++chunk) {
-    const int count = counts[chunk * kSortDigits + threadIdx.x];
-    total += count;
-    before += chunk < int(blockIdx.x) ? count : 0;
+/// Where the rows of digit threadIdx.x go that stand from `begin` on, one chunk's. Holds three barriers.
+__device__ inline int first_place(const SortPass& k, int64_t begin) {
+  __shared__ int total[kSortDigits], before[kSortDigits];
+  total[threadIdx.x] = before[threadIdx.x] = 0;
+  __syncthreads();
+#pragma unroll 4
+  for (int64_t i = threadIdx.x; i < k.rows; i += kSortThreads) {
+    const int digit = sort_digit(k, sorted_id(k, i));
+    atomicAdd(&total[digit], 1);
+    if (i < begin) atomicAdd(&before[digit], 1);
   }
-  return sum_before(total) + before;
+  __syncthreads();
+  return sum_before(total[threadIdx.x]) + before[threadIdx.x];
 }
 
 /// Warp: the lanes that are active and have the same digit.
@@ -89,19 +84,31 @@ __device__ inline unsigned lanes_alike(int digit, bool active) {
   return lanes;
 }
 
-/// Places the rows of a block's chunk, kSortThreads at a time: by digit, then chunk, then as they stand.
-__global__ void __launch_bounds__(kSortThreads) place_rows(SortPass k) {
+/// Sets zeros, a grid's length at a time.
+__device__ inline void set_zeros(const SortZeros& zeros) {
+  const int64_t me = blockIdx.x * int64_t(kSortThreads) + threadIdx.x, all = int64_t(gridDim.x) * kSortThreads;
+  for (int64_t i = me; i < zeros.word_count; i += all) zeros.words[i] = 0;
+  for (int64_t i = me; i < zeros.pack_count; i += all) store_16(zeros.packs + i, make_uint4(0, 0, 0, 0));
+}
+
+/// Places the rows of a block's chunk, kSortThreads at a time: by digit, then chunk, then as they stand. The first pass also notes ids
+/// that are none. There may be more blocks, for zeros alone.
+__global__ void __launch_bounds__(kSortThreads) place_rows(SortPass k, SortZeros zeros) {
   __shared__ int start[kSortDigits];                     // where the next row of each digit goes
   __shared__ uint16_t in_tile[kSortWarps][kSortDigits];  // rows of each digit: of a warp, then of the warps before it
+  set_zeros(zeros);
+  if (int(blockIdx.x) >= k.chunks) return;
   const int digit_of_thread = threadIdx.x, warp = threadIdx.x / kWarp;
   const unsigned lanes_before = (1u << threadIdx.x % kWarp) - 1;
-  start[digit_of_thread] = first_place(k.counts);
   const int64_t begin = blockIdx.x * k.chunk_rows, end = begin + k.chunk_rows < k.rows ? begin + k.chunk_rows : k.rows;
+  start[digit_of_thread] = first_place(k, begin);
   for (int64_t tile = begin; tile < end; tile += kSortThreads) {
     for (int w = 0; w < kSortWarps; ++w) in_tile[w][digit_of_thread] = 0;
     __syncthreads();
     const int64_t i = tile + threadIdx.x;
     const int32_t id = i < end ? sorted_id(k, i) : 0;
+    if (!k.order && i < end && id == k.vocab && (k.ids[i] < 0 || k.ids[i] != k.pad_id))
+      note_bad_index(k.bad_index, {k.op, -1, i, k.ids[i], k.vocab});
     const int digit = sort_digit(k, id);
     const unsigned alike = lanes_alike(digit, i < end);
     const int rank = __popc(alike & lanes_before);
@@ -129,9 +136,9 @@ struct Groups {
   const int32_t *ids, *order;
 };
 
-/// Sorts ids [rows]; `workspace` as embedding_workspace(Cuda, ...) says. At least one row.
+/// Sorts ids [rows]; `workspace` [4 rows]. The first launch also sets `zeros`. At least one row.
 inline Groups group_rows(Cuda where, const char* name, View<const int32_t> ids, int64_t vocab, int32_t pad_id,
-                         BadIndex::Op op, int32_t* workspace) {
+                         BadIndex::Op op, int32_t* workspace, const SortZeros& zeros) {
   const int64_t rows = ids.size(), tiles = (rows + kSortThreads - 1) / kSortThreads;
   const int64_t chunk_tiles = (tiles + kSortChunks - 1) / kSortChunks;
   const unsigned chunks = blocks_for(tiles, chunk_tiles);
@@ -140,23 +147,22 @@ inline Groups group_rows(Cuda where, const char* name, View<const int32_t> ids, 
                 .order = nullptr,
                 .ids_out = ids_out,
                 .order_out = order_out,
-                .counts = order_in + rows,
                 .rows = rows,
                 .chunk_rows = chunk_tiles * kSortThreads,
+                .chunks = int(chunks),
                 .vocab = int32_t(vocab),
                 .pad_id = pad_id,
                 .shift = 0,
                 .bad_index = where.bad_index,
                 .op = op};
-  for (; pass.shift == 0 || vocab >> pass.shift; pass.shift += kSortBits) {
-    if (pass.shift) {
-      std::swap(ids_in, ids_out);
-      std::swap(order_in, order_out);
-      pass.ids = ids_in, pass.order = order_in;
-      pass.ids_out = ids_out, pass.order_out = order_out;
-    }
-    launch(where, name, {chunks, kSortThreads}, count_digits, pass);
-    launch(where, name, {chunks, kSortThreads}, place_rows, pass);
+  const unsigned more = zeros.pack_count ? persistent_blocks(zeros.pack_count, kSortThreads, 2) : 0;
+  launch(where, name, {chunks + more, kSortThreads}, place_rows, pass, zeros);
+  for (pass.shift = kSortBits; vocab >> pass.shift; pass.shift += kSortBits) {
+    std::swap(ids_in, ids_out);
+    std::swap(order_in, order_out);
+    pass.ids = ids_in, pass.order = order_in;
+    pass.ids_out = ids_out, pass.order_out = order_out;
+    launch(where, name, {chunks, kSortThreads}, place_rows, pass, SortZeros{});
   }
   return {ids_out, order_out};
 }

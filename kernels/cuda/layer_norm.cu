@@ -11,7 +11,6 @@
 // Measured  Not yet on a device.
 #include "kernels/layer_norm.h"
 
-#include "kernels/cuda/partials.cuh"
 #include "kernels/cuda/row_norm.cuh"
 
 namespace libtrain::kernels {
@@ -22,11 +21,9 @@ template <class T> void layer_norm_forward(Cuda where, const LayerNorm<T>& k) {
 
 template <class T>
 void layer_norm_backward(Cuda where, const LayerNorm<T>& k, View<const T> dy, const LayerNormGradients<T>& g) {
-  const int64_t most = layer_norm_blocks(where, k.x.dims[0]);
-  const int64_t blocks =
-      norm_backward<true>(where, "layer_norm_backward", k, dy.data, RowsTo<T>{g.dx}, g.workspace.data, most, g.dx.data);
-  sum_partials(where, "layer_norm_partials",
-               Partials<accum_t<T>, 2>{g.workspace.data, blocks, k.x.dims[1], {g.dweight, g.dbias}});
+  const Partials<accum_t<T>, 2> sums{g.workspace.data, where.tickets, {g.dweight, g.dbias}};
+  norm_backward<true>(where, "layer_norm_backward", k, dy.data, RowsTo<T>{g.dx}, sums,
+                      layer_norm_blocks(where, k.x.dims[0]), g.dx.data);
 }
 
 #define INSTANTIATE(T)                                         \

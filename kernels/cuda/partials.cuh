@@ -1,11 +1,72 @@
-/// Sums over rows. First stage: a block is 32 lanes wide, its warps walk every so many rows with the sums of their lanes' columns in
-/// registers, and are added up in order into a bounded workspace. Second stage: the blocks' sums are added up in order.
+/// Sums over rows in one launch. A block is 32 lanes wide, its warps walk every so many rows with the sums of their lanes' columns in
+/// registers, and are added up in order into a bounded workspace. There the last block to arrive adds up those of all blocks, in their
+/// order, whichever block that is: so the bits are always the same. Many blocks are added up in groups first, each by its own last one.
+/// Source: "threadFenceReduction" of NVIDIA's CUDA samples, for the last block.
 #pragma once
 #include "kernels/cuda/elements.cuh"
 
 namespace libtrain::kernels {
 
-// ---- First stage --------------------------------------------------------------------------------------------------------
+/// out[i][c] = sum over blocks of partial[block][i][c], for those outs that are wanted.
+template <class A, int outs> struct Partials {
+  A* partial;         // [blocks, outs, columns]
+  unsigned* tickets;  // Cuda::tickets
+  Sink<A> out[outs];
+
+  __host__ __device__ bool wanted() const {
+    bool any = false;
+    for (const Sink<A>& sink : out) any = any || sink.data;
+    return any;
+  }
+};
+
+constexpr int kSumGroup = 16;  // blocks whose sums are added up by the last of them
+
+/// Blocks that add up the same columns: this one is number `index` of `count`.
+struct SumPeers {
+  int index, count;
+  unsigned* tickets;  // theirs alone: sum_tickets(count)
+
+  __device__ int groups() const { return (count + kSumGroup - 1) / kSumGroup; }
+};
+__host__ __device__ constexpr int sum_tickets(int count) {
+  return count <= kSumGroup ? 1 : 1 + (count + kSumGroup - 1) / kSumGroup;
+}
+
+/// Sum of `count` numbers, `stride` apart.
+template <class A> __device__ inline A sum_apart(const A* first, int count, int64_t stride) {
+  A sum = first[0];
+#pragma unroll 8
+  for (int i = 1; i < count; ++i) sum += first[i * stride];
+  return sum;
+}
+
+/// The block has written partial[peers.index][i][c] for columns c from `begin` to `end`; the last of the peers writes the outs there. The
+/// whole block calls it.
+template <class A, int outs> __device__ inline void add_up_blocks(const Partials<A, outs>& p, SumPeers peers,
+                                                                  int64_t columns, int64_t begin, int64_t end) {
+  if (!p.wanted()) return;
+  const int64_t size = outs * columns;
+  int count = peers.count;
+  int64_t stride = size;
+  if (count > kSumGroup) {
+    const int group = peers.index / kSumGroup, left = count - group * kSumGroup;
+    const int members = left < kSumGroup ? left : kSumGroup;
+    if (!arrives_last(peers.tickets + 1 + group, members)) return;
+    A* sums = p.partial + int64_t(group) * kSumGroup * size;  // of the group's first block, then of the group
+    for (int i = 0; i < outs; ++i)
+      for (int64_t c = begin + threadIdx.x; c < end; c += blockDim.x)
+        sums[i * columns + c] = sum_apart(sums + i * columns + c, members, size);
+    count = peers.groups();
+    stride = size * kSumGroup;
+  }
+  if (!arrives_last(peers.tickets, count)) return;
+#pragma unroll
+  for (int i = 0; i < outs; ++i)
+    if (p.out[i].data)
+      for (int64_t c = begin + threadIdx.x; c < end; c += blockDim.x)
+        put(p.out[i].data[c], sum_apart(p.partial + i * columns + c, count, stride), p.out[i].accumulate);
+}
 
 /// Blocks that hold all columns, `width` a lane, in `row_blocks` rows of the grid.
 inline LaunchShape column_walk_shape(int64_t columns, int width, int64_t row_blocks) {
@@ -19,9 +80,9 @@ template <int width> __device__ inline MatrixThread column_walk() {
           blockIdx.y * int64_t(kWarps) + threadIdx.x / kWarp, int64_t(gridDim.y) * kWarps};
 }
 
-/// Writes the sums of the block's warps, added up in order, to partial [gridDim.y, columns]. The whole block calls it, once.
-template <class T, int width>
-__device__ inline void write_column_sums(const Elements<T, width>& sum, int64_t columns, accum_t<T>* partial) {
+/// Adds up the sums of a column walk: those of the block's warps in order, then those of all blocks. The whole block calls it, once.
+template <class T, int width> __device__ inline void add_up_columns(const Elements<T, width>& sum, int64_t columns,
+                                                                    const Partials<accum_t<T>, 1>& p) {
   constexpr int kWarps = kBlockThreads / kWarp;
   // Lane after lane, so that a warp writes to all banks; padded, so that it meets all when it reads column after column.
   constexpr int kPadding = width == 1 ? 0 : kBanks<accum_t<T>> / width;
@@ -31,56 +92,16 @@ __device__ inline void write_column_sums(const Elements<T, width>& sum, int64_t 
   __syncthreads();
   const int i = threadIdx.x;
   static_assert(kWarp * width <= kBlockThreads);
-  const int64_t column = int64_t(blockIdx.x) * kWarp * width + i;
-  if (i >= kWarp * width || column >= columns) return;
-  accum_t<T> total = of_warp[0][i % width][i / width];
+  const int64_t begin = int64_t(blockIdx.x) * kWarp * width, past = begin + kWarp * width;
+  const int64_t end = past < columns ? past : columns;
+  if (begin + i < end) {
+    accum_t<T> total = of_warp[0][i % width][i / width];
 #pragma unroll
-  for (int warp = 1; warp < kWarps; ++warp) total += of_warp[warp][i % width][i / width];
-  partial[blockIdx.y * columns + column] = total;
-}
-
-// ---- Second stage -------------------------------------------------------------------------------------------------------
-
-/// out[i][c] = sum over `blocks` of partial[block][i][c], for those outs that are wanted.
-template <class A, int outs> struct Partials {
-  const A* partial;  // [blocks, outs, columns]
-  int64_t blocks, columns;
-  Sink<A> out[outs];
-};
-
-namespace {
-
-constexpr int kPartialWarps = 8;
-
-/// A block owns 32 columns: warp w adds up partials w, w + 8, …, then the first warp the warps' sums.
-template <class A, int outs> __global__ void __launch_bounds__(kPartialWarps* kWarp)
-    sum_partials_kernel(Partials<A, outs> p) {
-  __shared__ A of_warp[kPartialWarps][outs][kWarp];
-  const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
-  const int64_t column = blockIdx.x * int64_t(kWarp) + lane;
-  A sum[outs] = {};
-  for (int64_t block = column < p.columns ? warp : p.blocks; block < p.blocks; block += kPartialWarps)
-#pragma unroll
-    for (int i = 0; i < outs; ++i) sum[i] += p.partial[(block * outs + i) * p.columns + column];
-#pragma unroll
-  for (int i = 0; i < outs; ++i) of_warp[warp][i][lane] = sum[i];
-  __syncthreads();
-  if (warp != 0 || column >= p.columns) return;
-#pragma unroll
-  for (int i = 0; i < outs; ++i) {
-#pragma unroll
-    for (int w = 1; w < kPartialWarps; ++w) sum[i] += of_warp[w][i][lane];
-    if (p.out[i].data) put(p.out[i].data[column], sum[i], p.out[i].accumulate);
+    for (int warp = 1; warp < kWarps; ++warp) total += of_warp[warp][i % width][i / width];
+    p.partial[blockIdx.y * columns + begin + i] = total;
   }
-}
-
-}  // namespace
-
-template <class A, int outs> void sum_partials(Cuda where, const char* name, const Partials<A, outs>& p) {
-  bool wanted = false;
-  for (const Sink<A>& out : p.out) wanted = wanted || out;
-  if (wanted)
-    launch(where, name, {blocks_for(p.columns, kWarp), kPartialWarps * kWarp}, sum_partials_kernel<A, outs>, p);
+  const int count = int(gridDim.y);
+  add_up_blocks(p, {int(blockIdx.y), count, p.tickets + int(blockIdx.x) * sum_tickets(count)}, columns, begin, end);
 }
 
 }  // namespace libtrain::kernels

@@ -8,7 +8,6 @@
 // Measured  Not yet on a device.
 #include "kernels/rms_norm.h"
 
-#include "kernels/cuda/partials.cuh"
 #include "kernels/cuda/row_norm.cuh"
 
 namespace libtrain::kernels {
@@ -27,10 +26,9 @@ template <class T> void rms_norm_forward(Cuda where, const RmsNorm<T>& k) {
 
 template <class T>
 void rms_norm_backward(Cuda where, const RmsNorm<T>& k, View<const T> dy, const RmsNormGradients<T>& g) {
-  const int64_t most = rms_norm_blocks(where, k.x.dims[0]);
-  const int64_t blocks = norm_backward<false>(where, "rms_norm_backward", uncentered(k), dy.data, RowsTo<T>{g.dx},
-                                              g.workspace.data, most, g.dx.data);
-  sum_partials(where, "rms_norm_partials", Partials<accum_t<T>, 1>{g.workspace.data, blocks, k.x.dims[1], {g.dweight}});
+  const Partials<accum_t<T>, 1> sums{g.workspace.data, where.tickets, {g.dweight}};
+  norm_backward<false>(where, "rms_norm_backward", uncentered(k), dy.data, RowsTo<T>{g.dx}, sums,
+                       rms_norm_blocks(where, k.x.dims[0]), g.dx.data);
 }
 
 #define INSTANTIATE(T)                                     \

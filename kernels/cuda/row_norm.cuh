@@ -3,6 +3,7 @@
 #pragma once
 #include "kernels/cuda/elements.cuh"
 #include "kernels/cuda/math.cuh"
+#include "kernels/cuda/partials.cuh"
 #include "kernels/layer_norm.h"
 
 namespace libtrain::kernels {
@@ -50,16 +51,18 @@ __device__ accum_t<T> rstd_of(const Part<T, group>& x, accum_t<T> mean, int thre
   return A(1) / CudaMath::sqrt(group_reduce<Sum, group>(squares) / A(columns) + A(epsilon));
 }
 
-/// Where rows come from: at(row * columns + column, row, column) is a pack as it is stored, or one element. Here: from memory.
+/// Where rows come from. A thread makes a Walk<group> of it, tells it of each row, and gets pack i of its own in that row, as it is stored
+/// (`place` being row * columns + column); a Walk<0> gives single elements. Here: from memory.
 template <class T> struct RowsFrom {
   const T* x;
 
-  template <int width> __device__ auto at(int64_t place, int64_t /*row*/, int64_t /*column*/) const {
-    if constexpr (width == 1)
-      return x[place];
-    else
-      return load_16(x + place);
-  }
+  template <int group> struct Walk {
+    const T* x;
+    __device__ Walk(const RowsFrom& from, int /*thread*/, int /*columns*/) : x(from.x) {}
+    __device__ void begin(int64_t /*row*/) {}
+    __device__ uint4 pack(int /*i*/, int64_t place, int64_t /*column*/) const { return load_16(x + place); }
+    __device__ T element(int64_t place, int64_t /*column*/) const { return x[place]; }
+  };
 };
 
 /// y, mean and rstd of rows that a group holds in registers.
@@ -72,10 +75,10 @@ __global__ void __launch_bounds__(kBlockThreads, group == kWarp ? 1 : 2)
   Part<T, group> x, weight, bias;
   weight.load(k.weight.data, thread, columns);
   if constexpr (centered) bias.load(k.bias.data, thread, columns);
+  typename Source::template Walk<group> walk(source, thread, columns);
   for (int64_t row = first_row<group>(); row < rows; row += row_stride<group>()) {
-    x.for_packs(thread, columns, [&](int i, int column) {
-      x.raw[i] = source.template at<Pack<T>::kSize>(row * columns + column, row, column);
-    });
+    walk.begin(row);
+    x.for_packs(thread, columns, [&](int i, int column) { x.raw[i] = walk.pack(i, row * columns + column, column); });
     A mean = 0;
     if constexpr (centered) mean = mean_of<T, group>(x, thread, columns);
     const A rstd = rstd_of<T, group>(x, mean, thread, columns, k.epsilon);
@@ -147,24 +150,36 @@ template <class T, int group, int outs> struct ColumnSums {
   }
 };
 
-/// Where dx goes: put(row * columns + column, row, column, dx, sum) gets a pack or one element, and may add to the sums of the same
-/// columns over the rows, of which it has kSums. Here: to memory, without such sums.
+/// Where dx goes. A thread makes a Walk of it, tells it of each row, and gives it packs or single elements (`place` being row * columns +
+/// column); it may add to the sums of the same columns over the rows, of which it has kSums. Here: to memory, without such sums.
 template <class T> struct RowsTo {
   static constexpr int kSums = 0;
   Sink<T> dx;
 
-  template <int width> __device__ void put(int64_t place, int64_t /*row*/, int64_t /*column*/,
-                                           const Elements<T, width>& d, accum_t<T> (&)[width]) const {
-    if (dx.data) put_elements(dx.data + place, d, dx.accumulate);
-  }
+  struct Walk {
+    Sink<T> dx;
+    __device__ explicit Walk(const RowsTo& to) : dx(to.dx) {}
+    __device__ void begin(int64_t /*row*/) {}
+    template <int width>
+    __device__ void put(int64_t place, int64_t /*column*/, const Elements<T, width>& d, accum_t<T> (&)[width]) const {
+      if (dx.data) put_elements(dx.data + place, d, dx.accumulate);
+    }
+  };
 };
 
 /// Columns' sums of the backward kernels: dweight, with a mean also dbias, and the target's own.
 template <bool centered, class Target> constexpr int kOuts = 1 + centered + Target::kSums;
 
-/// dx of rows that a group holds in registers, and the block's partial sums [outs, columns]. dx may be dy.
+template <bool centered, class T, class Target> using NormSums = Partials<accum_t<T>, kOuts<centered, Target>>;
+
+/// Adds up the sums of the launch's blocks, which the whole block has written.
+template <class A, int outs> __device__ inline void add_up_rows(const Partials<A, outs>& sums, int64_t columns) {
+  add_up_blocks(sums, {int(blockIdx.x), int(gridDim.x), sums.tickets}, columns, 0, columns);
+}
+
+/// dx of rows that a group holds in registers, and the columns' sums. dx may be dy.
 template <bool centered, int group, class T, class Target> __global__ void __launch_bounds__(kBlockThreads)
-    norm_backward_kernel(LayerNorm<T> k, const T* all_dy, Target target, accum_t<T>* partial) {
+    norm_backward_kernel(LayerNorm<T> k, const T* all_dy, Target target, NormSums<centered, T, Target> partials) {
   using A = accum_t<T>;
   constexpr int kSize = Pack<T>::kSize, kOut = kOuts<centered, Target>;
   const int64_t rows = k.x.dims[0];
@@ -172,7 +187,9 @@ template <bool centered, int group, class T, class Target> __global__ void __lau
   Part<T, group> x, dy, weight;
   ColumnSums<T, group, kOut> sums;
   weight.load(k.weight.data, thread, columns);
+  typename Target::Walk walk(target);
   for (int64_t row = first_row<group>(); row < rows; row += row_stride<group>()) {
+    walk.begin(row);
     x.load(k.x.data + row * columns, thread, columns);
     dy.load(all_dy + row * columns, thread, columns);
     const A mean = centered ? k.mean.data[row] : A(0), rstd = k.rstd.data[row];
@@ -198,10 +215,11 @@ template <bool centered, int group, class T, class Target> __global__ void __lau
 #pragma unroll
       for (int j = 0; j < kSize; ++j)
         d.at[j] = rstd * (dy_pack.at[j] * w.at[j] - mean_g - (x_pack.at[j] - mean) * rstd * mean_gn);
-      target.put(row * columns + column, row, column, d, sums.at[kOut - 1][i]);
+      walk.put(row * columns + column, column, d, sums.at[kOut - 1][i]);
     });
   }
-  sums.write(thread, columns, partial + blockIdx.x * int64_t(kOut) * columns);
+  sums.write(thread, columns, partials.partial + blockIdx.x * int64_t(kOut) * columns);
+  add_up_rows(partials, columns);
 }
 
 // ---- Any rows -----------------------------------------------------------------------------------------------------------
@@ -212,9 +230,10 @@ template <bool centered, class T, class Source> __global__ void __launch_bounds_
   using A = accum_t<T>;
   const int64_t columns = k.x.dims[1], row = blockIdx.x;
   const T* x = k.x.data + row * columns;
+  typename Source::template Walk<0> walk(source, 0, 0);
+  walk.begin(row);
   A mean = 0, squares = 0;
-  for (int64_t c = threadIdx.x; c < columns; c += kBlockThreads)
-    mean += A(source.template at<1>(row * columns + c, row, c));
+  for (int64_t c = threadIdx.x; c < columns; c += kBlockThreads) mean += A(walk.element(row * columns + c, c));
   mean = centered ? block_reduce<Sum, kBlockThreads>(mean) / A(columns) : A(0);
   for (int64_t c = threadIdx.x; c < columns; c += kBlockThreads) squares += (A(x[c]) - mean) * (A(x[c]) - mean);
   squares = block_reduce<Sum, kBlockThreads>(squares);
@@ -226,15 +245,19 @@ template <bool centered, class T, class Source> __global__ void __launch_bounds_
   if (centered && threadIdx.x == 0) k.mean.data[row] = mean;
 }
 
-/// dx of rows of any length, and partial sums as norm_backward_kernel has them: a block walks rows, reads each twice, and keeps
-/// the sums, each in the care of one thread, where they will be read. dx may be dy.
+/// dx of rows of any length, and the columns' sums: a block walks rows, reads each twice, and keeps its sums, each in the care of one
+/// thread, where they will be read. dx may be dy.
 template <bool centered, class T, class Target> __global__ void __launch_bounds__(kBlockThreads)
-    norm_backward_any_kernel(LayerNorm<T> k, const T* all_dy, Target target, accum_t<T>* partial) {
+    norm_backward_any_kernel(LayerNorm<T> k, const T* all_dy, Target target, NormSums<centered, T, Target> partials) {
   using A = accum_t<T>;
   constexpr int kOut = kOuts<centered, Target>;
   const int64_t rows = k.x.dims[0], columns = k.x.dims[1];
-  A* sums = partial + blockIdx.x * int64_t(kOut) * columns;
+  A* sums = partials.partial + blockIdx.x * int64_t(kOut) * columns;
+  if (blockIdx.x >= rows)  // there are none
+    for (int64_t i = threadIdx.x; i < kOut * columns; i += kBlockThreads) sums[i] = 0;
+  typename Target::Walk walk(target);
   for (int64_t row = blockIdx.x; row < rows; row += gridDim.x) {
+    walk.begin(row);
     const T *x = k.x.data + row * columns, *dy = all_dy + row * columns;
     const A mean = centered ? k.mean.data[row] : A(0), rstd = k.rstd.data[row];
     A mean_g = 0, mean_gn = 0;
@@ -249,13 +272,13 @@ template <bool centered, class T, class Target> __global__ void __launch_bounds_
     for (int64_t c = threadIdx.x; c < columns; c += kBlockThreads) {
       const A n = (A(x[c]) - mean) * rstd, d = A(dy[c]);
       A own[1] = {first || Target::kSums == 0 ? A(0) : sums[(kOut - 1) * columns + c]};
-      target.put(row * columns + c, row, c, Elements<T, 1>{{rstd * (d * A(k.weight.data[c]) - mean_g - n * mean_gn)}},
-                 own);
+      walk.put(row * columns + c, c, Elements<T, 1>{{rstd * (d * A(k.weight.data[c]) - mean_g - n * mean_gn)}}, own);
       put(sums[c], d * n, !first);
       if constexpr (centered) put(sums[columns + c], d, !first);
       if constexpr (Target::kSums > 0) sums[(kOut - 1) * columns + c] = own[0];
     }
   }
+  add_up_rows(partials, columns);
 }
 
 // ---- Launches -----------------------------------------------------------------------------------------------------------
@@ -266,7 +289,7 @@ void norm_forward(Cuda where, const char* name, const LayerNorm<T>& k, const Sou
   const int64_t rows = k.x.dims[0], columns = k.x.dims[1];
   const int group = group_for<T>(columns, k.x.data, k.weight.data, k.bias.data, k.y.data, data...);
   if (group == kWarp)
-    launch(where, name, {persistent_blocks(rows, kGroups(kWarp), 4), kBlockThreads},
+    launch(where, name, {persistent_blocks(rows, kGroups(kWarp), 2), kBlockThreads},
            norm_forward_kernel<centered, kWarp, T, Source>, k, source);
   else if (group == kBlockThreads)
     launch(where, name, {persistent_blocks(rows, 1, 4), kBlockThreads},
@@ -275,20 +298,18 @@ void norm_forward(Cuda where, const char* name, const LayerNorm<T>& k, const Sou
     launch(where, name, {unsigned(rows), kBlockThreads}, norm_forward_any_kernel<centered, T, Source>, k, source);
 }
 
-/// dx to `target`, all of whose addresses `data` are, and partial sums [blocks, outs, columns] in `workspace`, which has room for
-/// `most` blocks. Returns how many there are.
+/// dx to `target`, all of whose addresses `data` are, and the columns' sums to `sums`, which has room for those of `most` blocks.
 template <bool centered, class T, class Target, class... Data>
-int64_t norm_backward(Cuda where, const char* name, const LayerNorm<T>& k, const T* dy, const Target& target,
-                      accum_t<T>* workspace, int64_t most, const Data*... data) {
+void norm_backward(Cuda where, const char* name, const LayerNorm<T>& k, const T* dy, const Target& target,
+                   const NormSums<centered, T, Target>& sums, int64_t most, const Data*... data) {
   const int64_t rows = k.x.dims[0];
   const int group = group_for<T>(k.x.dims[1], k.x.data, k.weight.data, dy, data...);
   const unsigned wanted = persistent_blocks(rows, group == kWarp ? kGroups(kWarp) : 1, 2);
-  const unsigned blocks = wanted < most ? wanted : unsigned(most);
+  const unsigned blocks = rows == 0 ? 1 : wanted < most ? wanted : unsigned(most);
   const auto kernel = group == kWarp           ? norm_backward_kernel<centered, kWarp, T, Target>
                       : group == kBlockThreads ? norm_backward_kernel<centered, kBlockThreads, T, Target>
                                                : norm_backward_any_kernel<centered, T, Target>;
-  launch(where, name, {blocks, kBlockThreads}, kernel, k, dy, target, workspace);
-  return blocks;
+  launch(where, name, {blocks, kBlockThreads}, kernel, k, dy, target, sums);
 }
 
 }  // namespace

@@ -1,6 +1,6 @@
 // Shapes    weights, velocity, gradients, rounded [size]; state, one element; factors [size / 32, rounded up].
-// Mapping   A thread owns a pack of 16 bytes of each buffer (or an element) and strides over the grid. finish_update writes the state, when
-//           all have read it.
+// Mapping   A thread owns a pack of 16 bytes of each buffer (or an element) and strides over the grid. The last block to
+//           finish writes the state, which all have read then.
 // Traffic   Reads weights, velocity and gradients, writes weights and velocity: 20 bytes a weight in f32, 12 without momentum, 2 more with
 //           `rounded`, and a quarter of a byte more with `factors`. Bound by memory.
 // Numerics  In f32 (f64 for f64), as on the CPU up to contraction.
@@ -9,7 +9,6 @@
 #include "kernels/sgd.h"
 
 #include "kernels/cuda/update.cuh"
-#include "kernels/finish_update.h"
 
 namespace libtrain::kernels {
 namespace {
@@ -33,9 +32,9 @@ __device__ inline void descend(Elements<T, width>& w, Elements<T, width> g, cons
 
 /// The update of `width` neighbouring weights a thread.
 template <int width, class T> __global__ void __launch_bounds__(kBlockThreads)
-    sgd_weights(Sgd<T> k, int64_t parts, const BadIndex* note) {
+    sgd_weights(Sgd<T> k, int64_t parts, UpdateEnd end) {
   const StepState& state = *k.state.data;
-  if (must_skip(state, note)) return;
+  if (must_skip(state, end.note)) return end.arrive();
   const T scale = T(state.gradient_scale), learning_rate = T(state.learning_rate), weight_decay = T(k.weight_decay);
   const int64_t stride = int64_t(gridDim.x) * kBlockThreads;
 #pragma unroll 1
@@ -51,6 +50,7 @@ template <int width, class T> __global__ void __launch_bounds__(kBlockThreads)
     store_elements(k.weights.data + i * width, w);
     if (k.rounded.data) store_elements(k.rounded.data + i * width, elements_as<bf16>(w));
   }
+  end.arrive();
 }
 
 }  // namespace
@@ -60,10 +60,8 @@ template <class T> void sgd_update(Cuda where, const Sgd<T>& k) {
   const bool wide = packs_fit(k.weights.data, size) && packs_fit(k.velocity.data, size) &&
                     packs_fit(k.gradients.data, size) && reinterpret_cast<uintptr_t>(k.rounded.data) % 8 == 0;
   const int64_t parts = wide ? size / Pack<T>::kSize : size;
-  const LaunchShape shape{persistent_blocks(parts, kBlockThreads, 8), kBlockThreads};
-  launch(where, "sgd_update", shape, wide ? sgd_weights<Pack<T>::kSize, T> : sgd_weights<1, T>, k, parts,
-         where.bad_index);
-  finish_update(where, k.state);
+  launch(where, "sgd_update", update_shape(parts), wide ? sgd_weights<Pack<T>::kSize, T> : sgd_weights<1, T>, k, parts,
+         UpdateEnd{k.state.data, where.bad_index, where.tickets});
 }
 
 template void sgd_update(Cuda, const Sgd<float>&);

@@ -93,7 +93,9 @@ bool HappensBefore::ordered_by_release(uint32_t time, unsigned earlier, unsigned
 }
 
 bool HappensBefore::reaches(const Acquire& acquire, unsigned thread) const {
-  return acquire.acquired && (acquire.thread == thread || acquire.acquired < barrier_);
+  return acquire.acquired &&
+         (acquire.thread == thread || acquire.acquired < barrier_ ||
+          (acquire.thread / 32 == thread / 32 && warp_synced_since(acquire.acquired, acquire.thread, thread)));
 }
 
 bool HappensBefore::has_acquired(unsigned thread) const {

@@ -3,7 +3,7 @@
 
 #include "libtrain/nn/linear.h"
 #include "libtrain/ops/attention.h"
-#include "libtrain/ops/cross_projection.h"
+#include "libtrain/ops/memory_projections.h"
 
 namespace libtrain {
 
@@ -42,6 +42,15 @@ class MultiHeadAttention {
     const auto [queries, keys_values] = cross_projection(x, memory, in_weight_, in_bias_);
     return cross_attention(queries, keys_values, packing, memory_packing, {heads_, false, dropout_});
   }
+  /// Likewise with the projections of a memory that several layers have been given at once, of which this is number `layer`.
+  Tensor cross_heads(const Tensor& x, const Packing& packing, const MemoryProjections& memory, size_t layer,
+                     const Packing& memory_packing) const {
+    return cross_attention(memory.queries(layer, x), memory.keys_values(layer), packing, memory_packing,
+                           {heads_, false, dropout_});
+  }
+  /// [3 size, size] and [3 size]: the rows of queries, then keys, then values.
+  const Tensor& in_weight() const { return in_weight_; }
+  const Tensor& in_bias() const { return in_bias_; }
   /// The projection that the two leave out, [size] → [size].
   const Linear& output() const { return out_; }
 

@@ -40,6 +40,15 @@ Tensor output_table(Parameters& parameters, const TransformerOptions& options, c
   return parameters.add("output.weight", {options.target_vocab, options.layer.size}, init::xavier_uniform());
 }
 
+MemoryProjections project_memory(const Tensor& memory, const std::vector<DecoderLayer>& layers) {
+  std::vector<Tensor> weights, biases;
+  for (const DecoderLayer& layer : layers) {
+    weights.push_back(layer.memory_attention().in_weight());
+    biases.push_back(layer.memory_attention().in_bias());
+  }
+  return MemoryProjections(memory, std::move(weights), std::move(biases));
+}
+
 DropoutSpec dropout_spec(Parameters& parameters, float p) {
   return {p, parameters.new_random_stream(), parameters.random_state()};
 }
@@ -75,7 +84,12 @@ Tensor Transformer::encode(const Tensor& source_ids, const Packing& source) cons
 Tensor Transformer::decode(const Tensor& target_in, const Packing& target, const Tensor& memory,
                            const Packing& source) const {
   ResidualSum x = target_embedding_(target_in, target, target_dropout_);
-  for (const DecoderLayer& layer : decoder_) x = layer(x, target, memory, source);
+  if (memory.device() == Device::kCuda) {  // all at once, where launches count
+    const MemoryProjections projections = project_memory(memory, decoder_);
+    for (size_t i = 0; i < decoder_.size(); ++i) x = decoder_[i](x, target, projections, i, source);
+  } else {
+    for (const DecoderLayer& layer : decoder_) x = layer(x, target, memory, source);
+  }
   return decoder_norm_ ? x.normalized(*decoder_norm_, target).y : x.value(target);
 }
 

@@ -123,14 +123,17 @@ class DecoderLayer {
   /// x [target tokens, size], memory [source tokens, size] → [target tokens, size]
   ResidualSum operator()(const ResidualSum& x, const Packing& target, const Tensor& memory,
                          const Packing& source) const {
-    const ResidualSum a = around_self_(x, target, self_attention_.output(),
-                                       [&](const Tensor& h) { return self_attention_.self_heads(h, target, true); });
-    const ResidualSum b = around_memory_(a, target, memory_attention_.output(), [&](const Tensor& h) {
-      return memory_attention_.cross_heads(h, target, memory, source);
-    });
-    return around_feed_forward_(b, target, feed_forward_.output(),
-                                [&](const Tensor& h) { return feed_forward_.hidden(h, target); });
+    return around_heads(x, target,
+                        [&](const Tensor& h) { return memory_attention_.cross_heads(h, target, memory, source); });
   }
+  /// Likewise as layer number `layer` of those whose projections of the memory were made together.
+  ResidualSum operator()(const ResidualSum& x, const Packing& target, const MemoryProjections& memory, size_t layer,
+                         const Packing& source) const {
+    return around_heads(
+        x, target, [&](const Tensor& h) { return memory_attention_.cross_heads(h, target, memory, layer, source); });
+  }
+  /// The attention to the memory.
+  const MultiHeadAttention& memory_attention() const { return memory_attention_; }
 
   /// Whether dropout acts while a Tape is alive; it does until told otherwise.
   void train(bool on) {
@@ -143,6 +146,15 @@ class DecoderLayer {
   }
 
  private:
+  template <class CrossHeads>
+  ResidualSum around_heads(const ResidualSum& x, const Packing& target, const CrossHeads& cross_heads) const {
+    const ResidualSum a = around_self_(x, target, self_attention_.output(),
+                                       [&](const Tensor& h) { return self_attention_.self_heads(h, target, true); });
+    const ResidualSum b = around_memory_(a, target, memory_attention_.output(), cross_heads);
+    return around_feed_forward_(b, target, feed_forward_.output(),
+                                [&](const Tensor& h) { return feed_forward_.hidden(h, target); });
+  }
+
   MultiHeadAttention self_attention_, memory_attention_;
   FeedForward feed_forward_;
   Residual around_self_, around_memory_, around_feed_forward_;

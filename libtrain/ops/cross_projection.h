@@ -18,6 +18,14 @@ CrossProjection cross_projection(const Tensor& x, const Tensor& memory, const Te
 
 namespace detail {
 
+/// The checks of an input of a cross-projection.
+inline void check_cross_projection(const char* op, const Tensor& input, const Tensor& weight, const Tensor& bias) {
+  check_linear(op, input, weight, bias);
+  LIBTRAIN_CHECK(input.rank() == 2, "[{}] x and memory must be [rows, in], got {}; reshape() them", op, input.spec());
+  LIBTRAIN_CHECK(weight.dim(0) % 3 == 0,
+                 "[{}] weight must have rows for queries, keys and values, as many of each, got {}", op, weight.spec());
+}
+
 /// The half of a cross-projection that makes so many columns of one input, from as many rows of the weight.
 template <class T> struct ProjectionPart {
   View<const T> input, weight, bias;
@@ -35,11 +43,13 @@ template <class T> struct ProjectionPart {
                                    Sink<A> dweight, Sink<A> dbias) const {
     if (!dy) return clear(where, dweight, dbias);
     if (const auto dx = step.sink<T>(input_number)) run_gemm(where, kernels::Gemm<T, T>{.a = dy, .b = weight, .c = dx});
-    if (dweight)
-      run_gemm(where,
-               kernels::Gemm<T, A>{
-                   .a = dy, .b = input, .transpose_a = true, .c = {dweight.data + offset(), dweight.accumulate}});
-    if (dbias) run_column_sum(where, dy, Sink<A>{dbias.data + first_row, dbias.accumulate});
+    backward_weight(where, dy, dweight, dbias);
+  }
+  /// Of those rows of the gradients that are its own.
+  template <class A> void backward_weight(Device where, View<const T> dy, Sink<A> dweight, Sink<A> dbias) const {
+    if (dweight) dweight.data += offset();
+    if (dbias) dbias.data += first_row;
+    run_weight_gradient<T>(where, dy, input, dweight, dbias);
   }
   template <class A> void clear(Device where, Sink<A> dweight, Sink<A> dbias) const {
     const int64_t rows = weight.dims[0];
@@ -54,15 +64,8 @@ template <class T> struct ProjectionPart {
 inline CrossProjection cross_projection(const Tensor& x, const Tensor& memory, const Tensor& weight,
                                         const Tensor& bias) {
   constexpr const char* kOp = "cross_projection";
-  for (const Tensor* input : {&x, &memory}) {
-    detail::check_linear(kOp, *input, weight, bias);
-    LIBTRAIN_CHECK(input->rank() == 2, "[{}] x and memory must be [rows, in], got {}; reshape() them", kOp,
-                   input->spec());
-  }
+  for (const Tensor* input : {&x, &memory}) detail::check_cross_projection(kOp, *input, weight, bias);
   const int64_t size = weight.dim(0) / 3, inputs = weight.dim(1);
-  LIBTRAIN_CHECK(size * 3 == weight.dim(0),
-                 "[{}] weight must have rows for queries, keys and values, as many of each, got {}", kOp,
-                 weight.spec());
   const CrossProjection y{Tensor({x.dim(0), size}, x.dtype(), x.device()),
                           Tensor({memory.dim(0), 2 * size}, x.dtype(), x.device())};
   visit_float(kOp, x.dtype(), [&]<class T> {

@@ -90,7 +90,7 @@ template <class T, class Out>
 void run_embedding_backward(Device where, const kernels::Embedding<T>& args, View<const T> dy, Sink<Out> dtable) {
   const int64_t tokens = args.ids.size(), vocab = args.table.dims[0], columns = args.table.dims[1];
   on(where, [&](auto device) {
-    const Tensor workspace({kernels::embedding_workspace(device, tokens, vocab)}, DType::i32, where);
+    const Tensor workspace({kernels::embedding_workspace(device, tokens, vocab, columns)}, DType::i32, where);
     const Tensor partials({kernels::embedding_partials(device, tokens, columns)}, dtype_of<accum_t<T>>, where);
     const kernels::EmbeddingGradient<T, Out> gradient{dtable, workspace.view<int32_t>(), partials.view<accum_t<T>>()};
     kernels::embedding_backward(device, args, dy, gradient);

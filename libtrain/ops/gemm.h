@@ -35,4 +35,14 @@ template <class T> void run_column_sum(Device where, View<const T> dy, Sink<accu
   });
 }
 
+/// Gradients of y = x weight^T + bias for weight and bias, of those that are wanted: on a CUDA device from one product.
+template <class T, class A = accum_t<T>>
+void run_weight_gradient(Device where, View<const T> dy, View<const T> x, Sink<A> dweight, Sink<A> dbias) {
+  const bool together = where == Device::kCuda && dweight && dbias && x.size() > 0 && dy.size() > 0;
+  kernels::Gemm<T, A> product{.a = dy, .b = x, .transpose_a = true, .c = dweight};
+  if (together) product.sums = dbias;
+  if (dweight) run_gemm(where, product);
+  if (!together) run_column_sum(where, dy, dbias);
+}
+
 }  // namespace libtrain::detail

@@ -47,9 +47,7 @@ inline Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) 
       const View<const T> dy = step.doutput<T>();
       if (const auto dx = step.sink<T>(0))
         detail::run_gemm(where, kernels::Gemm<T, T>{.a = dy, .b = product.b, .c = dx});
-      if (const auto dweight = step.sink<A>(1))
-        detail::run_gemm(where, kernels::Gemm<T, A>{.a = dy, .b = product.a, .transpose_a = true, .c = dweight});
-      if (product.bias) detail::run_column_sum(where, dy, step.sink<A>(2));
+      detail::run_weight_gradient<T>(where, dy, product.a, step.sink<A>(1), product.bias ? step.sink<A>(2) : Sink<A>{});
     });
   });
   return y;

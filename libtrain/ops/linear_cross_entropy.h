@@ -116,8 +116,7 @@ void LinearCrossEntropy<T>::backward(int64_t chunk, View<T> z, View<const A> dsu
   on(where, [&](auto device) { kernels::cross_entropy_backward(device, loss_of(chunk, z), dsum, Sink<T>{z.data}); });
   const Sink<T> dx_rows{dx.data + begin(chunk) * x.dims[1], dx.accumulate};
   if (dx) run_gemm(where, kernels::Gemm<T, T>{.a = z, .b = weight, .c = dx_rows});
-  if (dweight) run_gemm(where, kernels::Gemm<T, A>{.a = z, .b = x_rows(chunk), .transpose_a = true, .c = dweight});
-  run_column_sum<T>(where, z, dbias);
+  run_weight_gradient<T>(where, z, x_rows(chunk), dweight, dbias);
   dweight.accumulate = dbias.accumulate = true;
 }
 

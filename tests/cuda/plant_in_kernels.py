@@ -2,7 +2,7 @@
 
     python3 plant_in_kernels.py BUILD [FILE...]     BUILD: a Ninja build with LIBTRAIN_CUDA=EXECUTED; FILE: names such as adam.cu
 
-Every barrier and every wait for cp.async is left out once, and every warp-wide call gets half a mask once. The kernels that include the
+Every barrier, fence and wait for cp.async is left out once, and every warp-wide call gets half a mask once. The kernels that include the
 place are compiled again, instrumented, and the tests of the device run with them. Exit status 1 if a bug is found by nothing.
 Takes minutes: half a minute a bug. Not part of CTest.
 """
@@ -16,7 +16,7 @@ import tempfile
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 KERNELS = "kernels/cuda"
 OPERATORS = [  # (what is done, pattern, replacement)
-    ("without", re.compile(r"__syncthreads\(\);|__syncwarp\(\);|ptx::cp_async_wait<\d+>\(\);"), "{}"),
+    ("without", re.compile(r"__syncthreads\(\);|__syncwarp\(\);|__threadfence\(\);|ptx::cp_async_wait<\d+>\(\);"), "{}"),
     ("with half of", re.compile(r"\bkAllLanes\b(?=,)"), "0xFFFFu"),
 ]
 # The tests that meet most kernels in seconds, then those that meet the rest.

@@ -256,6 +256,26 @@ template <LastBlock how> __global__ void last_block_adds(const float* x, float* 
   if (threadIdx.x == 0) *done = 0;
 }
 
+/// The same, warp by warp: y[kCount / 2 + lane] = sum of x over the warps of all blocks, by the last warp to arrive.
+template <bool planted> __global__ void last_warp_adds(const float* x, float* y) {
+  const unsigned lane = threadIdx.x % 32, warps = gridDim.x * blockDim.x / 32;
+  auto* done = reinterpret_cast<unsigned*>(y + 1);
+  float* partial = y + 2;
+  unsigned before = 0;
+  partial[blockIdx.x * kThreads + threadIdx.x] = x[blockIdx.x * kThreads + threadIdx.x];
+  __syncthreads();
+  if (lane == 0) {
+    __threadfence();
+    before = atomicAdd(done, 1u);
+    __threadfence();
+  }
+  if (!planted) __syncwarp();
+  if (__shfl_sync(0xFFFFFFFFu, before, 0) != warps - 1) return;
+  float sum = 0;
+  for (unsigned i = lane; i < gridDim.x * kThreads; i += 32) sum += partial[i];
+  y[kCount / 2 + lane] = sum;
+}
+
 // ---- How each is started ---------------------------------------------------------------------------------------------
 /// One block of `kThreads` threads, on x and y.
 template <auto bug, auto right> void run(Cuda where, bool planted, float* x, float* y) {
@@ -336,6 +356,8 @@ const std::vector<Bug>& bugs() {
        run_blocks<last_block_adds<LastBlock::kNoAcquire>, kLastRight>},
       {"last block done by a plain counter", nullptr, "another block",
        run_blocks<last_block_adds<LastBlock::kPlainCounter>, kLastRight>},
+      {"last warp done without __syncwarp behind the counter", nullptr, "another block",
+       BOTH(run_blocks, last_warp_adds)},
   };
   return all;
 }

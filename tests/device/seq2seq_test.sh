@@ -40,9 +40,18 @@ grep -q '"device":"cuda"' cuda.out || fail "the result does not name the device:
 "$program" "${tiny[@]}" --device cuda --out again --updates 0 --resume 2>again.log >/dev/null || fail "resuming: $(cat again.log)"
 cmp cuda/step-00000009/weights.safetensors again/step-00000009/weights.safetensors || fail "resumed weights differ"
 
+# Steps as graphs: the same losses; stopped and resumed, the same bits. There are none on the CPU.
+"$program" "${tiny[@]}" --device cuda --graphs --out graphs 2>graphs.log >/dev/null || fail "with graphs: $(cat graphs.log)"
+close cpu.log graphs.log 0.0005
+"$program" "${tiny[@]}" --device cuda --graphs --out more --updates 5 2>more.log >/dev/null || fail "the short run with graphs: $(cat more.log)"
+"$program" "${tiny[@]}" --device cuda --graphs --out more --updates 0 --resume 2>more.log >/dev/null || fail "resuming with graphs: $(cat more.log)"
+cmp graphs/step-00000009/weights.safetensors more/step-00000009/weights.safetensors || fail "resumed weights with graphs differ"
+"$program" "${tiny[@]}" --device cpu --graphs --out none 2>none.log >/dev/null && fail "--graphs on the CPU was taken"
+grep -q -- "--graphs is for CUDA devices" none.log || fail "--graphs on the CPU: $(cat none.log)"
+
 "$program" evaluate --model cuda --device cuda --test pairs.tsv >evaluated 2>log || fail "evaluate: $(cat log)"
 on_cuda=$(printf 'abc\nba\n' | "$program" predict --model cuda --device cuda) || fail "predict on cuda"
 on_cpu=$(printf 'abc\nba\n' | "$program" predict --model cuda --device cpu) || fail "predict on the CPU"
 [ "$on_cuda" = "$on_cpu" ] || fail "predictions differ: '$on_cuda' and '$on_cpu'"
-[ "$faults" -eq 0 ] && echo "seq2seq on cuda: losses follow the CPU, resumed to the same bits"
+[ "$faults" -eq 0 ] && echo "seq2seq on cuda: losses follow the CPU, resumed to the same bits, with graphs too"
 exit "$faults"

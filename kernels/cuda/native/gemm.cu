@@ -4,6 +4,8 @@
 //           Found once for each shape, alignment and epilogue, then kept: the same call always runs the same algorithm. With
 //           LIBTRAIN_TUNE_GEMM=1 the quickest of the heuristic's first candidates, timed once and stored (gemm_tuning.cu).
 // Traffic   Each operand once from memory; bound by the tensor cores for m, n, k in the hundreds.
+//           Sums of op(a)'s rows come from the product's epilogue, or, where cuBLASLt has none that does this (or they are added to), from
+//           column_sum.cu, which reads a again.
 // Numerics  bf16 operands: products and sums in f32. f32: in f32, or with TF32 operands (10 bits of fraction) where
 //           set_gemm_tf32 allows it. f64: in f64. Rounded once; the bias is added and the activation applied before
 //           that, but for shapes without such an epilogue.
@@ -22,6 +24,7 @@
 #include <tuple>
 #include <vector>
 
+#include "kernels/column_sum.h"
 #include "kernels/cuda/common.cuh"
 #include "kernels/cuda/math.cuh"
 #include "kernels/cuda/native/gemm_tuning.h"
@@ -31,7 +34,7 @@ namespace libtrain::kernels {
 namespace {
 
 constexpr int64_t kWorkspaceBytes = int64_t(32) << 20;  // what cuBLASLt wants on Hopper
-constexpr int kTimedCandidates = 16;  // of one product, where they are timed
+constexpr int kTimedCandidates = 16;                    // of one product, where they are timed
 constexpr int kThreads = 256;
 
 std::atomic<bool>& tf32_allowed() {
@@ -110,7 +113,8 @@ void make_layout(Layout& layout, cudaDataType_t type, int64_t rows, int64_t colu
   set(layout, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, stride);
 }
 
-cublasLtEpilogue_t epilogue(GemmActivation activation, bool with_bias) {
+cublasLtEpilogue_t epilogue(GemmActivation activation, bool with_bias, bool with_sums) {
+  if (with_sums) return CUBLASLT_EPILOGUE_BGRADB;  // cuBLASLt's second operand is our a
   switch (activation) {
     case GemmActivation::kRelu:
       return with_bias ? CUBLASLT_EPILOGUE_RELU_BIAS : CUBLASLT_EPILOGUE_RELU;
@@ -122,18 +126,23 @@ cublasLtEpilogue_t epilogue(GemmActivation activation, bool with_bias) {
   return with_bias ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT;
 }
 
-/// The product alone, or `complete` with bias and activation.
+/// The product alone, or `complete` with bias and activation, or with sums, which are not added to.
 template <class In, class Out> void describe(const Gemm<In, Out>& g, bool complete, Call<In, Out>& call) {
-  const bool with_bias = complete && g.bias;
+  const bool with_bias = complete && g.bias, with_sums = complete && g.sums;
   const GemmActivation activation = complete ? g.activation : GemmActivation::kNone;
   const cublasComputeType_t compute = compute_type<In>();
   check(cublasLtMatmulDescCreate(&call.operation.value, compute, kType<accum_t<In>>), "cublasLtMatmulDescCreate");
   set(call.operation, CUBLASLT_MATMUL_DESC_TRANSA, g.transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N);
   set(call.operation, CUBLASLT_MATMUL_DESC_TRANSB, g.transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N);
-  set(call.operation, CUBLASLT_MATMUL_DESC_EPILOGUE, epilogue(activation, with_bias));
+  set(call.operation, CUBLASLT_MATMUL_DESC_EPILOGUE, epilogue(activation, with_bias, with_sums));
   if (with_bias) {
     set(call.operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, static_cast<const void*>(g.bias.data));
     set(call.operation, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, kType<In>);
+    if (g.batch.count > 1) set(call.operation, CUBLASLT_MATMUL_DESC_BIAS_BATCH_STRIDE, g.batch.bias);
+  } else if (with_sums) {
+    set(call.operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, static_cast<void*>(g.sums.data));
+    set(call.operation, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, kType<accum_t<In>>);
+    if (g.batch.count > 1) set(call.operation, CUBLASLT_MATMUL_DESC_BIAS_BATCH_STRIDE, g.batch.sums);
   }
   const GemmBatch& batch = g.batch;
   make_layout(call.first, kType<In>, g.b.dims[0], g.b.dims[1], batch.count, batch.b);
@@ -151,10 +160,11 @@ template <class In, class Out> void describe(const Gemm<In, Out>& g, bool comple
               g.k(),
               g.transpose_a,
               g.transpose_b,
-              epilogue(activation, with_bias),
+              epilogue(activation, with_bias, with_sums),
               call.align_a,
               call.align_b,
-              std::min(call.align_c, with_bias ? alignment_of(g.bias.data) : 256u),
+              std::min({call.align_c, with_bias ? alignment_of(g.bias.data) : 256u,
+                        with_sums ? alignment_of(g.sums.data) : 256u}),
               batch.count,
               in_batch(batch.a),
               in_batch(batch.b),
@@ -173,10 +183,13 @@ template <class In, class Out> std::vector<cublasLtMatmulAlgo_t> ask(const Call<
   set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, call.align_c);
   std::vector<cublasLtMatmulHeuristicResult_t> results(static_cast<size_t>(most));
   int count = 0;
-  const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(
-      handle(), call.operation.value, call.first.value, call.second.value, call.result.value, call.result.value,
-      preference.value, most, results.data(), &count);
-  if (status != CUBLAS_STATUS_NOT_SUPPORTED) check(status, "cublasLtMatmulAlgoGetHeuristic");
+  const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(handle(), call.operation.value, call.first.value,
+                                                               call.second.value, call.result.value, call.result.value,
+                                                               preference.value, most, results.data(), &count);
+  // A combination of types that an epilogue does not know is no value at all.
+  const bool unknown = status == CUBLAS_STATUS_NOT_SUPPORTED ||
+                       (status == CUBLAS_STATUS_INVALID_VALUE && call.key[8] == CUBLASLT_EPILOGUE_BGRADB);
+  if (!unknown) check(status, "cublasLtMatmulAlgoGetHeuristic");
   std::vector<cublasLtMatmulAlgo_t> algorithms;
   for (int i = 0; status == CUBLAS_STATUS_SUCCESS && i < count; ++i)
     if (results[size_t(i)].state == CUBLAS_STATUS_SUCCESS) algorithms.push_back(results[size_t(i)].algo);
@@ -200,7 +213,7 @@ std::optional<cublasLtMatmulAlgo_t> algorithm_for(const Call<In, Out>& call, con
 /// False, with nothing done, when cuBLASLt has no algorithm for this.
 template <class In, class Out> bool multiply(Cuda where, const Gemm<In, Out>& g, bool complete, bool accumulate) {
   using A = accum_t<In>;
-  if (complete && std::is_same_v<In, double> && g.activation != GemmActivation::kNone) return false;
+  if (complete && std::is_same_v<In, double> && (g.sums || g.activation != GemmActivation::kNone)) return false;
   Call<In, Out> call;
   describe(g, complete, call);
   const A one = 1, beta = accumulate ? 1 : 0;
@@ -258,6 +271,14 @@ template <class In, class Out> void activate(Cuda where, const Gemm<In, Out>& g)
            g.activation, g.c.data, size, each, g.batch.c);
 }
 
+/// sums (+)= op(a)'s rows, where the product could not do that itself.
+template <class In, class Out> void sum_rows(Cuda where, const Gemm<In, Out>& g) {
+  for (int64_t i = 0; i < g.batch.count; ++i)
+    column_sum(where, ColumnSum<In>{{g.a.data + i * g.batch.a, g.a.dims},
+                                    {g.sums.data + i * g.batch.sums, g.sums.accumulate},
+                                    g.workspace});
+}
+
 template <class In, class Out> [[noreturn]] void throw_unsupported(const Gemm<In, Out>& g) {
   throw Failure("[gemm] cuBLASLt has no algorithm for m " + std::to_string(g.m()) + ", n " + std::to_string(g.n()) +
                 ", k " + std::to_string(g.k()) + ", " + std::to_string(g.batch.count) + " of them" +
@@ -274,6 +295,11 @@ template <class In, class Out> int64_t gemm_workspace(Cuda, const Gemm<In, Out>&
 
 template <class In, class Out> void gemm(Cuda where, const Gemm<In, Out>& g) {
   if (g.m() == 0 || g.n() == 0 || g.batch.count == 0) return;
+  if (g.sums) {
+    if (!g.sums.accumulate && multiply(where, g, true, g.c.accumulate)) return;
+    if (!multiply(where, g, false, g.c.accumulate)) throw_unsupported(g);
+    return sum_rows(where, g);
+  }
   if (g.k() > 0) {
     if (multiply(where, g, true, g.c.accumulate)) return;
     // No such epilogue for this shape: the bias first, the product on top of it, the activation last.

@@ -1,0 +1,219 @@
+#pragma once
+#include <memory>
+#include <vector>
+
+#include "libtrain/ops/cross_projection.h"
+
+namespace libtrain {
+
+/// cross_projection() of one memory for all layers of a decoder: keys and values of every layer at once, each layer's queries when it has them.
+///   memory [memory rows, in] f32, bf16 or f64;  one weight [3 size, in] and bias [3 size] a layer, or no biases at all
+/// On a CUDA device, layers whose weights lie equally far apart in memory (as those of a parameter store do) take one product for all keys and
+/// values, and one for the gradients of what made them. The gradient of each weight is written once, from both sides.
+/// Throws InvalidArgument when shapes, dtypes or devices differ from this.
+class MemoryProjections {
+ public:
+  MemoryProjections(const Tensor& memory, std::vector<Tensor> weights, std::vector<Tensor> biases = {});
+
+  /// [memory rows, 2 size]: the key of each row, then its value.
+  const Tensor& keys_values(size_t layer) const { return keys_values_[layer]; }
+  /// x [rows, in] → [rows, size]. Once for each layer and backward pass.
+  Tensor queries(size_t layer, const Tensor& x) const;
+
+ private:
+  /// How the gradients of a layer's weight and bias were found by its queries, whose turn in backward comes first.
+  struct Opened {
+    bool opened = false, adds_to_weight = false, adds_to_bias = false;
+  };
+  template <class T> struct Layers;
+
+  std::vector<Tensor> weights_, biases_, keys_values_;
+  std::shared_ptr<std::vector<Opened>> opened_;
+};
+
+// ---------------------------------------------------------------------------------------------------------------------
+
+namespace detail {
+
+/// Lets the gradients of these tensors, of equally many elements, be written one behind the other.
+inline void bind_gradients(const std::vector<Tensor>& tensors) {
+  const int64_t each = tensors[0].numel();
+  const DType dtype = tensors[0].dtype();
+  const Tensor all({int64_t(tensors.size()) * each}, dtype, tensors[0].device());
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    TensorNode& node = *tensors[i].node_handle();
+    node.grad_storage = all.node_handle()->storage;
+    node.grad_data = all.node_handle()->data + int64_t(i) * each * size_of(dtype);
+    node.grad_dtype = dtype;
+  }
+}
+
+}  // namespace detail
+
+/// The keys and values of all layers, as views.
+template <class T> struct MemoryProjections::Layers {
+  using A = accum_t<T>;
+  struct Layer {
+    View<const T> weight, bias;  // of keys and values
+    View<T> y;
+  };
+  Device where;
+  View<const T> memory;
+  std::vector<Layer> layers;
+
+  int64_t inputs() const { return memory.dims[1]; }
+  int64_t size() const { return layers[0].weight.dims[0] / 2; }
+  detail::ProjectionPart<T> part(size_t i) const { return {memory, layers[i].weight, layers[i].bias, size()}; }
+  /// The rows of queries.
+  detail::ProjectionPart<T> queries() const { return {{}, {nullptr, {size(), inputs(), 1, 1}}, {}, 0}; }
+
+  /// Elements from one layer's to the next, where all are equally far apart: of what `of` gives for a layer. 0: they are not.
+  template <class F> int64_t stride(const F& of) const {
+    const auto step = [&](size_t i) { return of(i) - of(i - 1); };
+    for (size_t i = 2; i < layers.size(); ++i)
+      if (step(i) != step(1)) return 0;
+    return layers.size() > 1 ? step(1) : 0;
+  }
+
+  void forward() const {
+    const Layer& first = layers[0];
+    kernels::Gemm<T, T> product{
+        .a = memory, .b = first.weight, .transpose_b = true, .bias = first.bias, .c = {first.y.data}};
+    product.batch = {.count = int64_t(layers.size()),
+                     .b = stride([&](size_t i) { return layers[i].weight.data; }),
+                     .c = stride([&](size_t i) { return layers[i].y.data; }),
+                     .bias = first.bias ? stride([&](size_t i) { return layers[i].bias.data; }) : 0};
+    const bool together =
+        where == Device::kCuda && product.batch.b > 0 && product.batch.c > 0 && (!first.bias || product.batch.bias > 0);
+    if (together) return detail::run_gemm(where, product);
+    for (const Layer& layer : layers)
+      detail::run_gemm(
+          where, kernels::Gemm<T, T>{
+                     .a = memory, .b = layer.weight, .transpose_b = true, .bias = layer.bias, .c = {layer.y.data}});
+  }
+
+  /// Gradients of the whole weight and bias of each layer whose dy has arrived.
+  struct Gradients {
+    View<const T> dy;
+    Sink<A> dweight, dbias;
+  };
+  void backward_weights(const std::vector<Gradients>& gradients) const {
+    const Gradients& first = gradients[0];
+    bool together = where == Device::kCuda && memory.size() > 0;
+    for (const Gradients& g : gradients)
+      together = together && g.dy && g.dweight && bool(g.dbias) == bool(first.dbias) &&
+                 g.dweight.accumulate == first.dweight.accumulate && g.dbias.accumulate == first.dbias.accumulate;
+    if (together) together = backward_weights_at_once(gradients);
+    for (size_t i = 0; i < layers.size() && !together; ++i)
+      if (gradients[i].dy)
+        part(i).template backward_weight<A>(where, gradients[i].dy, gradients[i].dweight, gradients[i].dbias);
+  }
+  /// False, with nothing done, where they do not lie equally far apart.
+  bool backward_weights_at_once(const std::vector<Gradients>& gradients) const {
+    const Gradients& first = gradients[0];
+    kernels::Gemm<T, A> product{.a = first.dy, .b = memory, .transpose_a = true, .c = first.dweight};
+    product.c.data += size() * inputs();
+    product.batch = {.count = int64_t(layers.size()),
+                     .a = stride([&](size_t i) { return gradients[i].dy.data; }),
+                     .c = stride([&](size_t i) { return gradients[i].dweight.data; })};
+    if (first.dbias) {
+      product.sums = {first.dbias.data + size(), first.dbias.accumulate};
+      product.batch.sums = stride([&](size_t i) { return gradients[i].dbias.data; });
+    }
+    if (product.batch.a <= 0 || product.batch.c <= 0 || (first.dbias && product.batch.sums <= 0)) return false;
+    detail::run_gemm(where, product);
+    return true;
+  }
+};
+
+inline MemoryProjections::MemoryProjections(const Tensor& memory, std::vector<Tensor> weights,
+                                            std::vector<Tensor> biases)
+    : weights_(std::move(weights)),
+      biases_(std::move(biases)),
+      opened_(std::make_shared<std::vector<Opened>>(weights_.size())) {
+  constexpr const char* kOp = "memory_projections";
+  const size_t count = weights_.size();
+  LIBTRAIN_CHECK(count > 0 && (biases_.empty() || biases_.size() == count),
+                 "[{}] expected a weight for each layer and a bias for each or none, got {} and {}", kOp, count,
+                 biases_.size());
+  for (size_t i = 0; i < count; ++i) {
+    const Tensor& bias = biases_.empty() ? Tensor() : biases_[i];
+    detail::check_cross_projection(kOp, memory, weights_[i], bias);
+    check_like(kOp, "weight", weights_[i], weights_[0], weights_[0].shape());
+  }
+  const int64_t rows = memory.dim(0), size = weights_[0].dim(0) / 3;
+  const Tensor all({int64_t(count), rows, 2 * size}, memory.dtype(), memory.device());
+  for (size_t i = 0; i < count; ++i)
+    keys_values_.push_back(all.rows(int64_t(i), int64_t(i) + 1).reshape({rows, 2 * size}));
+  visit_float(kOp, memory.dtype(), [&]<class T> {
+    using A = accum_t<T>;
+    Layers<T> parts{memory.device(), memory.view<const T>(), {}};
+    for (size_t i = 0; i < count; ++i) {
+      const T* weight = weights_[i].template view<const T>().data + size * memory.dim(1);
+      const View<const T> bias = biases_.empty() ? View<const T>{} : biases_[i].template view<const T>();
+      parts.layers.push_back({{weight, {2 * size, memory.dim(1), 1, 1}},
+                              bias ? View<const T>{bias.data + size, {2 * size, 1, 1, 1}} : bias,
+                              keys_values_[i].template view<T>()});
+    }
+    parts.forward();
+    std::vector<Tensor> inputs{memory};
+    inputs.insert(inputs.end(), weights_.begin(), weights_.end());
+    inputs.insert(inputs.end(), biases_.begin(), biases_.end());
+    record(kOp, keys_values_, inputs, [parts, count, opened = opened_](const BackwardStep& step) {
+      const bool has_biases = step.inputs.size() > 1 + count;
+      std::vector<typename Layers<T>::Gradients> gradients(count);
+      for (size_t i = count; i-- > 0;) {
+        auto& [dy, dweight, dbias] = gradients[i];
+        if (!(dy = step.doutput<T>(i)))
+          continue;  // what is missing of the gradients is zero: queries() have seen to that
+        dweight = step.sink<A>(1 + i);
+        if (has_biases) dbias = step.sink<A>(1 + count + i);
+        const auto part = parts.part(i);
+        const Opened found = (*opened)[i];
+        if (found.opened)
+          dweight.accumulate = found.adds_to_weight, dbias.accumulate = found.adds_to_bias;
+        else
+          parts.queries().template clear<A>(parts.where, dweight, dbias);
+        if (const auto dmemory = step.sink<T>(0))
+          detail::run_gemm(parts.where, kernels::Gemm<T, T>{.a = dy, .b = part.weight, .c = dmemory});
+      }
+      parts.backward_weights(gradients);
+      opened->assign(count, {});
+    });
+    // Where backward will find it: equally far apart too.
+    if (Tape::active() && keys_values_[0].requires_grad() && memory.device() == Device::kCuda)
+      detail::bind_gradients(keys_values_);
+  });
+}
+
+inline Tensor MemoryProjections::queries(size_t layer, const Tensor& x) const {
+  constexpr const char* kOp = "query_projection";
+  const Tensor &weight = weights_[layer], bias = biases_.empty() ? Tensor() : biases_[layer];
+  detail::check_cross_projection(kOp, x, weight, bias);
+  const int64_t size = weight.dim(0) / 3;
+  const Tensor y({x.dim(0), size}, x.dtype(), x.device());
+  visit_float(kOp, x.dtype(), [&]<class T> {
+    using A = accum_t<T>;
+    const View<const T> b = detail::optional_view<T>(bias);
+    const detail::ProjectionPart<T> part{x.view<const T>(),
+                                         {weight.view<const T>().data, {size, weight.dim(1), 1, 1}},
+                                         b ? View<const T>{b.data, {size, 1, 1, 1}} : b,
+                                         0};
+    part.forward(x.device(), y);
+    record(kOp, y, {x, weight, bias, keys_values_[layer]}, {},
+           [part, layer, opened = opened_](const BackwardStep& step) {
+             const Device where = step.output.device();
+             const auto dweight = step.sink<A>(1), dbias = part.bias ? step.sink<A>(2) : Sink<A>{};
+             (*opened)[layer] = {true, dweight.accumulate, dbias.accumulate};
+             part.template backward<A>(where, step.doutput<T>(), step, 0, dweight, dbias);
+             // Without a gradient of theirs, nobody comes to the rows of keys and values.
+             const int64_t size = part.weight.dims[0];
+             const View<const T> others{nullptr, {2 * size, part.weight.dims[1], 1, 1}};
+             if (!step.inputs[3].has_grad())
+               detail::ProjectionPart<T>{{}, others, {}, size}.template clear<A>(where, dweight, dbias);
+           });
+  });
+  return y;
+}
+
+}  // namespace libtrain
