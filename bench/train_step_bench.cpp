@@ -1,8 +1,11 @@
 /// Times whole training steps (forward, backward, clip, Adam) of a seq2seq transformer on given batches, and prints one JSON line:
-/// target tokens per second, seconds of each step, calls to the system allocator for tensor memory per step, peak memory, final loss.
+/// target tokens per second, seconds of each step, calls to the system allocator for tensor memory per step, peak memory (of the process, and of
+/// what tensors need besides weights, gradients and optimizer), final loss.
 ///
 ///   train_step_bench --config g2p|tiny|small|base|big --batches FILE [--steps N] [--warmup N] [--device cpu|cuda] [--graphs 0|1]
+///                    [--size N] [--vocab N]
 ///
+/// --size and --vocab give the model of the configuration another width (heads of 32, inner size four times that) and other vocabularies.
 /// On a CUDA device in bf16 with f32 masters, from batches that are there already; the seconds are then those of all steps together, and the
 /// memory is the device's.
 ///
@@ -25,7 +28,7 @@ using namespace libtrain;
 
 struct Arguments {
   std::string config = "g2p", batches;
-  int64_t steps = 20, warmup = 10;
+  int64_t steps = 20, warmup = 10, size = 0, vocab = 0;  // 0: the configuration's
   Device device = Device::kCpu;
   bool graphs = false;
 };
@@ -42,6 +45,10 @@ Arguments parse(int argc, char** argv) {
       arguments.steps = std::stoll(value);
     else if (key == "--warmup")
       arguments.warmup = std::stoll(value);
+    else if (key == "--size")
+      arguments.size = std::stoll(value);
+    else if (key == "--vocab")
+      arguments.vocab = std::stoll(value);
     else if (key == "--device" && (value == "cpu" || value == "cuda"))
       arguments.device = value == "cuda" ? Device::kCuda : Device::kCpu;
     else if (key == "--graphs" && (value == "0" || value == "1"))
@@ -63,7 +70,7 @@ TransformerOptions large(int64_t size, int64_t heads) {
 }
 
 /// The models of compare_pytorch.py, under the same names.
-TransformerOptions model_of(const std::string& config) {
+TransformerOptions named_model(const std::string& config) {
   const std::map<std::string, TransformerOptions> models{
       {"g2p", {.source_vocab = 32, .target_vocab = 48, .layer = {.size = 128, .heads = 4, .feed_forward_size = 512}}},
       {"tiny",
@@ -78,6 +85,16 @@ TransformerOptions model_of(const std::string& config) {
       {"big", large(1024, 16)}};
   LIBTRAIN_CHECK(models.contains(config), "config must be g2p, tiny, small, base or big, got '{}'", config);
   return models.at(config);
+}
+
+TransformerOptions model_of(const Arguments& arguments) {
+  TransformerOptions model = named_model(arguments.config);
+  model.max_positions = 4096;
+  if (const int64_t size = arguments.size; size > 0)
+    model.layer.size = size, model.layer.heads = std::max<int64_t>(1, size / 32),
+    model.layer.feed_forward_size = 4 * size;
+  if (arguments.vocab > 0) model.source_vocab = model.target_vocab = arguments.vocab;
+  return model;
 }
 
 std::vector<int32_t> read_ids(const std::string& text) {
@@ -155,6 +172,14 @@ Result run_on_device(TrainLoop& loop, const Arguments& arguments, int64_t& alloc
   return result;
 }
 
+/// What tensors needed at most besides weights, gradients and optimizer.
+double activations_mib(Device device) {
+  const AllocatorStats stats = allocator_stats(device);
+  const int64_t lasting = stats.bytes_for(MemoryUse::kWeights) + stats.bytes_for(MemoryUse::kGradients) +
+                          stats.bytes_for(MemoryUse::kOptimizer);
+  return double(stats.peak_bytes_in_use - lasting) / (1 << 20);
+}
+
 double peak_mib(Device device) {
   if (device == Device::kCuda) return double(allocator_stats(device).peak_bytes_in_use) / (1 << 20);
   rusage usage;
@@ -165,20 +190,21 @@ double peak_mib(Device device) {
 void run(const Arguments& arguments) {
   const Device device = arguments.device;
   Parameters parameters({.mixed_precision = device == Device::kCuda, .device = device});
-  const Transformer model(parameters, model_of(arguments.config));
+  const Transformer model(parameters, model_of(arguments));
   FileBatches batches(arguments.batches, arguments.warmup + arguments.steps, device);
   TrainLoop loop(parameters, batches, [&](const Batch& batch) { return model.loss(batch); },
                  {.clip_norm = 1.0, .graphs = arguments.graphs});
+  reset_peak(device);
   int64_t allocations = 0;
   const Result result =
       device == Device::kCuda ? run_on_device(loop, arguments, allocations) : run_on_cpu(loop, arguments, allocations);
   allocations = allocator_stats(device).system_allocations - allocations;
   std::printf(
       "{\"target_tokens_per_second\": %.1f, \"step_seconds\": [%s], \"system_allocations_per_step\": %.3f, "
-      "\"peak_mib\": %.1f, \"final_loss\": %.5f, \"parameters\": %ld, \"device\": \"%s\"}\n",
+      "\"peak_mib\": %.1f, \"activations_mib\": %.1f, \"final_loss\": %.5f, \"parameters\": %ld, \"device\": \"%s\"}\n",
       double(result.targets) / result.seconds, result.step_seconds.c_str(),
-      double(allocations) / double(arguments.steps), peak_mib(device), result.last_loss, long(parameters.count()),
-      describe(device).c_str());
+      double(allocations) / double(arguments.steps), peak_mib(device), activations_mib(device), result.last_loss,
+      long(parameters.count()), describe(device).c_str());
 }
 
 }  // namespace
