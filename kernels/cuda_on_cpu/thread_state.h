@@ -3,6 +3,7 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -35,8 +36,17 @@ struct Rendezvous {
   void* operands[32];
 };
 
-enum class State : uint8_t { ready, at_barrier, in_warp_call, returned };
+enum class State : uint8_t {
+  ready,
+  at_barrier,
+  at_mbarrier,
+  at_named_barrier,
+  in_warp_call,
+  in_warpgroup_call,
+  returned
+};
 
+struct Asynchronous;
 struct Block;
 struct Warp;
 
@@ -48,6 +58,7 @@ struct Thread {
   void* stack_pointer;
   State state;
   Site site;                          // where it waits
+  const void* waits_for;              // an mbarrier or a named barrier
   std::vector<AsyncCopy> copies;      // issued and not waited for, oldest first
   std::vector<unsigned> copy_groups;  // sizes of the committed groups of them
   unsigned uncommitted_copies;        // behind the last group
@@ -69,6 +80,7 @@ struct Block {
   size_t dynamic_bytes;
   std::vector<Thread> threads;
   std::vector<Warp> warps;
+  std::shared_ptr<Asynchronous> asynchronous;
   std::string fault;  // ends the launch
 };
 
