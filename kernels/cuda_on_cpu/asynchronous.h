@@ -4,6 +4,7 @@
 #include <array>
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "kernels/cuda_on_cpu/executor.h"
@@ -37,6 +38,7 @@ struct TensorCopy {
   TensorMap map;
   int column, row;
   size_t mbarrier;  // number of
+  uint32_t begun;   // as observers count
 };
 
 /// Accumulators of a warp while wgmma works on them: in the kernel's own registers there is NaN.
@@ -56,6 +58,7 @@ struct WarpProducts {
 
 struct IssuedWgmma {
   Wgmma call;
+  const void* pc;
   std::array<float*, 128> d;
   std::array<std::array<uint32_t, 4>, 128> a;  // where it comes from registers
 };
@@ -72,6 +75,7 @@ struct Warpgroup {
 struct Fenced {
   bool any = false;
   std::array<Registers, kMaxRegisterArrays> registers;
+  std::vector<std::pair<const char*, size_t>> written;  // since then: address and bytes, as far as it is known
 };
 
 struct Asynchronous {
@@ -95,6 +99,8 @@ std::string describe_wait(const Thread& thread);
 void deliver_bytes(Block& block, size_t mbarrier, int64_t bytes);
 /// The number of the mbarrier within the block. A fault if there is none.
 size_t find_mbarrier(const uint64_t* barrier, const char* what, Site site);
+/// The current thread accesses its own registers, which the compiler has put into memory. What is wrong with that, or nullptr.
+const char* touch_registers(const void* address, size_t bytes, bool writes);
 /// A fault if the thread has left a wgmma under way.
 void check_products_at_return(const Thread& thread);
 

@@ -84,13 +84,13 @@ template <int kN, bool kTransposeA, bool kTransposeB>
 __device__ __forceinline__ void wgmma(float (&d)[kN / 8][4], uint64_t a, uint64_t b, bool accumulate,
                                       executor::Site site = executor::here()) {
   static_assert(kN >= 8 && kN <= 256 && kN % 8 == 0);
-  executor::wgmma({a, b, kN, false, kTransposeA, kTransposeB, accumulate, site, nullptr}, &d[0][0], nullptr);
+  executor::wgmma({a, b, kN, false, kTransposeA, kTransposeB, accumulate, site}, &d[0][0], nullptr);
 }
 template <int kN, bool kTransposeB> __device__ __forceinline__ void wgmma(float (&d)[kN / 8][4], const uint32_t (&a)[4],
                                                                           uint64_t b, bool accumulate,
                                                                           executor::Site site = executor::here()) {
   static_assert(kN >= 8 && kN <= 256 && kN % 8 == 0);
-  executor::wgmma({0, b, kN, true, false, kTransposeB, accumulate, site, nullptr}, &d[0][0], a);
+  executor::wgmma({0, b, kN, true, false, kTransposeB, accumulate, site}, &d[0][0], a);
 }
 
 }  // namespace libtrain::kernels::ptx

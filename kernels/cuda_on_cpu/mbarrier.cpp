@@ -3,8 +3,10 @@
 #include <algorithm>
 
 #include "kernels/cuda_on_cpu/asynchronous.h"
+#include "kernels/cuda_on_cpu/observer.h"
 #include "kernels/cuda_on_cpu/rendezvous.h"
 #include "kernels/cuda_on_cpu/shared_memory.h"
+#include "kernels/cuda_on_cpu/vector_clocks.h"
 
 namespace libtrain::kernels::executor {
 namespace {
@@ -24,12 +26,14 @@ void check_address(const uint64_t* barrier, const char* call, Site site) {
     complain(call, site, "the address ", barrier, " is not a multiple of 8");
 }
 
-/// Readies the threads that wait for this.
-void wake(Block& block, const void* waits_for) {
+/// Readies the threads that wait for this, where all have met.
+void wake(Block& block, const void* waits_for, size_t meeting) {
+  observe_completion(meeting);
   for (unsigned i = 0; i < block.count; ++i) {
     Thread& thread = block.threads[i];
     if (thread.waits_for != waits_for) continue;
     thread.waits_for = nullptr;
+    if (thread.state == State::at_named_barrier) observe_departure(meeting, thread);
     thread.state = State::ready;
   }
 }
@@ -39,11 +43,12 @@ void wait_for(const void* what, State state, Site site) {
   wait_as(state, site);
 }
 
-void complete_phase(Block& block, Mbarrier& barrier) {
+void complete_phase(Block& block, size_t number) {
+  Mbarrier& barrier = block.asynchronous->mbarriers[number];
   if (barrier.pending || barrier.bytes) return;
   ++barrier.phases;
   barrier.pending = barrier.expected;
-  wake(block, barrier.address);
+  wake(block, barrier.address, number);
 }
 
 }  // namespace
@@ -70,34 +75,39 @@ void mbarrier_init(uint64_t* barrier, unsigned arrivals, Site site) {
   if (found->pending != found->expected || found->bytes)
     complain("mbarrier_init", site, "the mbarrier is in use since ", text_of(found->site));
   *found = {barrier, arrivals, arrivals, 0, 0, site};
-  *barrier = kMark + size_t(found - all.begin());
+  const auto number = size_t(found - all.begin());
+  observe_mbarrier_init(number, barrier, __builtin_return_address(0));
+  *barrier = kMark + number;
 }
 
-void mbarrier_fence_init() {}
+void mbarrier_fence_init() { observe_proxy_fence(); }
 
 void mbarrier_arrive(uint64_t* address, unsigned bytes, Site site) {
   Block& block = *current->block;
-  Mbarrier& barrier = block.asynchronous->mbarriers[find_mbarrier(address, "mbarrier_arrive", site)];
+  const size_t number = find_mbarrier(address, "mbarrier_arrive", site);
+  Mbarrier& barrier = block.asynchronous->mbarriers[number];
   if (barrier.pending == 0)
     complain("mbarrier_arrive", site, "more arrivals than the ", barrier.expected, " of a phase, initialized at ",
              text_of(barrier.site));
   barrier.bytes += bytes;
   if (barrier.bytes > kMaxBytes) complain("mbarrier_arrive", site, barrier.bytes, " bytes announced in one phase");
   --barrier.pending;
-  complete_phase(block, barrier);
+  observe_arrival(number, address, __builtin_return_address(0));
+  complete_phase(block, number);
 }
 
 void mbarrier_wait(uint64_t* address, unsigned parity, Site site) {
   if (parity > 1) complain("mbarrier_wait", site, "parity ", parity);
   const size_t number = find_mbarrier(address, "mbarrier_wait", site);
   const auto& all = current->block->asynchronous->mbarriers;
+  observe_wait(address, __builtin_return_address(0));
   while (all[number].phases % 2 == parity) wait_for(address, State::at_mbarrier, site);
+  observe_departure(number, *current);
 }
 
 void deliver_bytes(Block& block, size_t mbarrier, int64_t bytes) {
-  Mbarrier& barrier = block.asynchronous->mbarriers[mbarrier];
-  barrier.bytes -= bytes;
-  complete_phase(block, barrier);
+  block.asynchronous->mbarriers[mbarrier].bytes -= bytes;
+  complete_phase(block, mbarrier);
 }
 
 // ---- Named barriers --------------------------------------------------------------------------------------------------
@@ -113,10 +123,12 @@ void named_barrier(int id, int threads, bool waits, Site site) {
              barrier.threads);
   if (!barrier.threads) barrier.site = site;
   barrier.threads = unsigned(threads);
+  observe_arrival(meeting_at_named(id), nullptr, nullptr);
   if (++barrier.arrived == barrier.threads) {
     barrier.threads = barrier.arrived = 0;
     ++barrier.generation;
-    wake(block, &barrier);
+    wake(block, &barrier, meeting_at_named(id));
+    if (waits) observe_departure(meeting_at_named(id), *current);
   } else if (waits) {
     wait_for(&barrier, State::at_named_barrier, site);
   }
@@ -135,7 +147,7 @@ std::string describe_wait(const Thread& thread) {
   return "";
 }
 
-void fence_proxy_async() {}
+void fence_proxy_async() { observe_proxy_fence(); }
 
 void setmaxnreg(unsigned registers, Site site) {
   meet(WarpCall::setmaxnreg, kFullWarp, nullptr, nullptr, site);

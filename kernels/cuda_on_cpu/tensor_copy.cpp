@@ -5,6 +5,7 @@
 
 #include "kernels/cuda_on_cpu/asynchronous.h"
 #include "kernels/cuda_on_cpu/device_memory.h"
+#include "kernels/cuda_on_cpu/observer.h"
 #include "kernels/cuda_on_cpu/shared_memory.h"
 #include "kernels/failure.h"
 
@@ -46,6 +47,7 @@ void deliver(Block& block, const TensorCopy& copy) {
     for (size_t at = 0; at < kRowBytes; at += 16)
       std::memcpy(base + swizzled(offset + size_t(row) * kRowBytes + at), bytes + at, 16);
   }
+  observe_copy_end(copy.mbarrier, copy.begun);
   deliver_bytes(block, copy.mbarrier, bytes_of(copy.map));
 }
 
@@ -61,14 +63,16 @@ void check_destination(const void* shared, int64_t bytes, Site site) {
     complain("at byte ", offset, " of dynamic shared memory is not a multiple of ", kPattern, ", as the swizzle asks");
 }
 
-void check_source(const TensorCopy& copy, Site site) {
+void read_source(const TensorCopy& copy, Site site, const void* pc) {
   const Part rows = inside(copy.row, copy.map.box_rows, copy.map.rows);
   const Part columns = inside(copy.column, kBoxColumns, copy.map.columns);
   for (int64_t row = rows.begin; row < rows.end && columns.begin < columns.end; ++row) {
     const unsigned char* from = source(copy, row, columns.begin);
-    if (!is_live(arena_offset(from), size_t(columns.end - columns.begin) * 2))
+    const auto bytes = size_t(columns.end - columns.begin) * 2;
+    if (!is_live(arena_offset(from), bytes))
       fault(text("tma_load at ", text_of(site), ": out of bounds: row ", copy.row + row, " of the matrix at ",
                  describe(from), " of the device"));
+    observe_copy_source(copy.mbarrier, from, bytes, pc);
   }
 }
 
@@ -87,9 +91,11 @@ TensorMap make_tensor_map(const void* data, int64_t rows, int64_t columns, int64
 
 void tma_load(void* shared, const TensorMap& map, int column, int row, uint64_t* barrier, Site site) {
   check_destination(shared, bytes_of(map), site);
-  const TensorCopy copy{static_cast<unsigned char*>(shared), map, column, row,
-                        find_mbarrier(barrier, "tma_load", site)};
-  check_source(copy, site);
+  const void* const pc = __builtin_return_address(0);
+  const size_t number = find_mbarrier(barrier, "tma_load", site);
+  const uint32_t begun = observe_copy_begin(number, shared, size_t(bytes_of(map)), pc);
+  const TensorCopy copy{static_cast<unsigned char*>(shared), map, column, row, number, begun};
+  read_source(copy, site, pc);
   std::memset(shared, 0xFF, size_t(bytes_of(map)));
   current->block->asynchronous->copies.push_back(copy);
 }

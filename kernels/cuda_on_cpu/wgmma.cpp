@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "kernels/cuda_on_cpu/asynchronous.h"
+#include "kernels/cuda_on_cpu/observer.h"
 #include "kernels/cuda_on_cpu/rendezvous.h"
 #include "kernels/cuda_on_cpu/shared_memory.h"
 
@@ -122,8 +123,9 @@ template <class F> void for_registers(const Accumulators& acc, F&& f) {
     }
 }
 
-bool overlap(const float* a, unsigned a_count, const float* b, unsigned b_count) {
-  return a < b + b_count && b < a + a_count;
+bool touch(const void* a, size_t a_bytes, const void* b, size_t b_bytes) {
+  const auto *first = static_cast<const char*>(a), *second = static_cast<const char*>(b);
+  return first < second + b_bytes && second < first + a_bytes;
 }
 
 /// Those of the warp whose registers these are, which become NaN if they were not under way yet.
@@ -131,7 +133,7 @@ Accumulators& take_registers(WarpProducts& warp, float* const* d, const Wgmma& c
   for (Accumulators& acc : warp.accumulators) {
     if (acc.columns == call.columns && std::equal(d, d + 32, acc.registers.begin())) return acc;
     for (unsigned lane = 0; lane < 32; ++lane)
-      if (overlap(d[lane], call.columns / 2, acc.registers[lane], acc.columns / 2))
+      if (touch(d[lane], call.columns * 2, acc.registers[lane], acc.columns * 2))
         complain("wgmma", call.site, "some of the accumulators are those of a wgmma of another shape under way");
   }
   Accumulators& acc = warp.accumulators.emplace_back(Accumulators{{}, call.columns, {}, 0});
@@ -227,7 +229,9 @@ void combine_wait(const Rendezvous& all) {
   WarpProducts& own = group.warps[warp];
   if (own.groups.size() <= pending) return;
   const auto last = own.groups.end() - pending;
+  const uint64_t before = own.done;
   while (own.done < *(last - 1)) complete_next(group, warp, all);
+  observe_product_ends(current->warp->id, own.done - before);
   own.groups.erase(own.groups.begin(), last);
   forget_completed(group);
 }
@@ -241,6 +245,20 @@ void check_fence(const Wgmma& call, const float* d, const uint32_t* a) {
     complain("wgmma", call.site, "the accumulators are not among the arguments of the last wgmma_fence");
   if (a && !contain(fenced.data(), a, 16))
     complain("wgmma", call.site, "the registers of A are not among the arguments of the last wgmma_fence");
+  for (const auto& [begin, bytes] : all.fenced[current->linear].written)
+    if (touch(begin, bytes, d, call.columns * 2) || (a && touch(begin, bytes, a, 16)))
+      complain("wgmma", call.site, "registers have been written between wgmma_fence and this");
+}
+
+void observe_operands(const IssuedWgmma& issued, unsigned warp, unsigned first_warp) {
+  const Wgmma& call = issued.call;
+  const auto read = [&](size_t offset, unsigned, unsigned) {
+    observe_operand(first_warp + warp, shared_memory().dynamic_begin + offset, issued.pc);
+  };
+  observe_product_begin(first_warp + warp);
+  if (!observes_operands()) return;
+  if (!call.a_in_registers) for_pieces(operand_a(call), warp * kWarpRows, kWarpRows, read);
+  for_pieces(operand_b(call), 0, call.columns, read);
 }
 
 /// All threads of the warpgroup have come.
@@ -248,6 +266,7 @@ void issue(Warpgroup& group) {
   const IssuedWgmma& next = group.next;
   if (!next.call.a_in_registers) check_operand(operand_a(next.call), next.call.site);
   check_operand(operand_b(next.call), next.call.site);
+  for (unsigned warp = 0; warp < 4; ++warp) observe_operands(next, warp, current->warp->id / 4 * 4);
   for (unsigned warp = 0; warp < 4; ++warp) ++take_registers(group.warps[warp], &next.d[warp * 32], next.call).uses;
   group.issued.push_back(next);
 }
@@ -270,6 +289,7 @@ void wgmma_fence(const Registers* registers, Site site) {
   all.resize(current->block->count);
   Fenced& own = all[current->linear];
   own.any = true;
+  own.written.clear();
   std::copy(registers, registers + kMaxRegisterArrays, own.registers.begin());
 }
 
@@ -288,7 +308,10 @@ void wgmma(const Wgmma& call, float* d, const uint32_t* a) {
   Warpgroup& group = own_warpgroup("wgmma", call.site);
   check_fence(call, d, a);
   const unsigned number = current->linear % kGroupThreads;
-  if (group.arrived == 0) group.next.call = call;
+  if (group.arrived == 0) {
+    group.next.call = call;
+    group.next.pc = __builtin_return_address(0);
+  }
   if (!(group.next.call == call))
     complain("wgmma", call.site, "the threads of a warpgroup are in different calls: others wait at ",
              text_of(group.next.call.site), group.next.call.site == call.site ? " with other operands" : "");
@@ -299,6 +322,18 @@ void wgmma(const Wgmma& call, float* d, const uint32_t* a) {
   Thread* const first = &current->block->threads[current->linear - number];
   for (unsigned i = 0; i < kGroupThreads; ++i) first[i].state = State::ready;
   issue(group);
+}
+
+const char* touch_registers(const void* address, size_t bytes, bool writes) {
+  Asynchronous& all = *current->block->asynchronous;
+  if (all.warpgroups.empty()) return nullptr;
+  const WarpProducts& own = all.warpgroups[current->linear / kGroupThreads].warps[current->warp->id % 4];
+  for (const Accumulators& acc : own.accumulators)
+    if (touch(address, bytes, acc.registers[current->lane], acc.columns * 2))
+      return " of an accumulator of a wgmma under way, which no wgmma_wait has covered";
+  if (writes && !all.fenced.empty() && all.fenced[current->linear].any)
+    all.fenced[current->linear].written.emplace_back(static_cast<const char*>(address), bytes);
+  return nullptr;
 }
 
 void check_products_at_return(const Thread& thread) {

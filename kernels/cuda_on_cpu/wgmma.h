@@ -22,7 +22,6 @@ struct Wgmma {
   unsigned columns;
   bool a_in_registers, transpose_a, transpose_b, accumulate;
   Site site;
-  const void* pc;
 
   bool operator==(const Wgmma& other) const = default;
 };

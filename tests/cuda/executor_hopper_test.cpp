@@ -7,15 +7,7 @@ using namespace libtrain::kernels;
 
 namespace {
 
-/// The race checker does not know what these instructions order.
-struct Unobserved {
-  executor::Observer before = executor::observer();
-  Unobserved() { executor::set_observer(executor::Observer::none); }
-  ~Unobserved() { executor::set_observer(before); }
-};
-
 template <class F> void in_all_orders(F&& check) {
-  const Unobserved unobserved;
   for (const executor::Order order : all_orders()) {
     CAPTURE(int(order.kind), order.seed);
     const InOrder in_order(order);

@@ -22,7 +22,8 @@ enum class Slip {
   kRowInPattern,
   kNextColumns,
   kWrongPanel,
-  kOtherThreads
+  kOtherThreads,
+  kNoWarpSync
 };
 
 enum class From { kShared, kRegisters };
@@ -118,6 +119,7 @@ __device__ inline void consume(float (&d)[P::kN / 8][4], Ring<P> ring, int tiles
     multiply<P, slip>(d, ring, tile, own);
     if (slip == Slip::kEmptyBeforeWait && speaks) ptx::mbarrier_arrive(ring.empty(tile));
     if (slip != Slip::kNoProductWait) ptx::wgmma_wait<P::kUnderWay>(d);
+    if (P::kRegistersA && slip != Slip::kNoWarpSync) __syncwarp();  // the lanes' own reads, which one of them speaks for
     if (slip != Slip::kEmptyBeforeWait && speaks && tile >= P::kUnderWay)
       ptx::mbarrier_arrive(ring.empty(tile - P::kUnderWay));
   }
