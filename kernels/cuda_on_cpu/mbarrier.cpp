@@ -123,10 +123,13 @@ void named_barrier(int id, int threads, bool waits, Site site) {
              barrier.threads);
   if (!barrier.threads) barrier.site = site;
   barrier.threads = unsigned(threads);
+  if (std::find(barrier.who.begin(), barrier.who.end(), current->linear) != barrier.who.end())
+    complain(call, site, "this thread arrives at barrier ", id, " a second time before the others have come");
+  barrier.who.push_back(current->linear);
   observe_arrival(meeting_at_named(id), nullptr, nullptr);
   if (++barrier.arrived == barrier.threads) {
     barrier.threads = barrier.arrived = 0;
-    ++barrier.generation;
+    barrier.who.clear();
     wake(block, &barrier, meeting_at_named(id));
     if (waits) observe_departure(meeting_at_named(id), *current);
   } else if (waits) {

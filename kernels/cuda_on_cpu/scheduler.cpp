@@ -101,7 +101,7 @@ std::string describe(const Thread& thread) {
 }
 
 bool wait_alike(const Thread& a, const Thread& b) {
-  return a.state == b.state && a.site == b.site && a.waits_for == b.waits_for;
+  return a.state == b.state && (a.state == State::returned || (a.site == b.site && a.waits_for == b.waits_for));
 }
 
 /// Where all threads of a block are, neighbours in one line.

@@ -86,8 +86,9 @@ template <class P, Slip slip> __device__ inline uint64_t descriptor_of_b(Ring<P>
     return ptx::wgmma_descriptor(ring.b(tile) + k * 2 + off);
 }
 
+/// 0, unless it is meant to be wrong.
 template <class P, Slip slip>
-__device__ inline void multiply(float (&d)[P::kN / 8][4], Ring<P> ring, int tile, int own) {
+__device__ inline float multiply(float (&d)[P::kN / 8][4], Ring<P> ring, int tile, int own) {
   unsigned char* const rows = ring.a(tile) + own * 64 * P::kRowBytes;
   uint32_t a[4][4];
   if constexpr (P::kRegistersA) {
@@ -107,7 +108,7 @@ __device__ inline void multiply(float (&d)[P::kN / 8][4], Ring<P> ring, int tile
   }
   ptx::wgmma_commit();
   if (slip == Slip::kTouched) d[0][0] = 1;
-  if (slip == Slip::kRead) d[1][1] += 1;
+  return slip == Slip::kRead ? d[1][1] : 0.0f;
 }
 
 template <class P, Slip slip>
@@ -116,12 +117,14 @@ __device__ inline void consume(float (&d)[P::kN / 8][4], Ring<P> ring, int tiles
   for (int tile = 0; tile < tiles; ++tile) {
     if (slip != Slip::kNoFullWait)
       ptx::mbarrier_wait(ring.full(tile), ring.parity(tile) ^ unsigned(slip == Slip::kWrongParity));
-    multiply<P, slip>(d, ring, tile, own);
+    const float early = multiply<P, slip>(d, ring, tile, own);
     if (slip == Slip::kEmptyBeforeWait && speaks) ptx::mbarrier_arrive(ring.empty(tile));
     if (slip != Slip::kNoProductWait) ptx::wgmma_wait<P::kUnderWay>(d);
-    if (P::kRegistersA && slip != Slip::kNoWarpSync) __syncwarp();  // the lanes' own reads, which one of them speaks for
+    if (P::kRegistersA && slip != Slip::kNoWarpSync)
+      __syncwarp();  // the lanes' own reads, which one of them speaks for
     if (slip != Slip::kEmptyBeforeWait && speaks && tile >= P::kUnderWay)
       ptx::mbarrier_arrive(ring.empty(tile - P::kUnderWay));
+    if (slip == Slip::kRead) d[1][1] += early;
   }
   if (P::kUnderWay || slip == Slip::kNoProductWait) ptx::wgmma_wait<0>(d);
 }
@@ -130,7 +133,6 @@ __device__ inline void consume(float (&d)[P::kN / 8][4], Ring<P> ring, int tiles
 template <class P, Slip slip = Slip::kNone> __global__ void product(const __grid_constant__ ptx::TensorMap a,
                                                                     const __grid_constant__ ptx::TensorMap b, float* c,
                                                                     int tiles, int period) {
-#if !defined(__CUDA_ARCH__) || defined(__CUDA_ARCH_FEAT_SM90_ALL)
   LIBTRAIN_DYNAMIC_SHARED(shared);
   const Ring<P> ring{shared};
   if (threadIdx.x == 0) {
@@ -153,7 +155,6 @@ template <class P, Slip slip = Slip::kNone> __global__ void product(const __grid
   const int lane = threadIdx.x % 32, row = int(threadIdx.x / 32 - 4) * 16 + lane / 4;
   for (int n = 0; n < P::kN / 8; ++n)
     for (int e = 0; e < 4; ++e) c[(row + e / 2 * 8) * P::kN + n * 8 + lane % 4 * 2 + e % 2] = d[n][e];
-#endif
 }
 
 template <class P, Slip slip = Slip::kNone>
