@@ -27,8 +27,8 @@ constexpr size_t kMaxMbarriers = 64;  // of a block; a limit of this executor
 
 struct NamedBarrier {
   unsigned threads = 0, arrived = 0;  // of this generation; 0 threads: nobody has come yet
-  std::vector<unsigned> who;  // has arrived
-  Site site;                  // of the first to come
+  std::vector<unsigned> who;          // has arrived
+  Site site;                          // of the first to come
 };
 constexpr size_t kNamedBarriers = 16;
 
