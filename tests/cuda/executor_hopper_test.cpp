@@ -1,4 +1,5 @@
 // What Hopper's asynchronous instructions compute when they are executed on the CPU, in every order.
+#include "kernels/cuda_on_cpu/traffic.h"
 #include "tests/cuda/device_array.h"
 #include "tests/cuda/hopper_kernels.h"
 
@@ -97,6 +98,18 @@ TEST_CASE("hopper: maps that no device takes are refused", "[hopper]") {
   out.values();
   load(x.data() + 64 * 48, 64, 64);  // and these are not
   CHECK_THROWS_WITH(out.values(), Catch::Contains("out of bounds: row 16 of the matrix"));
+}
+
+TEST_CASE("hopper: traffic counts what TMA reads", "[hopper][traffic]") {
+  const DeviceArray<bf16> x(small_numbers(40 * 64, 4)), out(24 * 64);
+  executor::set_observer(executor::Observer::traffic);
+  executor::reset_traffic();
+  hopper::load_box({}, x.data(), 40, 64, 64, 30, 0, out.data());  // 10 rows of it are there
+  runtime::synchronize(Cuda{});
+  executor::set_observer(executor::Observer::race);
+  const auto traffic = executor::traffic_of("load_box");
+  CHECK(traffic.requested_read == (executor::instrumented() ? 10 * 128 : 0));
+  CHECK(traffic.compulsory_read == traffic.requested_read);
 }
 
 TEST_CASE("hopper: named barriers hand a buffer to and fro", "[hopper]") {

@@ -58,15 +58,15 @@ template <Written how> __global__ void written(const bf16* x, float* y) {
   if (how == Written::kFenceBehindBarrier)
     ptx::fence_proxy_async();  // legal: it stands between the write and the product
   float d[8][4] = {};
-  uint32_t a[4];
-  for (int i = 0; i < 4; ++i) a[i] = ptx::pack_bf16(float(threadIdx.x % 3), float(i));
-  if (how == Written::kEarlyRegisters) a[3] += 1;
+  uint32_t a[1][4];
+  for (int i = 0; i < 4; ++i) a[0][i] = ptx::pack_bf16(float(threadIdx.x % 3), float(i));
+  if (how == Written::kEarlyRegisters) a[0][3] += 1;
   if (how == Written::kNotInFence)
     ptx::wgmma_fence(d);
   else
     ptx::wgmma_fence(d, a);
-  if (how == Written::kLateRegisters) a[3] += 1;
-  ptx::wgmma<64, true>(d, a, ptx::wgmma_descriptor_transposed(shared, 2048), true);
+  if (how == Written::kLateRegisters) a[0][3] += 1;
+  ptx::wgmma<64, true>(d, a[0], ptx::wgmma_descriptor_transposed(shared, 2048), true);
   ptx::wgmma_commit();
   if (how == Written::kNotInWait)
     ptx::wgmma_wait<0>();
@@ -150,6 +150,48 @@ template <Named how> void run(Cuda where, bool planted, float* x, float* y) {
   launch(where, "planted", {1, 128}, planted ? pass<how> : pass<Named::kRight>, x, y);
 }
 
+enum class Order { kRight, kSomeMeet, kNoFence };
+
+/// y = x, then y[5] = x[5] + 1 by one thread, when all have read what it overwrites. That a named barrier is there shows late.
+template <Order how> __global__ void overwrite_behind(const float* x, float* y) {
+  __shared__ float first;
+  if (threadIdx.x == 0) first = x[5];
+  __syncthreads();
+  const float seen = first;
+  if (how != Order::kSomeMeet || threadIdx.x < 64) ptx::named_barrier_sync(1, how == Order::kSomeMeet ? 64 : 128);
+  if (threadIdx.x == 0) first = seen + 1;
+  if (threadIdx.x == 0) y[128] = first;
+  y[threadIdx.x] = seen;
+}
+
+/// The "last block done" of planted_bugs.cu, in blocks that meet at named barriers.
+template <Order how> __global__ void last_block_adds(const float* x, float* y) {
+  __shared__ bool last;
+  auto* done = reinterpret_cast<unsigned*>(y + 1);
+  float* partial = y + 2;
+  partial[blockIdx.x * 128 + threadIdx.x] = x[blockIdx.x * 128 + threadIdx.x];
+  ptx::named_barrier_sync(1, 128);
+  if (threadIdx.x == 0) {
+    if (how != Order::kNoFence) __threadfence();
+    last = atomicAdd(done, 1u) == gridDim.x - 1;
+    __threadfence();
+  }
+  ptx::named_barrier_sync(2, 128);
+  if (!last) return;
+  float sum = 0;
+  for (unsigned i = threadIdx.x; i < gridDim.x * 128; i += 128) sum += partial[i];
+  y[kCount / 2 + threadIdx.x] = sum;
+  if (threadIdx.x == 0) *done = 0;
+}
+
+void overwrite(Cuda where, bool planted, float* x, float* y) {
+  launch(where, "planted", {1, 128}, planted ? overwrite_behind<Order::kSomeMeet> : overwrite_behind<Order::kRight>, x,
+         y);
+}
+void last_block(Cuda where, bool planted, float* x, float* y) {
+  launch(where, "planted", {4, 128}, planted ? last_block_adds<Order::kNoFence> : last_block_adds<Order::kRight>, x, y);
+}
+
 template <bool planted> __global__ void too_many_registers(const float* x, float* y) {
   ptx::setmaxnreg_inc<planted ? 240 : 160>();
   y[threadIdx.x] = x[threadIdx.x];
@@ -182,6 +224,8 @@ const std::vector<Bug>& hopper_bugs() {
       {"descriptors that differ within the warpgroup", "in different calls", "in different calls",
        run<Slip::kOtherThreads>},
       {"one lane speaks for a warp that has not met", nullptr, "race: ", run<Slip::kNoWarpSync, Registers>},
+      {"one lane waits for a warp that has not met", nullptr, "race: |has not written", run<Slip::kOneLaneWaits>},
+      {"stage that one warp of four has not given back", "", "race: ", run<Slip::kThreeWarps>},
       {"missing proxy fence", nullptr, "without fence_proxy_async", run<Written::kNoProxyFence>},
       {"proxy fence behind the barrier (legal)", nullptr, nullptr, run<Written::kFenceBehindBarrier>},
       {"missing barrier before a product", nullptr, "race: |has not written", run<Written::kNoBarrier>},
@@ -209,6 +253,8 @@ const std::vector<Bug>& hopper_bugs() {
        run<Named::kSkipped>},
       {"missing named barrier before a buffer is filled again", "a second time",
        "a second time|race: ", run<Named::kNoEmpty>},
+      {"overwritten when only some readers have met", nullptr, "race: ", overwrite},
+      {"last block done without a fence, by named barriers", nullptr, "another block", last_block},
       {"more registers than there are", "registers together", "registers together", registers},
   };
   return all;

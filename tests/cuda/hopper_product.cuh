@@ -23,7 +23,9 @@ enum class Slip {
   kNextColumns,
   kWrongPanel,
   kOtherThreads,
-  kNoWarpSync
+  kNoWarpSync,
+  kOneLaneWaits,
+  kThreeWarps
 };
 
 enum class From { kShared, kRegisters };
@@ -113,9 +115,9 @@ __device__ inline float multiply(float (&d)[P::kN / 8][4], Ring<P> ring, int til
 
 template <class P, Slip slip>
 __device__ inline void consume(float (&d)[P::kN / 8][4], Ring<P> ring, int tiles, int own) {
-  const bool speaks = threadIdx.x % 32 == 0;
+  const bool speaks = threadIdx.x % 32 == 0 && (slip != Slip::kThreeWarps || threadIdx.x % 128 / 32 != 1);
   for (int tile = 0; tile < tiles; ++tile) {
-    if (slip != Slip::kNoFullWait)
+    if (slip != Slip::kNoFullWait && (slip != Slip::kOneLaneWaits || speaks))
       ptx::mbarrier_wait(ring.full(tile), ring.parity(tile) ^ unsigned(slip == Slip::kWrongParity));
     const float early = multiply<P, slip>(d, ring, tile, own);
     if (slip == Slip::kEmptyBeforeWait && speaks) ptx::mbarrier_arrive(ring.empty(tile));
@@ -130,15 +132,15 @@ __device__ inline void consume(float (&d)[P::kN / 8][4], Ring<P> ring, int tiles
 }
 
 /// c [64 kConsumers, kN]; `a` and `b` are read from column 64 (tile % period) of K on.
-template <class P, Slip slip = Slip::kNone> __global__ void product(const __grid_constant__ ptx::TensorMap a,
-                                                                    const __grid_constant__ ptx::TensorMap b, float* c,
-                                                                    int tiles, int period) {
+template <class P, Slip slip = Slip::kNone> __global__ void __launch_bounds__(P::kThreads)
+    product(const __grid_constant__ ptx::TensorMap a, const __grid_constant__ ptx::TensorMap b, float* c, int tiles,
+            int period) {
   LIBTRAIN_DYNAMIC_SHARED(shared);
   const Ring<P> ring{shared};
   if (threadIdx.x == 0) {
     for (int stage = 0; stage < P::kStages; ++stage) {
       ptx::mbarrier_init(ring.full(stage), 1);
-      ptx::mbarrier_init(ring.empty(stage), P::kConsumers * 4);
+      ptx::mbarrier_init(ring.empty(stage), P::kConsumers * (slip == Slip::kThreeWarps ? 3 : 4));
     }
     if (slip != Slip::kNoInitFence) ptx::mbarrier_fence_init();
   }
