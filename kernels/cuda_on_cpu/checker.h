@@ -24,7 +24,7 @@ bool access_by(Agent agent, const void* address, size_t bytes, Access access, co
 void begin_mbarrier(size_t mbarrier, const void* word, const void* pc);
 /// `word`: of the mbarrier; nullptr for a named barrier.
 void release(size_t meeting, const void* word, const void* pc);
-void wait_at(const void* word, const void* pc);
+void wait_at(size_t mbarrier, const void* word, const void* pc);
 uint32_t begin_copy(size_t mbarrier, void* to, size_t bytes, const void* pc);
 void read_for_copy(size_t mbarrier, const void* from, size_t bytes, const void* pc);
 

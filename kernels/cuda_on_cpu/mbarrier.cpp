@@ -100,7 +100,7 @@ void mbarrier_wait(uint64_t* address, unsigned parity, Site site) {
   if (parity > 1) complain("mbarrier_wait", site, "parity ", parity);
   const size_t number = find_mbarrier(address, "mbarrier_wait", site);
   const auto& all = current->block->asynchronous->mbarriers;
-  observe_wait(address, __builtin_return_address(0));
+  observe_wait(number, address, __builtin_return_address(0));
   while (all[number].phases % 2 == parity) wait_for(address, State::at_mbarrier, site);
   observe_departure(number, *current);
 }

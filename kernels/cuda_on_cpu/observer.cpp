@@ -50,8 +50,8 @@ void observe_arrival(size_t meeting, const void* word, const void* pc) {
   if (active == Observer::race) checker::release(meeting, word, pc);
 }
 
-void observe_wait(const void* word, const void* pc) {
-  if (active == Observer::race) checker::wait_at(word, pc);
+void observe_wait(size_t mbarrier, const void* word, const void* pc) {
+  if (active == Observer::race) checker::wait_at(mbarrier, word, pc);
 }
 
 void observe_completion(size_t meeting) {

@@ -27,7 +27,7 @@ void observe_launch_end();
 void observe_mbarrier_init(size_t mbarrier, const void* word, const void* pc);
 /// It arrives, and goes on or waits. `word`: of the mbarrier, nullptr for a named barrier.
 void observe_arrival(size_t meeting, const void* word, const void* pc);
-void observe_wait(const void* word, const void* pc);
+void observe_wait(size_t mbarrier, const void* word, const void* pc);
 /// All have arrived, and the copies too; then each thread that has waited goes on.
 void observe_completion(size_t meeting);
 void observe_departure(size_t meeting, const Thread& thread);

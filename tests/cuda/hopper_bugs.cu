@@ -90,7 +90,8 @@ enum class Load {
   kNotInitialized,
   kWrittenOver,
   kTwoArrivals,
-  kOverwritten
+  kOverwritten,
+  kNoBarrier
 };
 
 /// y = 16 rows of 64 elements of x, as 512 floats.
@@ -103,7 +104,7 @@ template <Load how> __global__ void load(const __grid_constant__ ptx::TensorMap 
     ptx::mbarrier_fence_init();
   }
   if (how == Load::kOverwritten) shared[threadIdx.x] = 1;
-  __syncthreads();
+  if (how != Load::kNoBarrier) __syncthreads();
   if (speaks) {
     if (how == Load::kTwoArrivals) ptx::mbarrier_arrive_expect_tx(&arrived, 2048);
     ptx::mbarrier_arrive_expect_tx(&arrived, 2048);
@@ -245,6 +246,8 @@ const std::vector<Bug>& hopper_bugs() {
        run<Load::kNotInitialized>},
       {"mbarrier that has been written over", "has been written over",
        "has been written over|race: ", run<Load::kWrittenOver>},
+      {"mbarrier used before all know of it", "not been initialized",
+       "not been initialized|race: ", run<Load::kNoBarrier>},
       {"one arrival too many", "more arrivals", "more arrivals", run<Load::kTwoArrivals>},
       {"copy over what threads have written", nullptr, "without fence_proxy_async", run<Load::kOverwritten>},
       {"named barrier with too few threads", "", "race: |has not written|a second time", run<Named::kTooFew>},

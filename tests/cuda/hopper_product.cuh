@@ -132,7 +132,7 @@ __device__ inline void consume(float (&d)[P::kN / 8][4], Ring<P> ring, int tiles
 }
 
 /// c [64 kConsumers, kN]; `a` and `b` are read from column 64 (tile % period) of K on.
-template <class P, Slip slip = Slip::kNone> __global__ void __launch_bounds__(P::kThreads)
+template <class P, Slip slip = Slip::kNone> __global__ void __launch_bounds__(P::kThreads, 1)
     product(const __grid_constant__ ptx::TensorMap a, const __grid_constant__ ptx::TensorMap b, float* c, int tiles,
             int period) {
   LIBTRAIN_DYNAMIC_SHARED(shared);
