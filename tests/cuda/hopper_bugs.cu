@@ -18,8 +18,9 @@ using Shared = Product<64, false, From::kShared, 3>;
 using UnderWay = Product<64, false, From::kShared, 3, 1, 1>;
 using Registers = Product<64, true, From::kRegisters, 3>;
 
-template <Slip slip, class P = Shared> void run(Cuda where, bool planted, float* x, float* y) {
-  const auto run = planted ? hopper::run_product<P, slip> : hopper::run_product<P>;
+template <Slip slip, class P = Shared, Slip right = Slip::kNone>
+void run(Cuda where, bool planted, float* x, float* y) {
+  const auto run = planted ? hopper::run_product<P, slip> : hopper::run_product<P, right>;
   run(where, halves(x), halves(x), y, kK, kTiles, kK / 64);
 }
 
@@ -38,6 +39,7 @@ enum class Written {
   kRight,
   kNoProxyFence,
   kFenceBehindBarrier,
+  kFenceOfOneLane,
   kNoBarrier,
   kNoSwizzle,
   kEarlyRegisters,
@@ -53,10 +55,10 @@ template <Written how> __global__ void written(const bf16* x, float* y) {
   const int row = threadIdx.x / 8, piece = threadIdx.x % 8;
   const int place = how == Written::kNoSwizzle ? piece : piece ^ row % 8;
   store_16(shared + row * 128 + place * 16, load_16(x + row * 64 + piece * 8));
-  if (how != Written::kNoProxyFence && how != Written::kFenceBehindBarrier) ptx::fence_proxy_async();
+  constexpr bool kBehind = how == Written::kFenceBehindBarrier || how == Written::kFenceOfOneLane;
+  if (how != Written::kNoProxyFence && !kBehind) ptx::fence_proxy_async();
   if (how != Written::kNoBarrier) __syncthreads();
-  if (how == Written::kFenceBehindBarrier)
-    ptx::fence_proxy_async();  // legal: it stands between the write and the product
+  if (kBehind && (how != Written::kFenceOfOneLane || threadIdx.x % 32 == 0)) ptx::fence_proxy_async();
   float d[8][4] = {};
   uint32_t a[1][4];
   for (int i = 0; i < 4; ++i) a[0][i] = ptx::pack_bf16(float(threadIdx.x % 3), float(i));
@@ -91,11 +93,12 @@ enum class Load {
   kWrittenOver,
   kTwoArrivals,
   kOverwritten,
-  kNoBarrier
+  kNoBarrier,
+  kSourceWritten
 };
 
 /// y = 16 rows of 64 elements of x, as 512 floats.
-template <Load how> __global__ void load(const __grid_constant__ ptx::TensorMap map, float* y) {
+template <Load how> __global__ void load(const __grid_constant__ ptx::TensorMap map, float* x, float* y) {
   LIBTRAIN_DYNAMIC_SHARED(shared);
   __shared__ uint64_t arrived;
   const bool speaks = threadIdx.x == 0;
@@ -104,6 +107,7 @@ template <Load how> __global__ void load(const __grid_constant__ ptx::TensorMap 
     ptx::mbarrier_fence_init();
   }
   if (how == Load::kOverwritten) shared[threadIdx.x] = 1;
+  if (how == Load::kSourceWritten) x[threadIdx.x] = x[threadIdx.x] + 0;
   if (how != Load::kNoBarrier) __syncthreads();
   if (speaks) {
     if (how == Load::kTwoArrivals) ptx::mbarrier_arrive_expect_tx(&arrived, 2048);
@@ -119,7 +123,28 @@ template <Load how> __global__ void load(const __grid_constant__ ptx::TensorMap 
 
 template <Load how> void run(Cuda where, bool planted, float* x, float* y) {
   const auto map = ptx::tensor_map(x, 16, 64, 64, 16, 64);
-  launch(where, "planted", {1, 64, 2560}, planted ? load<how> : load<Load::kRight>, map, y);
+  launch(where, "planted", {1, 64, 2560}, planted ? load<how> : load<Load::kRight>, map, x, y);
+}
+
+/// Legal: a thread alone reads what has come, and has the next box come to the same place.
+__global__ void load_twice(const __grid_constant__ ptx::TensorMap map, float* y) {
+  LIBTRAIN_DYNAMIC_SHARED(shared);
+  __shared__ uint64_t arrived;
+  if (threadIdx.x != 0) return;
+  ptx::mbarrier_init(&arrived, 1);
+  ptx::mbarrier_fence_init();
+  float sum = 0;
+  for (int i = 0; i < 2; ++i) {
+    ptx::mbarrier_arrive_expect_tx(&arrived, 2048);
+    ptx::tma_load(shared, map, 0, i, &arrived);
+    ptx::mbarrier_wait(&arrived, i);
+    sum += *reinterpret_cast<const float*>(shared);
+  }
+  y[0] = sum;
+}
+
+void twice(Cuda where, bool, float* x, float* y) {
+  launch(where, "planted", {1, 32, 2048}, load_twice, ptx::tensor_map(x, 16, 64, 64, 16, 64), y);
 }
 
 // ---- Named barriers --------------------------------------------------------------------------------------------------
@@ -210,6 +235,9 @@ const std::vector<Bug>& hopper_bugs() {
       {"wait for the wrong parity", "more arrivals", "race: |has not written", run<Slip::kWrongParity>},
       {"missing wait for the empty stage", "more arrivals", "more arrivals", run<Slip::kNoEmptyWait>},
       {"stage given back before its product is done", "", "race: ", run<Slip::kEmptyBeforeWait, UnderWay>},
+      {"stage given back with its product under way", "", "race: ", run<Slip::kGivenBackUnderWay, UnderWay>},
+      {"missing proxy fence behind a patch of A", nullptr, "without fence_proxy_async",
+       run<Slip::kPatchedWithoutFence, Shared, Slip::kPatched>},
       {"missing wait for the product", "", "race: ", run<Slip::kNoProductWait>},
       {"missing wgmma_fence", "no wgmma_fence", "no wgmma_fence", run<Slip::kNoProductFence>},
       {"too few bytes announced", "under way|deadlock", "race: ", run<Slip::kFewBytes>},
@@ -229,6 +257,8 @@ const std::vector<Bug>& hopper_bugs() {
       {"stage that one warp of four has not given back", "", "race: ", run<Slip::kThreeWarps>},
       {"missing proxy fence", nullptr, "without fence_proxy_async", run<Written::kNoProxyFence>},
       {"proxy fence behind the barrier (legal)", nullptr, nullptr, run<Written::kFenceBehindBarrier>},
+      {"proxy fence of one lane behind the barrier", nullptr, "without fence_proxy_async",
+       run<Written::kFenceOfOneLane>},
       {"missing barrier before a product", nullptr, "race: |has not written", run<Written::kNoBarrier>},
       {"tile written without the swizzle", "", nullptr, run<Written::kNoSwizzle>},
       {"register of A written behind the fence", nullptr, "between wgmma_fence",
@@ -250,6 +280,8 @@ const std::vector<Bug>& hopper_bugs() {
        "not been initialized|race: ", run<Load::kNoBarrier>},
       {"one arrival too many", "more arrivals", "more arrivals", run<Load::kTwoArrivals>},
       {"copy over what threads have written", nullptr, "without fence_proxy_async", run<Load::kOverwritten>},
+      {"copy of what threads have just written", nullptr, "without fence_proxy_async", run<Load::kSourceWritten>},
+      {"two copies to one place, by a thread alone (legal)", nullptr, nullptr, twice},
       {"named barrier with too few threads", "", "race: |has not written|a second time", run<Named::kTooFew>},
       {"named barrier of two sizes", "it is one of", "it is one of|race: ", run<Named::kUnequal>},
       {"named barrier that a warp skips", "named barrier 1, which 96 of 128", "named barrier 1, which 96 of 128",

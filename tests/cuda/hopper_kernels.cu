@@ -27,7 +27,8 @@ __global__ void written_kernel(const bf16* a, const bf16* b, float* c) {
   write_tile(tile_b, b);
   ptx::fence_proxy_async();
   __syncthreads();
-  float d[8][4] = {};
+  float d[8][4];
+  for (int i = 0; i < 32; ++i) d[i / 4][i % 4] = 7;  // which the product overwrites
   ptx::wgmma_fence(d);
   const uint64_t of_b = ptx::wgmma_descriptor_transposed(tile_b, 2048);
   ptx::wgmma<64, true, true>(d, ptx::wgmma_descriptor_transposed(shared, 2048), of_b, false);

@@ -25,7 +25,10 @@ enum class Slip {
   kOtherThreads,
   kNoWarpSync,
   kOneLaneWaits,
-  kThreeWarps
+  kThreeWarps,
+  kGivenBackUnderWay,
+  kPatched,
+  kPatchedWithoutFence
 };
 
 enum class From { kShared, kRegisters };
@@ -88,16 +91,25 @@ template <class P, Slip slip> __device__ inline uint64_t descriptor_of_b(Ring<P>
     return ptx::wgmma_descriptor(ring.b(tile) + k * 2 + off);
 }
 
+/// Writes each warp's first row of A again, by ordinary stores.
+__device__ inline void patch(unsigned char* rows, bool fence) {
+  unsigned char* const own = rows + threadIdx.x % 128 / 32 * 2048 + threadIdx.x % 8 * 16;
+  if (threadIdx.x % 32 < 8) store_16(own, load_16(own));
+  if (fence) ptx::fence_proxy_async();
+  __syncwarp();
+}
+
 /// 0, unless it is meant to be wrong.
 template <class P, Slip slip>
 __device__ inline float multiply(float (&d)[P::kN / 8][4], Ring<P> ring, int tile, int own) {
   unsigned char* const rows = ring.a(tile) + own * 64 * P::kRowBytes;
+  if (slip == Slip::kPatched || slip == Slip::kPatchedWithoutFence) patch(rows, slip == Slip::kPatched);
   uint32_t a[4][4];
   if constexpr (P::kRegistersA) {
     for (int k = 0; k < 4; ++k) load_fragment(a[k], rows + threadIdx.x % 128 / 32 * 16 * P::kRowBytes, k * 16);
-    if (slip != Slip::kNoProductFence) ptx::wgmma_fence(d, a);
+    if (slip != Slip::kNoProductFence || tile == 0) ptx::wgmma_fence(d, a);
   } else {
-    if (slip != Slip::kNoProductFence) ptx::wgmma_fence(d);
+    if (slip != Slip::kNoProductFence || tile == 0) ptx::wgmma_fence(d);
   }
   for (int k = 0; k < 4; ++k) {
     const uint64_t b = descriptor_of_b<P, slip>(ring, tile, k * 16);
@@ -124,8 +136,8 @@ __device__ inline void consume(float (&d)[P::kN / 8][4], Ring<P> ring, int tiles
     if (slip != Slip::kNoProductWait) ptx::wgmma_wait<P::kUnderWay>(d);
     if (P::kRegistersA && slip != Slip::kNoWarpSync)
       __syncwarp();  // the lanes' own reads, which one of them speaks for
-    if (slip != Slip::kEmptyBeforeWait && speaks && tile >= P::kUnderWay)
-      ptx::mbarrier_arrive(ring.empty(tile - P::kUnderWay));
+    constexpr int kLate = slip == Slip::kGivenBackUnderWay ? 0 : P::kUnderWay;
+    if (slip != Slip::kEmptyBeforeWait && speaks && tile >= kLate) ptx::mbarrier_arrive(ring.empty(tile - kLate));
     if (slip == Slip::kRead) d[1][1] += early;
   }
   if (P::kUnderWay || slip == Slip::kNoProductWait) ptx::wgmma_wait<0>(d);
