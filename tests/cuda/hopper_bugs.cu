@@ -18,10 +18,10 @@ using Shared = Product<64, false, From::kShared, 3>;
 using UnderWay = Product<64, false, From::kShared, 3, 1, 1>;
 using Registers = Product<64, true, From::kRegisters, 3>;
 
-template <Slip slip, class P = Shared, Slip right = Slip::kNone>
+template <Slip slip, class P = Shared, Slip right = Slip::kNone, int tiles = kTiles>
 void run(Cuda where, bool planted, float* x, float* y) {
   const auto run = planted ? hopper::run_product<P, slip> : hopper::run_product<P, right>;
-  run(where, halves(x), halves(x), y, kK, kTiles, kK / 64);
+  run(where, halves(x), halves(x), y, kK, tiles, kK / 64);
 }
 
 /// Of 128 columns in two panels, of which y gets the upper rows.
@@ -133,14 +133,14 @@ __global__ void load_twice(const __grid_constant__ ptx::TensorMap map, float* y)
   if (threadIdx.x != 0) return;
   ptx::mbarrier_init(&arrived, 1);
   ptx::mbarrier_fence_init();
-  float sum = 0;
-  for (int i = 0; i < 2; ++i) {
-    ptx::mbarrier_arrive_expect_tx(&arrived, 2048);
-    ptx::tma_load(shared, map, 0, i, &arrived);
-    ptx::mbarrier_wait(&arrived, i);
-    sum += *reinterpret_cast<const float*>(shared);
-  }
-  y[0] = sum;
+  ptx::mbarrier_arrive_expect_tx(&arrived, 2048);
+  ptx::tma_load(shared, map, 0, 0, &arrived);
+  ptx::mbarrier_wait(&arrived, 0);
+  ptx::mbarrier_arrive_expect_tx(&arrived, 2048);
+  const float first = *reinterpret_cast<const float*>(shared);
+  ptx::tma_load(shared, map, 0, 1, &arrived);
+  ptx::mbarrier_wait(&arrived, 1);
+  y[0] = first + *reinterpret_cast<const float*>(shared);
 }
 
 void twice(Cuda where, bool, float* x, float* y) {
@@ -178,12 +178,12 @@ template <Named how> void run(Cuda where, bool planted, float* x, float* y) {
 
 enum class Order { kRight, kSomeMeet, kNoFence };
 
-/// y = x, then y[5] = x[5] + 1 by one thread, when all have read what it overwrites. That a named barrier is there shows late.
+/// One thread overwrites what others have read, the last of them before there was any sign of a named barrier.
 template <Order how> __global__ void overwrite_behind(const float* x, float* y) {
   __shared__ float first;
   if (threadIdx.x == 0) first = x[5];
   __syncthreads();
-  const float seen = first;
+  const float seen = threadIdx.x < 64 || threadIdx.x == 127 ? first : 0;
   if (how != Order::kSomeMeet || threadIdx.x < 64) ptx::named_barrier_sync(1, how == Order::kSomeMeet ? 64 : 128);
   if (threadIdx.x == 0) first = seen + 1;
   if (threadIdx.x == 0) y[128] = first;
@@ -237,7 +237,7 @@ const std::vector<Bug>& hopper_bugs() {
       {"stage given back before its product is done", "", "race: ", run<Slip::kEmptyBeforeWait, UnderWay>},
       {"stage given back with its product under way", "", "race: ", run<Slip::kGivenBackUnderWay, UnderWay>},
       {"missing proxy fence behind a patch of A", nullptr, "without fence_proxy_async",
-       run<Slip::kPatchedWithoutFence, Shared, Slip::kPatched>},
+       run<Slip::kPatchedWithoutFence, Shared, Slip::kPatched, 2>},
       {"missing wait for the product", "", "race: ", run<Slip::kNoProductWait>},
       {"missing wgmma_fence", "no wgmma_fence", "no wgmma_fence", run<Slip::kNoProductFence>},
       {"too few bytes announced", "under way|deadlock", "race: ", run<Slip::kFewBytes>},

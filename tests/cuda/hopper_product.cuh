@@ -136,8 +136,9 @@ __device__ inline void consume(float (&d)[P::kN / 8][4], Ring<P> ring, int tiles
     if (slip != Slip::kNoProductWait) ptx::wgmma_wait<P::kUnderWay>(d);
     if (P::kRegistersA && slip != Slip::kNoWarpSync)
       __syncwarp();  // the lanes' own reads, which one of them speaks for
-    constexpr int kLate = slip == Slip::kGivenBackUnderWay ? 0 : P::kUnderWay;
-    if (slip != Slip::kEmptyBeforeWait && speaks && tile >= kLate) ptx::mbarrier_arrive(ring.empty(tile - kLate));
+    if (slip != Slip::kEmptyBeforeWait && speaks && tile >= P::kUnderWay)
+      ptx::mbarrier_arrive(ring.empty(tile - (slip == Slip::kGivenBackUnderWay && tile > 1 ? 0 : P::kUnderWay)));
+    if (slip == Slip::kGivenBackUnderWay && speaks && tile == 1) ptx::mbarrier_arrive(ring.empty(tile));
     if (slip == Slip::kRead) d[1][1] += early;
   }
   if (P::kUnderWay || slip == Slip::kNoProductWait) ptx::wgmma_wait<0>(d);
