@@ -23,14 +23,12 @@ struct Mbarrier {
   unsigned phases;  // completed
   Site site;        // of mbarrier_init
 };
-constexpr size_t kMaxMbarriers = 64;  // of a block; a limit of this executor
 
 struct NamedBarrier {
-  unsigned threads = 0, arrived = 0;  // of this generation; 0 threads: nobody has come yet
-  std::vector<unsigned> who;          // has arrived
-  Site site;                          // of the first to come
+  unsigned threads = 0;           // that are to come; 0: nobody has come yet
+  std::vector<unsigned> arrived;  // threads
+  Site site;                      // of the first
 };
-constexpr size_t kNamedBarriers = 16;
 
 /// A copy by TMA that has been issued and not been delivered: until then its destination is NaN.
 struct TensorCopy {

@@ -107,11 +107,11 @@ class HappensBefore {
   bool fenced_ = false, any_fence_ = false;  // in this block, in this launch
   std::vector<WarpClock> warps_;
   std::vector<Fence> fences_;
-  std::map<const void*, Releases> releases_;        // of this launch
-  std::vector<Acquire> acquires_;                   // of this block
-  VectorClocks clocks_;                             // of this block
-  std::array<std::vector<uint32_t>, 64> copies_;    // by mbarrier: when those under way were started
-  std::array<std::vector<uint32_t>, 32> products_;  // likewise by warp
+  std::map<const void*, Releases> releases_;                 // of this launch
+  std::vector<Acquire> acquires_;                            // of this block
+  VectorClocks clocks_;                                      // of this block
+  std::array<std::vector<uint32_t>, kMaxMbarriers> copies_;  // by mbarrier: when those under way were started
+  std::array<std::vector<uint32_t>, kMaxWarps> products_;    // likewise by warp
 };
 
 }  // namespace libtrain::kernels::executor

@@ -123,13 +123,14 @@ void named_barrier(int id, int threads, bool waits, Site site) {
              barrier.threads);
   if (!barrier.threads) barrier.site = site;
   barrier.threads = unsigned(threads);
-  if (std::find(barrier.who.begin(), barrier.who.end(), current->linear) != barrier.who.end())
+  auto& arrived = barrier.arrived;
+  if (std::find(arrived.begin(), arrived.end(), current->linear) != arrived.end())
     complain(call, site, "this thread arrives at barrier ", id, " a second time before the others have come");
-  barrier.who.push_back(current->linear);
+  arrived.push_back(current->linear);
   observe_arrival(meeting_at_named(id), nullptr, nullptr);
-  if (++barrier.arrived == barrier.threads) {
-    barrier.threads = barrier.arrived = 0;
-    barrier.who.clear();
+  if (arrived.size() == barrier.threads) {
+    barrier.threads = 0;
+    arrived.clear();
     wake(block, &barrier, meeting_at_named(id));
     if (waits) observe_departure(meeting_at_named(id), *current);
   } else if (waits) {
@@ -146,7 +147,8 @@ std::string describe_wait(const Thread& thread) {
                   ", which lacks ", b.pending, " of ", b.expected, " arrivals and ", b.bytes, " bytes,");
   for (size_t id = 1; id < kNamedBarriers; ++id)
     if (const NamedBarrier& b = all.named[id]; &b == thread.waits_for)
-      return text("wait at named barrier ", id, ", which ", b.arrived, " of ", b.threads, " threads have reached,");
+      return text("wait at named barrier ", id, ", which ", b.arrived.size(), " of ", b.threads,
+                  " threads have reached,");
   return "";
 }
 

@@ -118,9 +118,9 @@ std::string left_under_way(const Block& block) {
   if (!all.copies.empty())
     return text("ends with ", all.copies.size(), " copies by TMA under way that nobody has waited for");
   for (size_t id = 1; id < kNamedBarriers; ++id)
-    if (all.named[id].arrived)
-      return text("ends with ", all.named[id].arrived, " of ", all.named[id].threads, " threads at named barrier ", id,
-                  ", first at ", text_of(all.named[id].site));
+    if (!all.named[id].arrived.empty())
+      return text("ends with ", all.named[id].arrived.size(), " of ", all.named[id].threads,
+                  " threads at named barrier ", id, ", first at ", text_of(all.named[id].site));
   return "";
 }
 

@@ -11,6 +11,9 @@
 
 namespace libtrain::kernels::executor {
 
+/// Limits of a block: what devices have, and for mbarriers what this executor has.
+constexpr unsigned kMaxThreads = 1024, kMaxWarps = kMaxThreads / 32, kMaxMbarriers = 64, kNamedBarriers = 16;
+
 /// A line of a kernel's source: the identity of barriers and warp-wide calls, and where messages point.
 struct Site {
   const char* file = "";

@@ -9,18 +9,20 @@
 #include <cstdint>
 #include <vector>
 
+#include "kernels/cuda_on_cpu/thread_state.h"
+
 namespace libtrain::kernels::executor {
 
 /// Numbers of agents: threads come first, then wgmma by warp, then TMA by mbarrier.
 using Agent = uint16_t;
-constexpr Agent kFirstUnit = 1024, kFirstTma = kFirstUnit + 32, kLastAgent = kFirstTma + 64;
+constexpr Agent kFirstUnit = kMaxThreads, kFirstTma = kFirstUnit + kMaxWarps, kLastAgent = kFirstTma + kMaxMbarriers;
 constexpr bool is_thread(Agent agent) { return agent < kFirstUnit; }
 constexpr Agent wgmma_of_warp(unsigned warp) { return Agent(kFirstUnit + warp); }
 constexpr Agent tma_to(size_t mbarrier) { return Agent(kFirstTma + mbarrier); }
 
 /// Numbers of what threads meet at: mbarriers, then named barriers.
-constexpr size_t kMeetings = 64 + 16;
-constexpr size_t meeting_at_named(int id) { return 64 + size_t(id); }
+constexpr size_t kMeetings = kMaxMbarriers + kNamedBarriers;
+constexpr size_t meeting_at_named(int id) { return kMaxMbarriers + size_t(id); }
 
 class VectorClocks {
  public:
