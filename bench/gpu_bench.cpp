@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "gpu_measure.h"
+#include "kernels/cuda/attention_paths.h"
 
 namespace {
 
@@ -90,6 +91,19 @@ void add_epilogues(std::vector<Case>& cases, const std::string& suffix, const Te
   }
 }
 
+/// Causal attention of long sequences.
+void add_long_attention(std::vector<Case>& cases, const std::string& name, const Tensor& qkv, int64_t length,
+                        int64_t head_dim) {
+  const int64_t width = qkv.dim(1) / 3, heads = width / head_dim;
+  const Packing packing = packed(qkv.dim(0), length);
+  const double flops = 2.0 * double(qkv.dim(0)) * double(length * width);  // half of the scores
+  add_both(cases, name, {qkv}, 0, 0, flops, 2.5 * flops,
+           [=](const auto& in) { return self_attention(in[0], packing, {.heads = heads, .causal = true}); });
+}
+
+/// Whether a case takes the kernels for Hopper: timed beside mma.sync's, for the default of their switch to be set by.
+bool wants_wgmma(const Case& c) { return c.name.find(" wgmma ") != std::string::npos; }
+
 struct Sizes {
   int64_t tokens, width, heads, vocab, inner, parameters, long_tokens, long_length;
 };
@@ -143,13 +157,14 @@ std::vector<Case> make_cases(const Sizes& s, DType dtype) {
                return self_attention(in[0], packing, {.heads = heads, .dropout = drop});
              });
   }
+  const std::string causal = "attention causal " + std::to_string(s.long_length);
   const Tensor long_qkv = values({s.long_tokens, 3 * s.width}, dtype);
-  const Packing long_packing = packed(s.long_tokens, s.long_length);
-  const double flops = 2.0 * double(s.long_tokens) * double(s.long_length * s.width);  // causal: half of the scores
-  add_both(cases, "attention causal " + std::to_string(s.long_length) + suffix, {long_qkv}, 0, 0, flops, 2.5 * flops,
-           [=, heads = s.heads](const auto& in) {
-             return self_attention(in[0], long_packing, {.heads = heads, .causal = true});
-           });
+  add_long_attention(cases, causal + suffix, long_qkv, s.long_length, s.width / s.heads);
+  if (dtype != DType::bf16) return cases;
+  const Tensor wide_qkv = values({s.long_tokens, 3 * std::max<int64_t>(s.width, 128)}, dtype);
+  add_long_attention(cases, causal + " wgmma" + suffix, wide_qkv, s.long_length, 64);
+  add_long_attention(cases, causal + " heads of 128" + suffix, wide_qkv, s.long_length, 128);
+  add_long_attention(cases, causal + " heads of 128 wgmma" + suffix, wide_qkv, s.long_length, 128);
   return cases;
 }
 
@@ -205,16 +220,20 @@ int main(int argc, char** argv) {
     Stopwatch watch(small ? 1 << 10 : 1 << 27);
     const Roofs roofs = measure_roofs(watch, small);
     const Sizes sizes =
-        small ? Sizes{128, 64, 2, 96, 96, 3000, 160, 80} : Sizes{16384, 512, 8, 32000, 2048, 61'000'000, 8192, 2048};
+        small ? Sizes{128, 64, 2, 96, 96, 3000, 160, 160} : Sizes{16384, 512, 8, 32000, 2048, 61'000'000, 8192, 2048};
     std::vector<Case> cases = optimizer_cases(sizes.parameters, false);
     for (Case& c : optimizer_cases(sizes.parameters, true)) cases.push_back(std::move(c));
+    const bool wgmma_asked_for = kernels::hopper_attention();
     const auto run_all = [&](const std::vector<Case>& all) {
-      for (const Case& c : all)
+      for (const Case& c : all) {
+        kernels::set_hopper_attention(wants_wgmma(c));
         if (c.name.find(filter) != std::string::npos) print(c, watch.measure(c.work), roofs);
+      }
     };
     run_all(cases);
     cases.clear();
     for (const DType dtype : {DType::bf16, DType::f32}) run_all(make_cases(sizes, dtype));
+    kernels::set_hopper_attention(wgmma_asked_for);
     bench::run_steps(roofs, small, filter);
   } catch (const std::exception& error) {
     std::fprintf(stderr, "gpu_bench: %s\n", error.what());

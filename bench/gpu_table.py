@@ -22,7 +22,7 @@ import sys
 COPY, PRODUCTS, LAUNCH = 4.3e6, 790e6, 2.0  # bytes and FLOP a microsecond; microseconds
 Sizes = collections.namedtuple("Sizes", "tokens width vocab inner parameters long_tokens long_length")
 FULL = Sizes(16384, 512, 32000, 2048, 61_000_000, 8192, 2048)  # as in gpu_bench.cpp
-SMALL = Sizes(128, 64, 96, 96, 3000, 160, 80)
+SMALL = Sizes(128, 64, 96, 96, 3000, 160, 160)
 Step = collections.namedtuple("Step", "layers size inner vocab pairs lengths")  # as in gpu_steps.cpp
 STEPS = {"base": Step(6, 512, 2048, 32000, 606, 43), "big": Step(6, 1024, 4096, 32000, 606, 43)}
 SMALL_STEPS = {"base": Step(1, 64, 128, 96, 12, 5), "big": Step(1, 128, 256, 96, 12, 5)}
@@ -72,9 +72,13 @@ def product_cases(s):
     for name, shares in (("linear_bias", (0.66, 0.45)), ("linear_relu", (0.66, 0.45)), ("linear_gelu_tanh", (0.60, 0.45))):
         yield f"{name} in the product bf16", Case(0, linear, 0.70, shares[0], 1, "2mnk")
         yield f"{name} in two kernels bf16", Case(0, linear, 0.70, shares[1], 2, "2mnk")
-    causal = 2 * s.long_tokens * s.long_length * s.width
-    yield from both(f"attention causal {s.long_length}", 0, 0, (0.63, 0.57), (0.33, 0.29), (1, 3),
-                    ("2td a token", "5td a token"), (causal, 2.5 * causal))
+    for kind, width, goal, share in (("", s.width, (0.63, 0.57), (0.33, 0.29)),
+                                     (" wgmma", max(s.width, 128), (0.63, 0.57), (0.37, 0.31)),
+                                     (" heads of 128", max(s.width, 128), (0.78, 0.71), (0.35, 0.30)),
+                                     (" heads of 128 wgmma", max(s.width, 128), (0.78, 0.71), (0.50, 0.38))):
+        causal = 2 * s.long_tokens * s.long_length * width
+        yield from both(f"attention causal {s.long_length}{kind}", 0, 0, goal, share, (1, 2) if kind else (1, 3),
+                        ("2td a token", "5td a token"), (causal, 2.5 * causal))
 
 
 def step_cases(steps):

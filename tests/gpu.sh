@@ -23,6 +23,15 @@ part ptxas 20 python3 tests/device/ptxas.py "$build" kernels/cuda/*.cu
 # ---- Right -------------------------------------------------------------------------------------------------------------
 program=$build/tests/device/libtrain_device_tests
 part device_tests 150 "$program" "[device]"
+if [[ $(nvidia-smi --query-gpu=compute_cap --format=csv,noheader | head -n 1) == 9.* ]]; then
+  # "[device]" has tests of these kernels that turn them on; here everything that attends does.
+  part hopper_attention 60 env LIBTRAIN_HOPPER_ATTENTION=1 "$program" "device: bf16*,device attention*,device hopper*"
+  if command -v cuobjdump >/dev/null; then
+    part sass 20 python3 tests/device/sass.py "$build"
+  else
+    say sass "not run" "cuobjdump is not here"
+  fi
+fi
 part fragments 20 env LIBTRAIN_WRITE_FRAGMENTS="$results/fragments.txt" "$program" "[fragments]"
 
 # sanitize TOOL BUG: compute-sanitizer must find the planted bug, and nothing where there is none.

@@ -2,9 +2,14 @@
 // Mapping   Chooses, from what the host knows (type, head size, alignment, longest sequence; never lengths on the device), between
 //           attention_short.cu  bf16 on tensor cores, a whole sequence in a block
 //           attention_long.cu   bf16 on tensor cores, tiles of keys (of queries) through a ring of two buffers
+//           attention_hopper.cu likewise by wgmma and TMA, where attention_paths.h allows it
 //           attention_simt.cu   everything else: f32, f64, other head sizes, rows that do not begin at multiples of 16 bytes
 // Traffic, Numerics, Source, Measured: there.
+#include <cstdlib>
+#include <string>
+
 #include "kernels/cuda/attention.cuh"
+#include "kernels/cuda/attention_paths.h"
 
 namespace libtrain::kernels {
 namespace {
@@ -29,11 +34,35 @@ bool is_short(const Attention<bf16>& a) {
   return longest <= (a.head_dim <= 64 ? 128 : 64);
 }
 
+bool hopper_asked_for() {
+  const char* const variable = std::getenv("LIBTRAIN_HOPPER_ATTENTION");
+  const std::string value = variable ? variable : "";
+  if (value.empty() || value == "0") return false;
+  if (value != "1") throw Failure("[attention] LIBTRAIN_HOPPER_ATTENTION must be 0 or 1, got '" + value + "'");
+  return true;
+}
+
+bool& hopper_switch() {
+  static bool on = hopper_asked_for();
+  return on;
+}
+
+/// Whether the kernels for Hopper serve sequences that are not short. They are built for sm_90a alone.
+bool hopper_fits(const Attention<bf16>& a) {
+  return hopper_attention() && (a.head_dim == 64 || a.head_dim == 128) && runtime::device_info().capability == 90;
+}
+
 }  // namespace
+
+bool hopper_attention() { return hopper_switch(); }
+void set_hopper_attention(bool on) { hopper_switch() = on; }
 
 template <class T> void attention_forward(Cuda where, const Attention<T>& a) {
   if constexpr (std::is_same_v<T, bf16>)
-    if (tensor_cores_fit(a)) return is_short(a) ? attention_forward_short(where, a) : attention_forward_long(where, a);
+    if (tensor_cores_fit(a))
+      return is_short(a)      ? attention_forward_short(where, a)
+             : hopper_fits(a) ? attention_forward_hopper(where, a)
+                              : attention_forward_long(where, a);
   attention_forward_simt(where, a);
 }
 
@@ -41,7 +70,9 @@ template <class T>
 void attention_backward(Cuda where, const Attention<T>& a, View<const T> dout, const AttentionGradients<T>& g) {
   if constexpr (std::is_same_v<T, bf16>)
     if (tensor_cores_fit(a) && gradients_fit(a, dout, g))
-      return is_short(a) ? attention_backward_short(where, a, dout, g) : attention_backward_long(where, a, dout, g);
+      return is_short(a)      ? attention_backward_short(where, a, dout, g)
+             : hopper_fits(a) ? attention_backward_hopper(where, a, dout, g)
+                              : attention_backward_long(where, a, dout, g);
   attention_backward_simt(where, a, dout, g);
 }
 

@@ -15,6 +15,10 @@ void attention_backward_simt(Cuda, const Attention<T>&, View<const T> dout, cons
 void attention_forward_long(Cuda, const Attention<bf16>&);
 void attention_backward_long(Cuda, const Attention<bf16>&, View<const bf16> dout, const AttentionGradients<bf16>&);
 
+/// Likewise by Hopper's own instructions, for head sizes 64 and 128.
+void attention_forward_hopper(Cuda, const Attention<bf16>&);
+void attention_backward_hopper(Cuda, const Attention<bf16>&, View<const bf16> dout, const AttentionGradients<bf16>&);
+
 /// Likewise, a whole sequence in a block.
 void attention_forward_short(Cuda, const Attention<bf16>&);
 void attention_backward_short(Cuda, const Attention<bf16>&, View<const bf16> dout, const AttentionGradients<bf16>&);

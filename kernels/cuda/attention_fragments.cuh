@@ -84,15 +84,20 @@ template <int D, int columns> __device__ inline void multiply_rows(Fragment<colu
   }
 }
 
+/// The k-th 16 columns of x, rounded to bf16, as the first factor of a product.
+template <int columns> __device__ inline void pack_factor(uint32_t (&a)[4], const Fragment<columns>& x, int k) {
+#pragma unroll
+  for (int i = 0; i < 4; ++i) a[i] = ptx::pack_bf16(x[2 * k + i / 2][i % 2 * 2], x[2 * k + i / 2][i % 2 * 2 + 1]);
+}
+
 /// result += x, rounded to bf16, times rows of y from y_row on.
 template <int D, int columns> __device__ inline void add_product(Fragment<D>& result, const Fragment<columns>& x,
                                                                  RowTile<D> y, int y_row, int groups) {
 #pragma unroll
   for (int k = 0; k < columns / 16; ++k) {
     if (k >= groups) break;
-    const uint32_t a[4] = {ptx::pack_bf16(x[2 * k][0], x[2 * k][1]), ptx::pack_bf16(x[2 * k][2], x[2 * k][3]),
-                           ptx::pack_bf16(x[2 * k + 1][0], x[2 * k + 1][1]),
-                           ptx::pack_bf16(x[2 * k + 1][2], x[2 * k + 1][3])};
+    uint32_t a[4];
+    pack_factor(a, x, k);
 #pragma unroll
     for (int n = 0; n < D / 16; ++n) {
       uint32_t b[4];

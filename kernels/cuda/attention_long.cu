@@ -12,38 +12,17 @@
 //           rounding is far below that of dS.
 // Source    Dao, FlashAttention-2, 2023; Milakov, Gimelshein, 2018 (online softmax).
 // Measured  Not yet on a device.
-#include "kernels/cuda/attention_strips.cuh"
+#include "kernels/cuda/attention_blocks.cuh"
 
 namespace libtrain::kernels {
 namespace {
 
 using namespace attention_fragments;
 
-constexpr int kRows = 128;  // that a block owns
 constexpr int kThreads = kRows / kStrip * kWarp;
 constexpr int kKeys = 64;                                    // of a tile in forward
 template <int D> constexpr int kOthers = D > 64 ? 32 : 64;   // rows of a tile in backward: 99 KB are all that sm_86 has
 template <int D> constexpr int kQueries = D > 96 ? 16 : 32;  // that a strip of keys takes at a time
-constexpr int kSummedKeys = 128;                             // where a query sees no more, D is summed from P and dP
-
-/// How the grid is divided. Blocks do not count those of the tail.
-struct Plan {
-  int64_t units;
-  unsigned blocks;
-};
-
-/// What a block owns: rows first … first + 127 of a unit. A warp's strip begins with row `strip` of them.
-struct Work {
-  AttentionUnit unit;
-  int first, strip;
-};
-
-/// last_first: for causal queries, of which the last see most keys.
-__device__ inline Work work_of_block(const Attention<bf16>& a, const Plan& plan, bool last_first) {
-  const int64_t number = blockIdx.x / plan.units, tiles = plan.blocks / plan.units;
-  return {attention_unit(a, blockIdx.x % plan.units), int(last_first ? tiles - 1 - number : number) * kRows,
-          int(threadIdx.x) / kWarp * kStrip};
-}
 
 /// Tile `number` of those that lie in shared memory from `shared` on, `rows` rows each.
 template <int D> __device__ inline RowTile<D> tile_of(unsigned char* shared, int number, int rows) {
@@ -63,8 +42,6 @@ template <int D, int rows> struct Ring {
     ptx::cp_async_commit();
   }
 };
-
-__device__ inline int tiles_for(int rows, int of_a_tile) { return (rows + of_a_tile - 1) / of_a_tile; }
 
 /// Output and log-sum-exp of 128 queries.
 template <int D> __global__ void __launch_bounds__(kThreads, 1) long_forward_kernel(Attention<bf16> a, Plan plan) {
@@ -92,36 +69,6 @@ template <int D> __global__ void __launch_bounds__(kThreads, 1) long_forward_ker
   }
   ptx::cp_async_wait<0>();
   if (first < u.queries) finish(a, u, out, rules, first);
-}
-
-/// D of a strip's queries from the output: rowsum(dO * O). A lane reads 16 bytes of each of its two rows at a time.
-template <int D> __device__ inline void sum_from_output(QueryStrip<D>& strip, const Attention<bf16>& a,
-                                                        const AttentionUnit& u, RowTile<D> dout, const Work& work) {
-  const auto out = queries_of<D>(PackedRows<const bf16>{a.out.data, a.heads * D}, u);
-#pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    const int row = work.strip + row_of(2 * half);
-    float share = 0;
-#pragma unroll
-    for (int chunk = lane() % 4; chunk < D / 8; chunk += 4) {
-      if (work.first + row >= u.queries) break;
-      const Pack<bf16> x = load_pack(out.at(work.first + row) + chunk * 8), y = load_pack(dout.chunk(row, chunk));
-#pragma unroll
-      for (int i = 0; i < Pack<bf16>::kSize; ++i) share += x.at[i] * y.at[i];
-    }
-    strip.d[half] = row_sum(share);
-  }
-}
-
-/// Leaves the sums D of the strip of queries `first` … in workspace.
-template <int D> __device__ inline void store_sums(const Attention<bf16>& a, const AttentionUnit& u,
-                                                   const QueryStrip<D>& strip, int first) {
-#pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    const int query = first + row_of(2 * half);
-    if (lane() % 4 == 0 && query < u.queries)
-      a.workspace.data[u.head * a.query_rows + u.first_query + query] = strip.d[half];
-  }
 }
 
 /// dQ of 128 queries; leaves D in workspace.
@@ -221,12 +168,6 @@ template <int D> __global__ void __launch_bounds__(kThreads, 1)
   }
   ptx::cp_async_wait<0>();
   if (first < u.keys) store_gradients(a, u, g.dk, g.dv, strip, rules, first);
-}
-
-/// The division for the longest sequence's `rows`.
-Plan plan_for(const Attention<bf16>& a, int64_t rows) {
-  const int64_t units = attention_units(a);
-  return {units, unsigned(units * ((rows + kRows - 1) / kRows))};
 }
 
 /// `own`, `others`: rows in shared memory.

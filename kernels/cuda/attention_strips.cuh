@@ -45,12 +45,12 @@ __device__ inline void online_softmax(OutputStrip<D>& out, Fragment<columns>& sc
   }
 }
 
-/// Zero where the coin says so.
-template <int columns> __device__ inline void drop(Fragment<columns>& x, uint32_t coins) {
+/// Zero where the coin says so, in columns 8 first … of x, as many as there are coins for.
+template <int columns> __device__ inline void drop(Fragment<columns>& x, uint32_t coins, int first = 0) {
 #pragma unroll
-  for (int n = 0; n < columns / 8; ++n)
+  for (int n = 0; n < (columns < 64 ? columns : 64) / 8; ++n)
 #pragma unroll
-    for (int e = 0; e < 4; ++e) x[n][e] = coins >> (4 * n + e) & 1 ? x[n][e] : 0;
+    for (int e = 0; e < 4; ++e) x[first + n][e] = coins >> (4 * n + e) & 1 ? x[first + n][e] : 0;
 }
 
 /// Lets the strip of queries first_query … (rows q_row … of the tile q) attend to `columns` keys first_key … (rows kv_row … of k, v).
@@ -92,13 +92,10 @@ template <int D> struct QueryStrip {
 /// What backward reads: rows of both kinds, in tiles.
 template <int D> struct OperandTiles { RowTile<D> q, dout, k, v; };
 
-/// P of the strip with `columns` keys, and P dropout'(dP), which is dS + P D. Arguments as those of attend().
-template <int D, int columns> __device__ inline void probabilities(Fragment<columns>& p, Fragment<columns>& p_dp,
-                                                                   const QueryStrip<D>& strip, const ScoreRules& rules,
-                                                                   const OperandTiles<D>& tiles, int q_row, int kv_row,
-                                                                   int first_query, int first_key, int groups) {
-  multiply_rows(p, tiles.q, q_row, tiles.k, kv_row, groups);
-  multiply_rows(p_dp, tiles.dout, q_row, tiles.v, kv_row, groups);
+/// Scores Q K^T → P, and dO V^T → P dropout'(dP), which is dS + P D, of the strip of queries first_query … with keys first_key ….
+template <int D, int columns> __device__ inline void weigh(Fragment<columns>& p, Fragment<columns>& p_dp,
+                                                           const QueryStrip<D>& strip, const ScoreRules& rules,
+                                                           int first_query, int first_key, int groups) {
   hide_keys(p, rules.mask, first_query, first_key);
   const uint32_t coins = coins_of_fragment<columns>(rules.dropout, first_query, first_key, groups);
 #pragma unroll
@@ -110,6 +107,26 @@ template <int D, int columns> __device__ inline void probabilities(Fragment<colu
     }
 }
 
+/// Adds the keys' share to the sums D.
+template <int D, int columns> __device__ inline void add_sums(QueryStrip<D>& strip, const Fragment<columns>& p_dp) {
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    float share = 0;
+#pragma unroll
+    for (int n = 0; n < columns / 8; ++n) share += p_dp[n][2 * half] + p_dp[n][2 * half + 1];
+    strip.d[half] += row_sum(share);
+  }
+}
+
+/// P dropout'(dP) → dS.
+template <int D, int columns>
+__device__ inline void subtract_sums(Fragment<columns>& p_dp, const Fragment<columns>& p, const QueryStrip<D>& strip) {
+#pragma unroll
+  for (int n = 0; n < columns / 8; ++n)
+#pragma unroll
+    for (int e = 0; e < 4; ++e) p_dp[n][e] -= p[n][e] * strip.d[e / 2];
+}
+
 /// What a pass of a strip over its keys does: the sums D have to be there before dQ can be summed.
 enum class QueryPass { kSums, kGradient, kBoth };  // both: where all keys are in one step
 
@@ -119,20 +136,12 @@ template <int D, int columns> __device__ inline void add_keys(QueryStrip<D>& str
                                                               int first_query, int first_key, QueryPass pass) {
   const int groups = groups_of(rules.mask.visible_keys(first_query + kStrip - 1) - first_key);
   Fragment<columns> p, ds;
-  probabilities(p, ds, strip, rules, tiles, q_row, kv_row, first_query, first_key, groups);
-  if (pass != QueryPass::kGradient)
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      float share = 0;
-#pragma unroll
-      for (int n = 0; n < columns / 8; ++n) share += ds[n][2 * half] + ds[n][2 * half + 1];
-      strip.d[half] += row_sum(share);
-    }
+  multiply_rows(p, tiles.q, q_row, tiles.k, kv_row, groups);
+  multiply_rows(ds, tiles.dout, q_row, tiles.v, kv_row, groups);
+  weigh(p, ds, strip, rules, first_query, first_key, groups);
+  if (pass != QueryPass::kGradient) add_sums(strip, ds);
   if (pass == QueryPass::kSums) return;
-#pragma unroll
-  for (int n = 0; n < columns / 8; ++n)
-#pragma unroll
-    for (int e = 0; e < 4; ++e) ds[n][e] -= p[n][e] * strip.d[e / 2];
+  subtract_sums(ds, p, strip);
   add_product(strip.dq, ds, tiles.k, kv_row, groups);
 }
 
@@ -146,14 +155,10 @@ struct QuerySums {
   float *lse, *d;
 };
 
-/// Takes the strip of keys first_key … (rows k_row … of k, v) through `columns` queries first_query … (rows q_row … of q, dout, sums).
-template <int D, int columns> __device__ inline void add_queries(KeyStrip<D>& strip, const ScoreRules& rules,
-                                                                 const OperandTiles<D>& tiles, const QuerySums& sums,
-                                                                 int k_row, int q_row, int first_key, int first_query,
-                                                                 int groups) {
-  Fragment<columns> p, ds;
-  multiply_rows(p, tiles.k, k_row, tiles.q, q_row, groups);
-  multiply_rows(ds, tiles.v, k_row, tiles.dout, q_row, groups);
+/// Scores K Q^T → P with dropout, and V dO^T → dS, of the strip of keys first_key … with queries first_query …, whose sums begin with q_row.
+template <int columns> __device__ inline void weigh_rows(Fragment<columns>& p, Fragment<columns>& ds,
+                                                         const ScoreRules& rules, const QuerySums& sums, int q_row,
+                                                         int first_key, int first_query, int groups) {
   hide_keys_in_rows(p, rules.mask, first_key, first_query);
   const uint32_t coins = coins_of_rows<columns>(rules.dropout, first_key, first_query, groups);
 #pragma unroll
@@ -166,6 +171,17 @@ template <int D, int columns> __device__ inline void add_queries(KeyStrip<D>& st
       ds[n][e] = probability * ((kept ? ds[n][e] * rules.dropout.kept : 0) - sums.d[query]);
       p[n][e] = kept ? probability : 0;
     }
+}
+
+/// Takes the strip of keys first_key … (rows k_row … of k, v) through `columns` queries first_query … (rows q_row … of q, dout, sums).
+template <int D, int columns> __device__ inline void add_queries(KeyStrip<D>& strip, const ScoreRules& rules,
+                                                                 const OperandTiles<D>& tiles, const QuerySums& sums,
+                                                                 int k_row, int q_row, int first_key, int first_query,
+                                                                 int groups) {
+  Fragment<columns> p, ds;
+  multiply_rows(p, tiles.k, k_row, tiles.q, q_row, groups);
+  multiply_rows(ds, tiles.v, k_row, tiles.dout, q_row, groups);
+  weigh_rows(p, ds, rules, sums, q_row, first_key, first_query, groups);
   add_product(strip.dv, p, tiles.dout, q_row, groups);
   add_product(strip.dk, ds, tiles.q, q_row, groups);
 }

@@ -2,16 +2,16 @@
 
 #include <dlfcn.h>
 #include <link.h>
-#include <sys/mman.h>
 
 #include <algorithm>
-#include <cstring>
-#include <new>
 #include <vector>
 
+#include "kernels/cuda_on_cpu/asynchronous.h"
+#include "kernels/cuda_on_cpu/checked_memory.h"
 #include "kernels/cuda_on_cpu/device_memory.h"
 #include "kernels/cuda_on_cpu/fiber.h"
 #include "kernels/cuda_on_cpu/happens_before.h"
+#include "kernels/cuda_on_cpu/read_sets.h"
 #include "kernels/cuda_on_cpu/scheduler.h"
 #include "kernels/cuda_on_cpu/shared_memory.h"
 #include "kernels/cuda_on_cpu/source_line.h"
@@ -19,34 +19,10 @@
 namespace libtrain::kernels::executor::checker {
 namespace {
 
-/// What is remembered of two neighbouring bytes: the last write, and the last read with what others read since the same barrier.
-struct alignas(8) Cell {
-  uint32_t write_time, read_time;  // 0: never
-  uint32_t write_pc, read_pc;      // relative to the kernel's library
-  uint16_t write_thread, read_thread;
-  uint8_t written, read;                                          // which of the two bytes
-  bool atomic : 1;                                                // the last write
-  bool pending : 1;                                               // by a cp.async that has not been waited for
-  bool read_by_lanes : 1, read_by_warps : 1, read_by_blocks : 1;  // by more than one
-
-  bool operator==(const Cell& other) const { return !std::memcmp(this, &other, sizeof *this); }
-};
-static_assert(sizeof(Cell) == 24);
-constexpr size_t kBytesPerCell = 2;
 constexpr uint32_t kLastTime = 0xF0000000u;  // then everything is forgotten, between two launches
 
-struct Region {
-  const char* name;
-  uintptr_t begin = 0;
-  size_t bytes = 0;
-  Cell* cells = nullptr;
-
-  bool contains(uintptr_t address) const { return address - begin < bytes; }
-};
-
-constexpr size_t kMaxShared = size_t(16) << 20;  // dynamic, or static of a whole library
-Region device{"device memory"}, dynamic_shared{"dynamic shared memory"}, static_shared{"static shared memory"};
 HappensBefore clock_;
+ReadSets read_sets;     // of the launch
 uintptr_t library = 0;  // of the kernel that runs
 
 struct Range {
@@ -59,37 +35,6 @@ std::vector<Range> readable;
 template <class T> Range range_of(const T* begin, size_t count = 1) {
   const auto address = reinterpret_cast<uintptr_t>(begin);
   return {address, address + count * sizeof(T)};
-}
-
-Cell* reserve_cells(size_t bytes) {
-  void* memory = mmap(nullptr, bytes / kBytesPerCell * sizeof(Cell), PROT_READ | PROT_WRITE,
-                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (memory == MAP_FAILED) throw std::bad_alloc();
-  return static_cast<Cell*>(memory);
-}
-
-void forget(const Region& region, size_t bytes) {
-  madvise(region.cells, bytes / kBytesPerCell * sizeof(Cell), MADV_DONTNEED);
-}
-
-void reserve_all() {
-  device.begin = reinterpret_cast<uintptr_t>(arena());
-  device.bytes = kArenaBytes;
-  device.cells = reserve_cells(kArenaBytes);
-  dynamic_shared.cells = reserve_cells(kMaxShared);
-  static_shared.cells = reserve_cells(kMaxShared);
-}
-
-void forget_all() {
-  forget(device, kArenaBytes);
-  forget(dynamic_shared, kMaxShared);
-  forget(static_shared, kMaxShared);
-  clock_ = {};
-}
-
-void move(Region& region, const unsigned char* begin, size_t bytes) {
-  region.begin = reinterpret_cast<uintptr_t>(begin);
-  region.bytes = std::min(bytes, kMaxShared);
 }
 
 int note_constants(dl_phdr_info* info, size_t, void*) {
@@ -107,7 +52,7 @@ struct Event {
   size_t bytes;
   Access access;
   const void* pc;
-  unsigned thread;
+  Agent agent;
   const Region* region;
 };
 
@@ -123,22 +68,33 @@ std::string place(const Event& event, uintptr_t address) {
   return variable.empty() ? text("byte ", offset, " of ", event.region->name) : variable + " in shared memory";
 }
 
-std::string what(const Event& event) { return text(name_of(event.access), " of ", event.bytes, " bytes"); }
+std::string name_of(Agent agent) {
+  if (is_thread(agent)) return "thread " + text_of(current->block->threads[agent].index);
+  return agent < kFirstTma ? text("wgmma of warp ", agent - kFirstUnit) : "a copy by TMA";
+}
+
+std::string what(const Event& event) {
+  return text(name_of(event.access), " of ", event.bytes, " bytes", is_thread(event.agent) ? "" : " by ",
+              is_thread(event.agent) ? "" : name_of(event.agent));
+}
 
 [[noreturn]] void complain(const Event& event, const std::string& about) {
   fault(text(what(event), about, "\n    at ", source_line(event.pc)));
 }
 
-std::string thread_name(unsigned linear) { return "thread " + text_of(current->block->threads[linear].index); }
-
-/// `by`: what the other access was, and of which thread.
+/// `problem`: what is wrong with the access and the one that `pc` of the kernel's library has made.
+[[noreturn]] void complain_of_pair(const Event& event, uintptr_t address, const char* kind, const std::string& problem,
+                                   uint32_t pc) {
+  fault(text(kind, what(event), " at ", place(event, address), problem, "\n    at ", source_line(event.pc),
+             "\n    the other at ", source_line(reinterpret_cast<const void*>(library + pc))));
+}
 [[noreturn]] void complain_of_race(const Event& event, uintptr_t address, const std::string& by, uint32_t pc) {
-  fault(text("race: ", what(event), " at ", place(event, address), " conflicts with the ", by, "\n    at ",
-             source_line(event.pc), "\n    the other at ", source_line(reinterpret_cast<const void*>(library + pc))));
+  complain_of_pair(event, address, "race: ", " conflicts with the " + by, pc);
 }
 
-std::string who(uint32_t time, unsigned thread) {
-  return clock_.in_this_block(time) ? thread_name(thread) : text("thread ", thread, " of another block");
+std::string who(uint32_t time, Agent agent) {
+  if (clock_.in_this_block(time)) return name_of(agent);
+  return is_thread(agent) ? text("thread ", agent, " of another block") : name_of(agent) + " in another block";
 }
 
 // ---- Conflicts -------------------------------------------------------------------------------------------------------
@@ -150,48 +106,100 @@ bool matters(const Event& event, uint32_t time) {
 void check_against_write(const Event& event, const Cell& cell, uint8_t bytes, uintptr_t address) {
   if (!(cell.written & bytes) || !matters(event, cell.write_time)) return;
   if (event.access == Access::atomic && cell.atomic) return;
-  if (clock_.ordered(cell.write_time, cell.write_thread, event.thread)) return;
+  if (clock_.ordered(cell.write_time, cell.write_thread, event.agent)) return;
   const auto* word = reinterpret_cast<const void*>(event.address);
-  if (cell.atomic && clock_.has_seen_atomics(word, event.thread)) return;
+  if (cell.atomic && clock_.has_seen_atomics(word, event.agent)) return;
   complain_of_race(event, address,
                    text(cell.atomic ? "atomic operation by " : "write by ", who(cell.write_time, cell.write_thread)),
                    cell.write_pc);
 }
 
+/// What a thread has written is not what an asynchronous unit finds, unless a proxy fence stands between the two.
+void check_proxy(const Event& event, const Cell& cell, uint8_t bytes, uintptr_t address) {
+  if (is_thread(event.agent) || !is_thread(cell.write_thread) || !(cell.written & bytes)) return;
+  if (!clock_.in_this_block(cell.write_time)) return;
+  if (clock_.ordered_by_proxy(cell.write_time, cell.write_thread, event.agent)) return;
+  complain_of_pair(event, address, "",
+                   text(", without fence_proxy_async behind the write by ", name_of(cell.write_thread)), cell.write_pc);
+}
+
+/// f(read) for each that is remembered.
+template <class F> void for_reads(const Cell& cell, F&& f) {
+  if (!cell.read_by_set) return f(Reader{cell.read_time, cell.read_pc, cell.read_thread});
+  for (const Reader& reader : read_sets[cell.read_pc]) f(reader);
+}
+
+/// Whether those that flags alone tell of, from before the block began to keep clocks, are ordered before the agent.
+bool flagged_reads_ordered(const Cell& cell, Agent agent) {
+  if (cell.read_by_warps) return clock_.all_ordered(cell.read_time, 0, kFirstUnit, agent);
+  return !cell.read_by_lanes || clock_.all_ordered(cell.read_time, cell.read_thread / 32u * 32, 32, agent);
+}
+
 void check_against_reads(const Event& event, const Cell& cell, uint8_t bytes, uintptr_t address) {
   if (!(cell.read & bytes) || !matters(event, cell.read_time)) return;
-  const auto report = [&](const std::string& reader) {
-    complain_of_race(event, address, "read by " + reader, cell.read_pc);
+  for_reads(cell, [&](const Reader& reader) {
+    if (!clock_.ordered(reader.time, reader.agent, event.agent))
+      complain_of_race(event, address, "read by " + who(reader.time, reader.agent), reader.pc);
+  });
+  const auto report = [&](const std::string& readers) {
+    complain_of_race(event, address, "read by " + readers, cell.read_pc);
   };
-  if (!clock_.ordered(cell.read_time, cell.read_thread, event.thread)) report(who(cell.read_time, cell.read_thread));
   if (!clock_.in_this_block(cell.read_time)) return;
-  if (event.region == &device && cell.read_by_blocks && !clock_.has_acquired(event.thread)) report("another block");
+  if (event.region == &device && cell.read_by_blocks && !clock_.has_acquired(event.agent)) report("another block");
+  if (clock_.keeps_clocks()) {
+    if (!flagged_reads_ordered(cell, event.agent)) report("several threads");
+    return;
+  }
   if (!clock_.since_barrier(cell.read_time)) return;
   if (cell.read_by_warps) report("several warps");
-  const bool same_warp = cell.read_thread / 32 == event.thread / 32;
-  if (cell.read_by_lanes && same_warp && !clock_.warp_synced_since(cell.read_time, cell.read_thread, event.thread))
+  const bool same_warp = cell.read_thread / 32 == event.agent / 32;
+  if (cell.read_by_lanes && same_warp && !clock_.warp_synced_since(cell.read_time, cell.read_thread, event.agent))
     report("several lanes");
 }
 
+/// With vector clocks: the read joins those that are not ordered before it.
+void note_read_by_clock(const Event& event, Cell& cell, uint8_t bytes, uint32_t pc) {
+  static std::vector<Reader> readers;
+  readers.clear();
+  const bool counts = cell.read_time && matters(event, cell.read_time),
+             same_block = counts && clock_.in_this_block(cell.read_time);
+  if (same_block)
+    for_reads(cell, [&](const Reader& reader) {
+      if (reader.agent != event.agent && !clock_.ordered(reader.time, reader.agent, event.agent))
+        readers.push_back(reader);
+    });
+  if (!same_block || flagged_reads_ordered(cell, event.agent)) cell.read_by_warps = cell.read_by_lanes = false;
+  readers.push_back({clock_.now(), pc, event.agent});
+  std::sort(readers.begin(), readers.end());
+  cell.read_by_set = readers.size() > 1;
+  cell.read_pc = cell.read_by_set ? read_sets.number_of(readers) : pc;
+  cell.read_by_blocks = counts && (cell.read_by_blocks || !same_block);
+  cell.read = same_block ? uint8_t(cell.read | bytes) : bytes;
+  cell.read_time = clock_.now();
+  cell.read_thread = event.agent;
+}
+
 void note_read(const Event& event, Cell& cell, uint8_t bytes, uint32_t pc) {
+  if (clock_.keeps_clocks()) return note_read_by_clock(event, cell, bytes, pc);
   const bool counts = cell.read_time && matters(event, cell.read_time),
              same_block = clock_.in_this_block(cell.read_time);
   const bool same_interval = same_block && clock_.since_barrier(cell.read_time),
-             other = cell.read_thread != event.thread;
-  const bool same_warp = cell.read_thread / 32 == event.thread / 32;
+             other = cell.read_thread != event.agent;
+  const bool same_warp = cell.read_thread / 32 == event.agent / 32;
   cell.read_by_blocks = counts && (cell.read_by_blocks || !same_block);
   cell.read_by_warps = counts && same_interval && (cell.read_by_warps || !same_warp);
   cell.read_by_lanes = counts && same_interval && same_warp && (cell.read_by_lanes || other) &&
-                       !clock_.warp_synced_since(cell.read_time, cell.read_thread, event.thread);
+                       !clock_.warp_synced_since(cell.read_time, cell.read_thread, event.agent);
   cell.read = counts && same_interval ? uint8_t(cell.read | bytes) : bytes;
   cell.read_time = clock_.now();
-  cell.read_thread = uint16_t(event.thread);
+  cell.read_thread = event.agent;
   cell.read_pc = pc;
+  cell.read_by_set = false;
 }
 
 void note_write(const Event& event, Cell& cell, uint8_t bytes, uint32_t pc) {
   cell.write_time = clock_.now();
-  cell.write_thread = uint16_t(event.thread);
+  cell.write_thread = event.agent;
   cell.write_pc = pc;
   cell.written = bytes;
   cell.atomic = event.access == Access::atomic;
@@ -200,10 +208,11 @@ void note_write(const Event& event, Cell& cell, uint8_t bytes, uint32_t pc) {
 void check_cell(const Event& event, Cell& cell, uint8_t bytes, uintptr_t address) {
   if (cell.pending && clock_.in_this_block(cell.write_time))
     complain(event, text(" at ", place(event, address), ", the destination of a cp.async that ",
-                         thread_name(cell.write_thread), " has not waited for"));
+                         name_of(cell.write_thread), " has not waited for"));
   if (event.access != Access::write && event.region != &device && !clock_.in_this_block(cell.write_time))
     complain(event, text(" at ", place(event, address), ", which this block has not written"));
   check_against_write(event, cell, bytes, address);
+  check_proxy(event, cell, bytes, address);
   const auto pc = uint32_t(reinterpret_cast<uintptr_t>(event.pc) - library);
   if (event.access == Access::read) return note_read(event, cell, bytes, pc);
   check_against_reads(event, cell, bytes, address);
@@ -214,7 +223,7 @@ template <class F> void for_cells(const Region& region, uintptr_t address, size_
   for (uintptr_t at = address, end = address + bytes; at < end;) {
     const uintptr_t next = std::min((at / kBytesPerCell + 1) * kBytesPerCell, end);
     const auto mask = uint8_t(((1u << (next - at)) - 1) << at % kBytesPerCell);
-    f(region.cells[(at - region.begin) / kBytesPerCell], mask, at);
+    f(region.cell(at), mask, at);
     at = next;
   }
 }
@@ -227,7 +236,7 @@ void check_cells(const Event& event) {
               [&](Cell& cell, uint8_t bytes, uintptr_t at) { check_cell(event, cell, bytes, at); });
     return;
   }
-  Cell* cells = event.region->cells + (event.address - event.region->begin) / kBytesPerCell;
+  Cell* cells = &event.region->cell(event.address);
   const Cell before = cells[0];
   check_cell(event, cells[0], kAllBytes, event.address);
   for (size_t i = 1; i < event.bytes / kBytesPerCell; ++i) {
@@ -244,7 +253,12 @@ const Region* region_of(const Event& event) {
   if (device.contains(event.address)) return &device;
   if (dynamic_shared.contains(event.address)) return &dynamic_shared;
   if (static_shared.contains(event.address)) return &static_shared;
-  if (is_on_fiber(event.thread, reinterpret_cast<const void*>(event.address))) return nullptr;
+  if (is_on_fiber(current->linear, reinterpret_cast<const void*>(event.address))) {
+    const char* const wrong =
+        touch_registers(reinterpret_cast<const void*>(event.address), event.bytes, event.access != Access::read);
+    if (wrong) complain(event, wrong);
+    return nullptr;
+  }
   if (near_dynamic_shared(reinterpret_cast<const void*>(event.address)))
     complain(event, text(" out of bounds: at byte ", int64_t(event.address - dynamic_shared.begin), " of ",
                          dynamic_shared.bytes, " bytes of dynamic shared memory"));
@@ -267,12 +281,14 @@ void check_address(const Event& event) {
 }  // namespace
 
 void begin_launch(const Launch& launch, const Block& block) {
-  if (!device.cells) reserve_all();
-  if (clock_.now() > kLastTime) forget_all();
+  prepare_cells();
+  read_sets.clear();
+  if (clock_.now() > kLastTime) {
+    forget_cells();
+    clock_ = {};
+  }
   Dl_info info;
   library = dladdr(launch.kernel, &info) ? reinterpret_cast<uintptr_t>(info.dli_fbase) : 0;
-  move(dynamic_shared, shared_memory().dynamic_begin, shared_memory().dynamic_bytes);
-  move(static_shared, shared_memory().static_begin, shared_memory().static_bytes);
   readable = {range_of(static_cast<const char*>(launch.arguments.get()), launch.argument_bytes), range_of(&current),
               range_of(&block), range_of(block.threads.data(), block.threads.size())};
   dl_iterate_phdr(note_constants, nullptr);
@@ -290,13 +306,20 @@ void meet_in_warp(const Warp& warp, unsigned mask) {
 
 void fence() { clock_.fence(current->linear); }
 
-void access(const void* address, size_t bytes, Access access, const void* pc) {
-  Event event{reinterpret_cast<uintptr_t>(address), bytes, access, pc, current->linear, nullptr};
+HappensBefore& clock() { return clock_; }
+
+bool access_by(Agent agent, const void* address, size_t bytes, Access access, const void* pc) {
+  Event event{reinterpret_cast<uintptr_t>(address), bytes, access, pc, agent, nullptr};
   event.region = region_of(event);
-  if (!event.region || bytes == 0) return;
+  if (!event.region || bytes == 0) return false;
   check_address(event);
   check_cells(event);
-  if (access == Access::atomic) clock_.atomic(address, event.thread);
+  return true;
+}
+
+void access(const void* address, size_t bytes, Access access, const void* pc) {
+  const auto thread = Agent(current->linear);
+  if (access_by(thread, address, bytes, access, pc) && access == Access::atomic) clock_.atomic(address, thread);
 }
 
 void copy(const AsyncCopy& copy, bool pending) {

@@ -6,70 +6,12 @@
 
 #include "kernels/cuda_on_cpu/memory_access.h"
 #include "kernels/cuda_on_cpu/observer.h"
+#include "kernels/cuda_on_cpu/rendezvous.h"
 #include "kernels/cuda_on_cpu/scheduler.h"
 #include "kernels/cuda_on_cpu/shared_memory.h"
 
 namespace libtrain::kernels::executor {
 namespace {
-
-enum Kind : uint8_t { kSyncWarp, kShuffle, kVote, kMatch, kReduce, kLdmatrix, kMma };
-const char* const kNames[] = {
-    "__syncwarp", "__shfl_sync", "vote (__ballot_sync and its like)", "__match_any_sync", "__reduce_*_sync",
-    "ldmatrix",   "mma"};
-
-/// Computes the results of all lanes of the mask from their operands.
-using Combine = void (*)(const Rendezvous& all);
-
-template <class T> T& operands(const Rendezvous& all, unsigned lane) { return *static_cast<T*>(all.operands[lane]); }
-
-template <class F> void for_lanes(unsigned mask, F&& f) {
-  for (; mask; mask &= mask - 1) f(unsigned(__builtin_ctz(mask)));
-}
-
-std::string hex(unsigned mask) {
-  char digits[16];
-  std::snprintf(digits, sizeof digits, "0x%08x", mask);
-  return digits;
-}
-
-void check_mask(Kind kind, unsigned mask, Site site) {
-  const auto complain = [&](auto... what) { fault(text(kNames[kind], " at ", text_of(site), ": ", what...)); };
-  if (!(mask >> current->lane & 1)) complain("lane ", current->lane, " is not in its own mask ", hex(mask));
-  if (mask & ~current->warp->live)
-    complain("mask ", hex(mask), " names lanes that do not exist or have returned; live are ",
-             hex(current->warp->live));
-}
-
-/// The group of this call, if one of its lanes is here already. A group that this lane is wanted in, and that holds lanes which this
-/// call wants, can never be complete: lanes have taken different ways.
-Rendezvous* find_group(Kind kind, unsigned mask, Site site) {
-  Rendezvous* found = nullptr;
-  for (Rendezvous& group : current->warp->pending) {
-    if (group.mask == mask && group.kind == kind && group.site == site)
-      found = &group;
-    else if ((group.mask >> current->lane & 1) && (mask & group.arrived))
-      fault(text(kNames[kind], " at ", text_of(site), " with mask ", hex(mask), ": lanes ", hex(group.arrived),
-                 " wait in ", kNames[group.kind], " at ", text_of(group.site), " with mask ", hex(group.mask)));
-  }
-  return found;
-}
-
-/// Leaves the operands and waits for the other lanes; the last one combines and wakes them.
-void meet(Kind kind, unsigned mask, void* own, Combine combine, Site site) {
-  check_mask(kind, mask, site);
-  Warp& warp = *current->warp;
-  Rendezvous* group = find_group(kind, mask, site);
-  if (!group) group = &warp.pending.emplace_back(Rendezvous{mask, 0, kind, site, {}});
-  group->arrived |= 1u << current->lane;
-  group->operands[current->lane] = own;
-  if (group->arrived != mask) return wait_as(State::in_warp_call, site);
-  const Rendezvous all = *group;
-  *group = warp.pending.back();
-  warp.pending.pop_back();
-  for_lanes(mask, [&](unsigned lane) { warp.threads[lane].state = State::ready; });
-  if (combine) combine(all);
-  observe_warp_call(warp, mask, kind == kSyncWarp);
-}
 
 // ---- Shuffles, votes, reductions -------------------------------------------------------------------------------------
 struct ShuffleOperands {
@@ -225,8 +167,8 @@ void complete(const AsyncCopy& copy) {
   observe_copy(copy, false);
 }
 
-uint64_t meet_with_word(Kind kind, unsigned mask, WordOperands own, Combine combine, Site site) {
-  meet(kind, mask, &own, combine, site);
+uint64_t meet_with_word(WarpCall call, unsigned mask, WordOperands own, Combine combine, Site site) {
+  meet(call, mask, &own, combine, site);
   return own.result;
 }
 
@@ -253,24 +195,24 @@ int barrier(bool predicate, Site site) {
   return block.outcome;
 }
 
-void sync_warp(unsigned mask, Site site) { meet(kSyncWarp, mask, nullptr, nullptr, site); }
+void sync_warp(unsigned mask, Site site) { meet(WarpCall::sync_warp, mask, nullptr, nullptr, site); }
 
 uint64_t shuffle(Shuffle mode, unsigned mask, uint64_t value, int argument, int width, Site site) {
   if (width < 1 || width > 32 || (width & (width - 1)))
     fault(text("__shfl_sync at ", text_of(site), ": a width of ", width, ", which is no power of two up to 32"));
   ShuffleOperands own{mode, value, 0, argument, width};
-  meet(kShuffle, mask, &own, combine_shuffle, site);
+  meet(WarpCall::shuffle, mask, &own, combine_shuffle, site);
   return own.result;
 }
 
 unsigned ballot(unsigned mask, bool predicate, Site site) {
-  return unsigned(meet_with_word(kVote, mask, {predicate, 0, {}, false}, combine_ballot, site));
+  return unsigned(meet_with_word(WarpCall::vote, mask, {predicate, 0, {}, false}, combine_ballot, site));
 }
 unsigned match_any(unsigned mask, uint64_t value, Site site) {
-  return unsigned(meet_with_word(kMatch, mask, {value, 0, {}, false}, combine_match, site));
+  return unsigned(meet_with_word(WarpCall::match, mask, {value, 0, {}, false}, combine_match, site));
 }
 uint32_t reduce(Reduction op, unsigned mask, uint32_t value, bool is_signed, Site site) {
-  return uint32_t(meet_with_word(kReduce, mask, {value, 0, op, is_signed}, combine_reduce, site));
+  return uint32_t(meet_with_word(WarpCall::reduce, mask, {value, 0, op, is_signed}, combine_reduce, site));
 }
 
 void ldmatrix_x4(uint32_t (&r)[4], const void* row, bool transposed, Site site) {
@@ -278,13 +220,13 @@ void ldmatrix_x4(uint32_t (&r)[4], const void* row, bool transposed, Site site) 
   observe(row, 16, Access::read, __builtin_return_address(0));
   uint32_t result[4];
   LdmatrixOperands own{result, row, transposed};
-  meet(kLdmatrix, 0xFFFFFFFFu, &own, combine_ldmatrix, site);
+  meet(WarpCall::ldmatrix, kFullWarp, &own, combine_ldmatrix, site);
   std::copy(result, result + 4, r);
 }
 
 void mma_bf16(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1, Site site) {
   MmaOperands own{d, a, b0, b1};
-  meet(kMma, 0xFFFFFFFFu, &own, combine_mma, site);
+  meet(WarpCall::mma, kFullWarp, &own, combine_mma, site);
 }
 
 void cp_async_16(void* shared, const void* global, int bytes, Site site) {

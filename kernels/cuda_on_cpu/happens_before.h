@@ -6,12 +6,16 @@
 /// (acquire). What the first thread did before its fence, and what other threads of its block did before the barrier that its
 /// fence follows, happens before what the second does after its fence, its warp after the next __syncwarp, and its block after the next
 /// barrier.
+///
+/// A block that uses mbarriers, named barriers, TMA or wgmma keeps vector clocks from the first such instruction on.
 #pragma once
 #include <array>
 #include <cstdint>
 #include <map>
 #include <memory>
 #include <vector>
+
+#include "kernels/cuda_on_cpu/vector_clocks.h"
 
 namespace libtrain::kernels::executor {
 
@@ -31,11 +35,34 @@ class HappensBefore {
   bool since_barrier(uint32_t time) const { return time >= barrier_; }
   /// Whether what thread `earlier` of this block, or of another block of this launch, did at that time is ordered before what thread
   /// `now` of this block does next. Thread numbers are within their blocks.
-  bool ordered(uint32_t time, unsigned earlier, unsigned now) const {
+  bool ordered(uint32_t time, Agent earlier, Agent now) const {
     if (!in_this_block(time)) return ordered_by_release(time, earlier, now);
+    if (clocks_.active()) return (earlier == now && is_thread(now)) || clocks_.knows(now, earlier, time);
     return earlier == now || !since_barrier(time) ||
            (earlier / 32 == now / 32 && warp_synced_since(time, earlier, now));
   }
+  /// Whether all threads of a warp, or of the block, are ordered so.
+  bool all_ordered(uint32_t time, unsigned first, unsigned count, Agent now) const;
+  /// Whether what a thread wrote is behind a proxy fence for an asynchronous unit.
+  bool ordered_by_proxy(uint32_t time, Agent earlier, Agent now) const {
+    return clocks_.knows_by_proxy(now, earlier, time);
+  }
+  bool keeps_clocks() const { return clocks_.active(); }
+
+  // ---- Of the current block, by number of the mbarrier and the like
+  /// From now on it keeps vector clocks.
+  void want_clocks();
+  void release(size_t meeting, Agent thread);
+  void complete(size_t meeting);
+  void acquire(size_t meeting, Agent thread);
+  void proxy_fence(Agent thread);
+  /// All that TMA has under way to the mbarrier, a thread has started at the returned time.
+  uint32_t start_copy(size_t mbarrier, Agent thread);
+  void end_copy(size_t mbarrier, uint32_t started);
+  /// wgmma of a warp starts another product, or ends the `count` oldest, of which its threads learn.
+  void start_product(unsigned warp);
+  void end_products(unsigned warp, uint64_t count);
+
   /// Whether this thread's own atomic on the address, or one before the barrier, has seen all atomics on it so far.
   bool has_seen_atomics(const void* address, unsigned thread) const;
   /// Whether anything that other blocks have released is ordered before what this thread does next.
@@ -68,6 +95,7 @@ class HappensBefore {
   /// The last __threadfence of a thread.
   struct Fence {
     uint32_t time = 0, barrier = 0, warp = 0;  // and the last barrier and full __syncwarp before it
+    std::vector<uint32_t> known;               // and what the thread knew of others by its vector clock, if it had one
   };
 
   bool ordered_by_release(uint32_t time, unsigned earlier, unsigned now) const;
@@ -80,8 +108,11 @@ class HappensBefore {
   bool fenced_ = false, any_fence_ = false;  // in this block, in this launch
   std::vector<WarpClock> warps_;
   std::vector<Fence> fences_;
-  std::map<const void*, Releases> releases_;  // of this launch
-  std::vector<Acquire> acquires_;             // of this block
+  std::map<const void*, Releases> releases_;                 // of this launch
+  std::vector<Acquire> acquires_;                            // of this block
+  VectorClocks clocks_;                                      // of this block
+  std::array<std::vector<uint32_t>, kMaxMbarriers> copies_;  // by mbarrier: when those under way were started
+  std::array<std::vector<uint32_t>, kMaxWarps> products_;    // likewise by warp
 };
 
 }  // namespace libtrain::kernels::executor

@@ -42,6 +42,57 @@ void observe_copy(const AsyncCopy& copy, bool pending) {
   if (active == Observer::race) checker::copy(copy, pending);
 }
 
+void observe_mbarrier_init(size_t mbarrier, const void* word, const void* pc) {
+  if (active == Observer::race) checker::begin_mbarrier(mbarrier, word, pc);
+}
+
+void observe_arrival(size_t meeting, const void* word, const void* pc) {
+  if (active == Observer::race) checker::release(meeting, word, pc);
+}
+
+void observe_wait(size_t mbarrier, const void* word, const void* pc) {
+  if (active == Observer::race) checker::wait_at(mbarrier, word, pc);
+}
+
+void observe_completion(size_t meeting) {
+  if (active == Observer::race) checker::clock().complete(meeting);
+}
+
+void observe_departure(size_t meeting, const Thread& thread) {
+  if (active == Observer::race) checker::clock().acquire(meeting, Agent(thread.linear));
+}
+
+void observe_proxy_fence() {
+  if (active == Observer::race) checker::clock().proxy_fence(Agent(current->linear));
+}
+
+uint32_t observe_copy_begin(size_t mbarrier, void* to, size_t bytes, const void* pc) {
+  return active == Observer::race ? checker::begin_copy(mbarrier, to, bytes, pc) : 0;
+}
+
+void observe_copy_source(size_t mbarrier, const void* from, size_t bytes, const void* pc) {
+  if (active == Observer::race) checker::read_for_copy(mbarrier, from, bytes, pc);
+  if (active == Observer::traffic) counter::access(from, bytes, Access::read, pc);
+}
+
+void observe_copy_end(size_t mbarrier, uint32_t begun) {
+  if (active == Observer::race) checker::clock().end_copy(mbarrier, begun);
+}
+
+void observe_product_begin(unsigned warp) {
+  if (active == Observer::race) checker::clock().start_product(warp);
+}
+
+void observe_operand(unsigned warp, const void* from, const void* pc) {
+  if (active == Observer::race) checker::access_by(wgmma_of_warp(warp), from, 16, Access::read, pc);
+}
+
+void observe_product_ends(unsigned warp, uint64_t count) {
+  if (active == Observer::race) checker::clock().end_products(warp, count);
+}
+
+bool observes_operands() { return active == Observer::race; }
+
 void observe_launch_end() {
   if (active == Observer::traffic) counter::end_launch();
   active = Observer::none;

@@ -17,15 +17,16 @@ namespace {
 constexpr int kMultiprocessors = 3;
 constexpr int kCapability = 90;
 // CUDA C++ Programming Guide, "Technical Specifications per Compute Capability".
-constexpr uint64_t kMaxThreads = 1024, kMaxBlockDepth = 64, kMaxGridHeight = 65535, kMaxSharedBytes = 227 * 1024;
+constexpr uint64_t kMaxBlockDepth = 64, kMaxGridHeight = 65535, kMaxSharedBytes = 227 * 1024;
 
 runtime::Counters counted;
 thread_local int64_t launches_of_thread = 0;
 
 bool is_launchable(const executor::Launch& launch) {
   const dim3 grid = launch.grid, block = launch.block;
-  return block.count() >= 1 && block.count() <= kMaxThreads && block.z <= kMaxBlockDepth && grid.x <= INT32_MAX &&
-         grid.y <= kMaxGridHeight && grid.z <= kMaxGridHeight && launch.shared_bytes <= kMaxSharedBytes;
+  return block.count() >= 1 && block.count() <= executor::kMaxThreads && block.z <= kMaxBlockDepth &&
+         grid.x <= INT32_MAX && grid.y <= kMaxGridHeight && grid.z <= kMaxGridHeight &&
+         launch.shared_bytes <= kMaxSharedBytes;
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <numeric>
 #include <utility>
 
+#include "kernels/cuda_on_cpu/asynchronous.h"
 #include "kernels/cuda_on_cpu/fiber.h"
 #include "kernels/cuda_on_cpu/observer.h"
 #include "kernels/cuda_on_cpu/shared_memory.h"
@@ -34,6 +35,7 @@ void live() {
   Thread& self = *current;
   if (!self.copies.empty())
     fault(text("returns with ", self.copies.size(), " cp.async under way that it has not waited for"));
+  check_products_at_return(self);
   self.state = State::returned;
   --self.block->live;
   self.warp->live &= ~(1u << self.lane);
@@ -51,6 +53,7 @@ void reset_thread(Block& block, unsigned linear) {
   thread.block = &block;
   thread.state = State::ready;
   thread.site = {};
+  thread.waits_for = nullptr;
   thread.copies.clear();
   thread.copy_groups.clear();
   thread.uncommitted_copies = 0;
@@ -74,21 +77,31 @@ void reset_block(Block& block, uint64_t linear) {
   block.votes = block.outcome = 0;
   for (unsigned id = 0; id < block.warps.size(); ++id) reset_warp(block, id);
   for (unsigned thread = 0; thread < block.count; ++thread) reset_thread(block, thread);
+  begin_asynchronous(block);
   poison_shared_memory();
   observe_block(block);
 }
 
-const char* name_of(State state) {
-  switch (state) {
+std::string describe(const Thread& thread) {
+  switch (thread.state) {
     case State::at_barrier:
       return "wait at the barrier";
     case State::in_warp_call:
       return "wait in the warp-wide call";
+    case State::in_warpgroup_call:
+      return "wait in the wgmma";
+    case State::at_mbarrier:
+    case State::at_named_barrier:
+      return describe_wait(thread);
     case State::returned:
       return "have returned";
     default:
       return "can run";
   }
+}
+
+bool wait_alike(const Thread& a, const Thread& b) {
+  return a.state == b.state && (a.state == State::returned || (a.site == b.site && a.waits_for == b.waits_for));
 }
 
 /// Where all threads of a block are, neighbours in one line.
@@ -97,8 +110,8 @@ std::string whereabouts(const Block& block) {
   for (unsigned first = 0, next; first < block.count; first = next) {
     const Thread& thread = block.threads[first];
     for (next = first + 1; next < block.count; ++next)
-      if (block.threads[next].state != thread.state || !(block.threads[next].site == thread.site)) break;
-    lines += text("\n    threads ", first, " to ", next - 1, " ", name_of(thread.state));
+      if (!wait_alike(block.threads[next], thread)) break;
+    lines += text("\n    threads ", first, " to ", next - 1, " ", describe(thread));
     if (thread.state != State::returned) lines += " at " + text_of(thread.site);
   }
   return lines;
@@ -142,11 +155,14 @@ void run_block(Block& block, Order order, uint64_t linear) {
       any |= run_warp(block, block.warps[id], lanes, order.kind, random);
       if (!block.fault.empty()) return;
     }
+    if (deliver_copy(block, any, order.kind, random)) continue;
     if (!any && block.live) {
       block.fault = text("block ", text_of(block.index), ": deadlock", whereabouts(block));
       return;
     }
   }
+  if (const std::string left = left_under_way(block); !left.empty())
+    block.fault = text("block ", text_of(block.index), ": ", left);
 }
 
 void run_blocks(Block& block) {

@@ -3,12 +3,16 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "kernels/cuda_on_cpu/vector_types.h"
 
 namespace libtrain::kernels::executor {
+
+/// Limits of a block: what devices have, and for mbarriers what this executor has.
+constexpr unsigned kMaxThreads = 1024, kMaxWarps = kMaxThreads / 32, kMaxMbarriers = 64, kNamedBarriers = 16;
 
 /// A line of a kernel's source: the identity of barriers and warp-wide calls, and where messages point.
 struct Site {
@@ -35,8 +39,17 @@ struct Rendezvous {
   void* operands[32];
 };
 
-enum class State : uint8_t { ready, at_barrier, in_warp_call, returned };
+enum class State : uint8_t {
+  ready,
+  at_barrier,
+  at_mbarrier,
+  at_named_barrier,
+  in_warp_call,
+  in_warpgroup_call,
+  returned
+};
 
+struct Asynchronous;
 struct Block;
 struct Warp;
 
@@ -48,6 +61,7 @@ struct Thread {
   void* stack_pointer;
   State state;
   Site site;                          // where it waits
+  const void* waits_for;              // an mbarrier or a named barrier
   std::vector<AsyncCopy> copies;      // issued and not waited for, oldest first
   std::vector<unsigned> copy_groups;  // sizes of the committed groups of them
   unsigned uncommitted_copies;        // behind the last group
@@ -69,6 +83,7 @@ struct Block {
   size_t dynamic_bytes;
   std::vector<Thread> threads;
   std::vector<Warp> warps;
+  std::shared_ptr<Asynchronous> asynchronous;
   std::string fault;  // ends the launch
 };
 

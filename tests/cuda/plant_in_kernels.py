@@ -2,7 +2,8 @@
 
     python3 plant_in_kernels.py BUILD [FILE...]     BUILD: a Ninja build with LIBTRAIN_CUDA=EXECUTED; FILE: names such as adam.cu
 
-Every barrier, fence and wait for cp.async is left out once, and every warp-wide call gets half a mask once. The kernels that include the
+Every barrier, fence, arrival and wait is left out once, every wait for an mbarrier is for the other phase once, and every warp-wide call
+gets half a mask once. The kernels that include the
 place are compiled again, instrumented, and the tests of the device run with them. Exit status 1 if a bug is found by nothing.
 Takes minutes: half a minute a bug. Not part of CTest.
 """
@@ -16,12 +17,16 @@ import tempfile
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 KERNELS = "kernels/cuda"
 OPERATORS = [  # (what is done, pattern, replacement)
-    ("without", re.compile(r"__syncthreads\(\);|__syncwarp\(\);|__threadfence\(\);|ptx::cp_async_wait<\d+>\(\);"), "{}"),
+    ("without", re.compile(r"__syncthreads\(\);|__syncwarp\(\);|__threadfence\(\);|ptx::cp_async_wait<\d+>\(\);"
+                           r"|ptx::(?:mbarrier_|wgmma_)(?:fence|fence_init|commit|arrive|wait|wait<\d+>)\([^;]*\);"
+                           r"|ptx::fence_proxy_async\(\);|ring\.(?:claim|wait|release)\([^;]*\);"), "{}"),
+    ("with the other phase in", re.compile(r"(ptx::mbarrier_wait\(.*), (.*)\);"), r"\1, (\2) ^ 1);"),
     ("with half of", re.compile(r"\bkAllLanes\b(?=,)"), "0xFFFFu"),
 ]
 # The tests that meet most kernels in seconds, then those that meet the rest.
 TESTS = ["device: f32 agrees*", "device: bf16 agrees*", "device: a second*", "device training: the same bits*",
          "[device]"]
+HOPPER_TESTS = ["device hopper*"]  # off by default: these turn them on
 FAULTS = {"race": r"race:", "shared memory not written": r"has\s+not\s+written", "cp.async not waited for": r"cp\.async",
           "address": r"out\s+of\s+bounds|misaligned|memory\s+of\s+the\s+host", "barrier": r"barriers?\b|deadlock",
           "warp-wide call": r"its\s+own\s+mask|in\s+the\s+mask|wait\s+in\b|names\s+lanes"}
@@ -58,7 +63,7 @@ def places(files):
         for number, line in enumerate(read(path).split("\n"), 1):
             for what, pattern, replacement in OPERATORS:
                 for match in pattern.finditer(line.split("//")[0]):
-                    bad_line = line[:match.start()] + replacement + line[match.end():]
+                    bad_line = line[:match.start()] + match.expand(replacement) + line[match.end():]
                     yield path, number, f"{what} {match.group()}", bad_line
 
 
@@ -81,10 +86,10 @@ def compile_kernel(build, command, overlay, output):
     subprocess.run(words, shell=True, cwd=build, check=True, capture_output=True, text=True)
 
 
-def catcher(build, libraries):
+def catcher(build, libraries, path):
     """What the first failing test says, or None."""
     environment = dict(os.environ, LD_LIBRARY_PATH=libraries, OMP_NUM_THREADS="1")
-    for test in TESTS:
+    for test in (HOPPER_TESTS if "hopper" in path else []) + TESTS:
         done = subprocess.run([os.path.join(build, "tests/device/libtrain_device_tests"), test], env=environment,
                               capture_output=True, text=True, timeout=1800)
         if done.returncode:
@@ -108,7 +113,7 @@ def try_bug(build, kernels, place, folder):
     subprocess.run([os.environ.get("CXX", "g++"), "-shared", f"-Wl,-soname,{name}", "-Wl,-Bsymbolic", "-o",
                     os.path.join(libraries, name), *objects,
                     os.path.join(build, "kernels/cuda_on_cpu/libtrain_cuda_executor.so")], check=True)
-    return catcher(build, libraries)
+    return catcher(build, libraries, path)
 
 
 def main():

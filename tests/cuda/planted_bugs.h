@@ -21,5 +21,7 @@ struct Bug {
   void (*run)(Cuda where, bool planted, float* x, float* y);
 };
 const std::vector<Bug>& bugs();
+/// Those of Hopper's asynchronous instructions.
+const std::vector<Bug>& hopper_bugs();
 
 }  // namespace libtrain::kernels::planted

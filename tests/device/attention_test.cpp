@@ -1,25 +1,29 @@
 /// Attention in bf16 on a CUDA device: what the table cannot say. Head size 32 runs on tensor cores, a whole sequence in a block or,
-/// beyond 128 rows, through a ring of tiles; head size 20 on CUDA cores.
+/// beyond 128 rows, through a ring of tiles; head size 20 on CUDA cores; 64 and 128 by the kernels for Hopper.
 #include <algorithm>
 #include <cmath>
 
 #include "catch.h"
+#include "hopper.h"
 #include "op_checks.h"
 
 namespace libtrain::testing {
 namespace {
 
-using Lengths = std::vector<int64_t>;
-
 struct Path {
   const char* name;
-  Lengths lengths;
+  std::vector<int64_t> lengths;
   int64_t head_dim;
+  bool hopper = false;
 };
-const Path kPaths[] = {{"short", {5, 0, 33, 17}, 32}, {"long", {5, 0, 150, 17}, 32}, {"cores", {5, 0, 33, 17}, 20}};
+const Path kPaths[] = {{"short", {5, 0, 33, 17}, 32},
+                       {"long", {5, 0, 150, 17}, 32},
+                       {"cores", {5, 0, 33, 17}, 20},
+                       {"hopper", {5, 0, 150, 17}, 64, true},
+                       {"hopper 128", {5, 0, 150, 17}, 128, true}};
 constexpr int64_t kHeads = 2, kTail = 3;
 
-int64_t tokens_of(const Lengths& lengths) {
+int64_t tokens_of(const std::vector<int64_t>& lengths) {
   int64_t tokens = kTail;
   for (const int64_t length : lengths) tokens += length;
   return tokens;
@@ -39,7 +43,7 @@ AttentionOptions causal_with_dropout() {
 }
 
 /// Self-attention of `qkv`, which may have a gradient already; returns output and gradient.
-std::pair<Values, Values> run_self(const Tensor& qkv, const Lengths& lengths, const Tensor& dout) {
+std::pair<Values, Values> run_self(const Tensor& qkv, const std::vector<int64_t>& lengths, const Tensor& dout) {
   const Packing packing = make_packing(lengths, Device::kCuda, qkv.dim(0));
   Tape tape;
   const Tensor out = self_attention(qkv, packing, causal_with_dropout());
@@ -58,6 +62,7 @@ Tensor with_nan(const Tensor& x, int64_t begin, int64_t end) {
 
 TEST_CASE("device attention: a gradient in bf16 that is there already is added to", "[device]") {
   for (const Path& path : kPaths) DYNAMIC_SECTION(path.name) {
+      const HopperSwitch hopper(path.hopper);
       const int64_t tokens = tokens_of(path.lengths), width = kHeads * path.head_dim;
       const Tensor host = random({tokens, 3 * width}, 3), dout = random({tokens, width}, 4);
       const Values once = run_self(on_device(host), path.lengths, dout).second;
@@ -73,6 +78,7 @@ TEST_CASE("device attention: a gradient in bf16 that is there already is added t
 
 TEST_CASE("device attention: rows of no sequence are zero and change nothing, even if they hold NaN", "[device]") {
   for (const Path& path : kPaths) DYNAMIC_SECTION(path.name) {
+      const HopperSwitch hopper(path.hopper);
       const int64_t tokens = tokens_of(path.lengths), width = kHeads * path.head_dim, first = tokens - kTail;
       const Tensor host = random({tokens, 3 * width}, 3), dout = random({tokens, width}, 4);
       const auto plain = run_self(on_device(host), path.lengths, dout);
@@ -87,6 +93,7 @@ TEST_CASE("device attention: rows of no sequence are zero and change nothing, ev
 
 TEST_CASE("device attention: a NaN stays within its sequence", "[device]") {
   for (const Path& path : kPaths) DYNAMIC_SECTION(path.name) {
+      const HopperSwitch hopper(path.hopper);
       const int64_t tokens = tokens_of(path.lengths), width = kHeads * path.head_dim;
       const int64_t begin = path.lengths[0], end = begin + path.lengths[2];  // the sequence between is empty
       const Tensor host = random({tokens, 3 * width}, 3), dout = random({tokens, width}, 4);
@@ -101,7 +108,8 @@ TEST_CASE("device attention: a NaN stays within its sequence", "[device]") {
 
 TEST_CASE("device attention: one gradient can be wanted without the other", "[device]") {
   for (const Path& path : kPaths) DYNAMIC_SECTION(path.name) {
-      const Lengths keys{7, 4, 20, 0};
+      const HopperSwitch hopper(path.hopper);
+      const std::vector<int64_t> keys{7, 4, 20, 0};
       const int64_t tokens = tokens_of(path.lengths), key_tokens = tokens_of(keys), width = kHeads * path.head_dim;
       const Tensor q = random({tokens, width}, 3), kv = random({key_tokens, 2 * width}, 5);
       const Tensor dout = random({tokens, width}, 4).to(Device::kCuda);

@@ -1,6 +1,7 @@
 /// Kernels compute the same bits in whatever order their warps, lanes and blocks run.
 #include "catch.h"
 #include "element_checks.h"
+#include "hopper.h"
 #include "kernels/cuda_on_cpu/executor.h"
 #include "op_checks.h"
 #include "optimizer_checks.h"
@@ -77,6 +78,13 @@ template <class T> void check_fill_orders(T value) {
 
 TEST_CASE("orders: every row in f32", "[orders]") { check_orders(DType::f32); }
 TEST_CASE("orders: every row in bf16", "[orders]") { check_orders(DType::bf16); }
+
+TEST_CASE("orders: attention by the kernels for Hopper", "[orders]") {
+  const HopperSwitch on(true);
+  for (const OpCase& row : hopper_rows()) DYNAMIC_SECTION(row.name) {
+      check_orders_of([&] { return run(row, DType::bf16, Device::kCuda); });
+    }
+}
 
 TEST_CASE("orders: clip_by_norm and adam", "[orders]") {
   for (const int64_t first : {0, 1}) {

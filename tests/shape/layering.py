@@ -32,7 +32,7 @@ INTO_KERNELS = {
 }
 
 # Headers of which the include path chooses the one for nvcc or for execution on the CPU.
-TWINS = ("ptx.cuh", "vocabulary.cuh")
+TWINS = ("ptx.cuh", "vocabulary.cuh", "hopper.cuh")
 
 # Macros of public headers, each with the only file that may define it.
 MACROS = {

@@ -1,0 +1,69 @@
+/// How the kernels for long sequences divide their work: a block owns 128 queries or keys of a unit and passes through tiles of the other kind.
+#pragma once
+#include "kernels/cuda/attention_strips.cuh"
+
+namespace libtrain::kernels::attention_fragments {
+
+constexpr int kRows = 128;        // that a block owns
+constexpr int kSummedKeys = 128;  // where a query sees no more, D is summed from P and dP
+
+/// How the grid is divided. Blocks do not count those of the tail.
+struct Plan {
+  int64_t units;
+  unsigned blocks;
+};
+
+/// What a block owns: rows first … first + 127 of a unit. A warp's strip begins with row `strip` of them.
+struct Work {
+  AttentionUnit unit;
+  int first, strip;
+};
+
+/// last_first: for causal queries, of which the last see most keys.
+__device__ inline Work work_of_block(const Attention<bf16>& a, const Plan& plan, bool last_first) {
+  const int64_t number = blockIdx.x / plan.units, tiles = plan.blocks / plan.units;
+  return {attention_unit(a, blockIdx.x % plan.units), int(last_first ? tiles - 1 - number : number) * kRows,
+          int(threadIdx.x) / kWarp * kStrip};
+}
+
+__device__ inline int tiles_for(int rows, int of_a_tile) { return (rows + of_a_tile - 1) / of_a_tile; }
+
+/// The division for the longest sequence's `rows`.
+inline Plan plan_for(const Attention<bf16>& a, int64_t rows) {
+  const int64_t units = attention_units(a);
+  return {units, unsigned(units * ((rows + kRows - 1) / kRows))};
+}
+
+/// D of a strip's queries from the output: rowsum(dO * O). `dout` is a tile with their rows; a lane reads 16 bytes of each
+/// of its two rows at a time.
+template <int D, class Tile> __device__ inline void sum_from_output(QueryStrip<D>& strip, const Attention<bf16>& a,
+                                                                    const AttentionUnit& u, Tile dout,
+                                                                    const Work& work) {
+  const auto out = queries_of<D>(PackedRows<const bf16>{a.out.data, a.heads * D}, u);
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const int row = work.strip + row_of(2 * half);
+    float share = 0;
+#pragma unroll
+    for (int chunk = lane() % 4; chunk < D / 8; chunk += 4) {
+      if (work.first + row >= u.queries) break;
+      const Pack<bf16> x = load_pack(out.at(work.first + row) + chunk * 8), y = load_pack(dout.chunk(row, chunk));
+#pragma unroll
+      for (int i = 0; i < Pack<bf16>::kSize; ++i) share += x.at[i] * y.at[i];
+    }
+    strip.d[half] = row_sum(share);
+  }
+}
+
+/// Leaves the sums D of the strip of queries `first` … in workspace.
+template <int D> __device__ inline void store_sums(const Attention<bf16>& a, const AttentionUnit& u,
+                                                   const QueryStrip<D>& strip, int first) {
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const int query = first + row_of(2 * half);
+    if (lane() % 4 == 0 && query < u.queries)
+      a.workspace.data[u.head * a.query_rows + u.first_query + query] = strip.d[half];
+  }
+}
+
+}  // namespace libtrain::kernels::attention_fragments
