@@ -28,6 +28,7 @@ const std::map<std::string, Limit> kLimits{
     {"layer_norm_forward", {2, "weight and bias again for each row: (x + weight + bias + y) / (x + y)"}},
     {"layer_norm_backward", {1.34, "the weight again for each row: (x + dy + weight + dx) / (x + dy + dx)"}},
     {"rms_norm_forward", {1.5, "the weight again for each row: (x + weight + y) / (x + y)"}},
+    {"rms_norm_backward", {1.2, "the weight again for every few rows, and the sums of each block of rows"}},
     {"add_dropout_layer_norm_forward", {1.75, "three vectors again for each row: (4 + 3) / 4 matrices"}},
     {"add_dropout_layer_norm_backward", {1.25, "the weight again for each row: (5 + 1) / 5 matrices, less the sums"}},
     {"embedding_forward",
@@ -198,7 +199,7 @@ TEST_CASE("traffic: a training step of a small transformer, in launches and byte
   }
   std::printf("a training step, 1+1 layers:\n%s%ld launches, %.3f requested per compulsory byte\n",
               executor::traffic_table().c_str(), long(launches), double(requested) / double(compulsory));
-  CHECK(launches <= 104);  // 100 when this was written: more is to be on purpose
+  CHECK(launches <= 72);  // 21 + 51 for each pair of layers: more is to be on purpose
   CHECK(double(requested) <= 1.15 * double(compulsory));
   check_banks();
   executor::set_observer(executor::Observer::race);
