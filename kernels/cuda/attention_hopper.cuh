@@ -13,7 +13,7 @@ constexpr int kGroupRows = 64;     // of a warpgroup: those of a wgmma
 constexpr int kConsumers = kRows / kGroupRows * kGroup;
 constexpr int kThreads = kConsumers + kGroup;  // the first warp of the last warpgroup brings tiles, the others leave
 constexpr int kPanel = 64;                     // columns: 128 bytes, over which TMA and wgmma permute the chunks
-constexpr int kSlots = 4;                      // of a ring
+constexpr int slots = 4;                       // of a ring
 // Registers of a thread, 64 Ki a multiprocessor in all: launched with 168, those who multiply get what the others give up.
 constexpr int kBringingRegisters = 40, kMultiplyingRegisters = 232;
 
@@ -55,18 +55,18 @@ template <int D, int rows> struct PanelTile {
   }
 };
 
-/// Of a block.
-struct Barriers {
-  uint64_t own;                          // the tiles that the block keeps
-  uint64_t cut;                          // a tile that goes beyond its sequence, until it has been cleared there
-  uint64_t full[kSlots], empty[kSlots];  // of the ring
+/// Of a block, whose ring has so many slots.
+template <int slots> struct Barriers {
+  uint64_t own;                        // the tiles that the block keeps
+  uint64_t cut;                        // a tile that goes beyond its sequence, until it has been cleared there
+  uint64_t full[slots], empty[slots];  // of the ring
 };
 
-__device__ inline void init(Barriers& barriers) {
+template <int slots> __device__ inline void init(Barriers<slots>& barriers) {
   if (threadIdx.x == 0) {
     ptx::mbarrier_init(&barriers.own, 1);
     ptx::mbarrier_init(&barriers.cut, 1);
-    for (int slot = 0; slot < kSlots; ++slot) {
+    for (int slot = 0; slot < slots; ++slot) {
       ptx::mbarrier_init(&barriers.full[slot], 1);
       ptx::mbarrier_init(&barriers.empty[slot], kConsumers / kWarp);
     }
@@ -75,26 +75,35 @@ __device__ inline void init(Barriers& barriers) {
   __syncthreads();
 }
 
-/// Tiles of two matrices by turns, k and v or q and dout: the step that brings a tile uses slot step % kSlots.
-template <int D, int rows> struct Ring {
+/// Tiles of two matrices by turns, k and v or q and dout: the step that brings a tile uses slot step % slots.
+template <int D, int rows, int slots> struct Ring {
   bf16* data;
-  Barriers& barriers;
+  Barriers<slots>& barriers;
 
-  __device__ PanelTile<D, rows> tile(int step) const { return {data + step % kSlots * rows * D}; }
+  __device__ PanelTile<D, rows> tile(int step) const { return {data + step % slots * rows * D}; }
 
   /// For those who multiply: until the tile is there, and when a warp has done with it.
-  __device__ void wait(int step) const { ptx::mbarrier_wait(&barriers.full[step % kSlots], step / kSlots % 2); }
+  __device__ void wait(int step) const { ptx::mbarrier_wait(&barriers.full[step % slots], step / slots % 2); }
   __device__ void release(int step) const {
     __syncwarp();
-    if (lane() == 0) ptx::mbarrier_arrive(&barriers.empty[step % kSlots]);
+    if (lane() == 0) ptx::mbarrier_arrive(&barriers.empty[step % slots]);
+  }
+
+  /// For a warpgroup that has no use for the tiles of steps [begin, end).
+  __device__ void let_pass(int begin, int end) const {
+#pragma unroll 1
+    for (int step = begin; step < end; ++step) {
+      wait(step);
+      release(step);
+    }
   }
 
   /// For the warp that brings: until the slot is free.
-  __device__ void claim(int step) const { ptx::mbarrier_wait(&barriers.empty[step % kSlots], step / kSlots % 2 ^ 1); }
+  __device__ void claim(int step) const { ptx::mbarrier_wait(&barriers.empty[step % slots], step / slots % 2 ^ 1); }
   /// Brings the rows from `row` on. Of a matrix whose rows are summed over, only the first `count` are the sequence's: what lies behind is
   /// another's, or nobody's and NaN, which a probability of 0 does not undo. It becomes zero; `cuts` counts how often.
   __device__ void bring(int step, const ptx::TensorMap& map, int column, int64_t row, int count, int& cuts) const {
-    uint64_t* const full = &barriers.full[step % kSlots];
+    uint64_t* const full = &barriers.full[step % slots];
     const bool whole = count >= rows;
     if (lane() == 0) tile(step).load(map, column, int(row), whole ? full : &barriers.cut);
     if (whole) return;
@@ -118,7 +127,7 @@ template <int D, int x_rows, int columns> __device__ inline void start_product(F
 template <int columns> struct Factor {
   uint32_t at[columns / kStrip][4];
 
-  __device__ explicit Factor(const Fragment<columns>& x) {
+  __device__ void pack(const Fragment<columns>& x) {
 #pragma unroll
     for (int k = 0; k < columns / kStrip; ++k) pack_factor(at[k], x, k);
   }

@@ -1,10 +1,11 @@
 // Shapes    q, dout, dq [query rows, heads * D]; k, v, dk, dv [key rows, heads * D], D in {64, 128}.
 // Mapping   A block owns 128 queries (dQ) or 128 keys (dK, dV) of a unit, two warpgroups with 64 each; a ninth warp brings tiles of 64
-//           rows of the other kind by TMA, as in attention_hopper.cu. For dK and dV scores are computed with keys as rows, so that P and
-//           dS are first factors in registers. dQ and (dK, dV) are kernels of their own, so that no sum has two writers and each is
-//           summed in the order of its tiles. Grids as attention_long.cu.
+//           keys, or of 64 queries (32 for D = 128), by TMA, as in attention_hopper.cu. For dK and dV scores are computed with keys as
+//           rows, so that P and dS are first factors in registers. dQ and (dK, dV) are kernels of their own, so that no sum has two
+//           writers and each is summed in the order of its tiles. Grids as attention_long.cu.
 // Traffic   Forward's, twice for each of the two kernels. 14 S^2 D FLOP, 7 products of which 2 are made twice; 18 where 128 keys or fewer
-//           are seen. Scores and dP take both factors from shared memory, which at 64 columns gives a wgmma no more than it can take.
+//           are seen. Scores and dP take both factors from shared memory: at 64 columns as many bytes as it gives, at 32 half as many
+//           again. Exponentials overlap with products: of the tile before for dQ, of the same tile for dK and dV.
 // Numerics  As attention_long.cu, D of queries too. Rows of tiles behind a sequence's end are zeroed in shared memory.
 // Source    Shah et al., FlashAttention-3, 2024; Dao, FlashAttention-2, 2023.
 // Measured  Not yet on a device.
@@ -17,11 +18,16 @@ using namespace attention_hopper;
 
 constexpr int kKeys = 64;                                    // of a tile
 template <int D> constexpr int kQueries = D > 64 ? 32 : 64;  // likewise: dK, dV, scores and dP are all in registers
+constexpr int kKeySlots = 6;    // of the ring: one tile of both matrices is multiplied, one is added, one is on its way
+constexpr int kQuerySlots = 4;  // one is multiplied and added, one is on its way
 
 template <int D> using Own = PanelTile<D, kRows>;
+template <int D> using Keys = Ring<D, kKeys, kKeySlots>;
+template <int D> using Queries = Ring<D, kQueries<D>, kQuerySlots>;
 
 /// Two tiles of a block's own, then the ring.
-template <int D, int rows> constexpr size_t kSharedBytes = (2 * kRows + kSlots * rows) * D * sizeof(bf16);
+template <int D> constexpr size_t kDqBytes = (2 * kRows + kKeySlots * kKeys) * D * sizeof(bf16);
+template <int D> constexpr size_t kDkvBytes = (2 * kRows + kQuerySlots * kQueries<D>)*D * sizeof(bf16);
 
 /// Maps of the operands. Rows of the kind that a block owns come in boxes of kRows, the others a tile at a time.
 struct Maps {
@@ -30,29 +36,28 @@ struct Maps {
 
 /// Brings what the block owns: rows from `row` on of two matrices. One thread.
 template <int D> __device__ inline void bring_own(Own<D> x, const ptx::TensorMap& x_map, Own<D> y,
-                                                  const ptx::TensorMap& y_map, int column, int row,
-                                                  Barriers& barriers) {
-  ptx::mbarrier_arrive_expect_tx(&barriers.own, 2 * Own<D>::kBytes);
-  x.copy(x_map, column, row, &barriers.own);
-  y.copy(y_map, column, row, &barriers.own);
+                                                  const ptx::TensorMap& y_map, int column, int row, uint64_t* barrier) {
+  ptx::mbarrier_arrive_expect_tx(barrier, 2 * Own<D>::kBytes);
+  x.copy(x_map, column, row, barrier);
+  y.copy(y_map, column, row, barrier);
 }
 
-/// The tiles of a strip of queries: passes through all `tiles` for the sums D, unless those come from the output, then for dQ.
+/// What passes through the ring of a block of queries: all `tiles` for the sums D, unless those come from the output, and again for dQ.
 struct KeyPasses {
-  int tiles, begin, end;
+  int tiles;
+  bool sums, gradient;
 
-  __device__ bool sums(int pass) const { return pass < tiles; }
-  __device__ int tile(int pass) const { return pass < tiles ? pass : pass - tiles; }
-  __device__ int step(int pass) const { return 2 * (pass - begin); }
+  __device__ int steps() const { return 2 * tiles * (int(sums) + int(gradient)); }
+  /// The step that brings the keys of a tile for dQ; the next brings its values.
+  __device__ int gradient_step(int tile) const { return 2 * (tile + (sums ? tiles : 0)); }
 };
 
-template <int D> __device__ inline void bring_keys(const AttentionUnit& u, const Ring<D, kKeys>& ring,
-                                                   const KeyPasses& passes, const ptx::TensorMap& k_map,
-                                                   const ptx::TensorMap& v_map) {
+template <int D> __device__ inline void bring_keys(const AttentionUnit& u, const Keys<D>& ring, const KeyPasses& passes,
+                                                   const ptx::TensorMap& k_map, const ptx::TensorMap& v_map) {
   int cuts = 0;
 #pragma unroll 1
-  for (int pass = passes.begin; pass < passes.end; ++pass) {
-    const int step = passes.step(pass), first = passes.tile(pass) * kKeys, count = u.keys - first;
+  for (int step = 0; step < passes.steps(); step += 2) {
+    const int first = step / 2 % passes.tiles * kKeys, count = u.keys - first;
     ring.claim(step);
     ring.bring(step, k_map, u.head * D, u.first_key + first, count, cuts);
     ring.claim(step + 1);
@@ -60,92 +65,146 @@ template <int D> __device__ inline void bring_keys(const AttentionUnit& u, const
   }
 }
 
-/// Both first products of a tile: p = 64 rows of x from `row` on, times rows of y, transposed; dp of z and w likewise.
-template <int D, int rows> __device__ inline void multiply(Fragment<rows>& p, Own<D> x, PanelTile<D, rows> y,
-                                                           Fragment<rows>& dp, Own<D> z, PanelTile<D, rows> w,
-                                                           int row) {
+/// Starts both first products of a tile: p = 64 rows of x from `row` on, times rows of y, transposed; dp of z and w likewise. Warpgroup.
+template <int D, int rows> __device__ inline void start_both(Fragment<rows>& p, Own<D> x, PanelTile<D, rows> y,
+                                                             Fragment<rows>& dp, Own<D> z, PanelTile<D, rows> w,
+                                                             int row) {
   ptx::wgmma_fence(p.at, dp.at);
   start_product(p, x, row, y);
   start_product(dp, z, row, w);
   ptx::wgmma_commit();
-  ptx::wgmma_wait<0>(p.at, dp.at);
 }
 
-/// Takes a warpgroup's strips of queries through a tile of keys; `first` is the first query of this warp's.
-template <int D> __device__ inline void add_keys(QueryStrip<D>& strip, const ScoreRules& rules, Own<D> q, Own<D> dout,
-                                                 int group_row, PanelTile<D, kKeys> k, PanelTile<D, kKeys> v, int first,
-                                                 int first_key, bool sums) {
+/// A warpgroup of a block of queries: its rows of the block begin with group_row, its warp's queries with `first`, and `tiles` of keys are seen.
+template <int D> struct QueryGroup {
+  Own<D> q, dout;
+  const Keys<D>& ring;
+  const ScoreRules& rules;
+  int group_row, first, tiles;
+
+  /// Starts Q K^T and dO V^T with the tile of keys that `step` brought.
+  __device__ void start(Fragment<kKeys>& p, Fragment<kKeys>& dp, int step) const {
+    start_both(p, q, ring.tile(step), dp, dout, ring.tile(step + 1), group_row);
+  }
+  __device__ void start_dq(QueryStrip<D>& strip, Factor<kKeys>& ds, int step) const {
+    ptx::wgmma_fence(strip.dq.at, ds.at);
+    start_adding(strip.dq, ds, ring.tile(step));
+    ptx::wgmma_commit();
+  }
+  __device__ void weigh_tile(Fragment<kKeys>& p, Fragment<kKeys>& ds, const QueryStrip<D>& strip, int tile) const {
+    const int key = tile * kKeys, groups = groups_of(rules.mask.visible_keys(first + kStrip - 1) - key);
+    weigh(p, ds, strip, rules, first, key, groups);
+  }
+};
+
+/// Sums D of a warpgroup's queries from P and dP.
+template <int D> __device__ inline void sum_keys(QueryStrip<D>& strip, const QueryGroup<D>& group) {
+#pragma unroll 1
+  for (int tile = 0; tile < group.tiles; ++tile) {
+    Fragment<kKeys> p, p_dp;
+    group.ring.wait(2 * tile);
+    group.ring.wait(2 * tile + 1);
+    group.start(p, p_dp, 2 * tile);
+    ptx::wgmma_wait<0>(p.at, p_dp.at);
+    group.ring.release(2 * tile);
+    group.ring.release(2 * tile + 1);
+    group.weigh_tile(p, p_dp, strip, tile);
+    add_sums(strip, p_dp);
+  }
+}
+
+/// dQ of a warpgroup's queries. P and dS of a tile are computed while the tensor cores add the product of the tile before.
+template <int D>
+__device__ inline void add_keys(QueryStrip<D>& strip, const QueryGroup<D>& group, const KeyPasses& passes) {
+  if (group.tiles == 0) return;
+  const Keys<D>& ring = group.ring;
   Fragment<kKeys> p, ds;
-  multiply(p, q, k, ds, dout, v, group_row);
-  weigh(p, ds, strip, rules, first, first_key, groups_of(rules.mask.visible_keys(first + kStrip - 1) - first_key));
-  if (sums) return add_sums(strip, ds);
+  Factor<kKeys> factor;
+  int step = passes.gradient_step(0);
+  ring.wait(step);
+  ring.wait(step + 1);
+  group.start(p, ds, step);
+  ptx::wgmma_wait<0>(p.at, ds.at);
+  ring.release(step + 1);
+  group.weigh_tile(p, ds, strip, 0);
   subtract_sums(ds, p, strip);
-  Factor<kKeys> factor(ds);
-  ptx::wgmma_fence(strip.dq.at, factor.at);
-  start_adding(strip.dq, factor, k);
-  ptx::wgmma_commit();
+  factor.pack(ds);
+#pragma unroll 1
+  for (int tile = 1; tile < group.tiles; ++tile, step += 2) {
+    ring.wait(step + 2);
+    ring.wait(step + 3);
+    group.start(p, ds, step + 2);
+    group.start_dq(strip, factor, step);
+    ptx::wgmma_wait<1>(p.at, ds.at);
+    ring.release(step + 3);
+    group.weigh_tile(p, ds, strip, tile);
+    subtract_sums(ds, p, strip);
+    ptx::wgmma_wait<0>(strip.dq.at, factor.at);
+    ring.release(step);
+    factor.pack(ds);
+  }
+  group.start_dq(strip, factor, step);
   ptx::wgmma_wait<0>(strip.dq.at, factor.at);
+  ring.release(step);
 }
 
 /// dQ of 128 queries; leaves D in workspace.
 template <int D> __global__ void __launch_bounds__(kThreads, 1)
     hopper_dq_kernel(Attention<bf16> a, const __grid_constant__ Maps maps, Sink<bf16> dq, Plan plan) {
   LIBTRAIN_DYNAMIC_SHARED(shared);
-  __shared__ Barriers barriers;
+  __shared__ Barriers<kKeySlots> barriers;
   if (blockIdx.x >= plan.blocks) return clear_gradient_tail(a, dq, a.q, a.query_ends, a.query_rows);
   const Work work = work_of_block(a, plan, a.causal);
   const AttentionUnit& u = work.unit;
   if (work.first >= u.queries) return;
   const ScoreRules rules = score_rules(a, u);
   const Own<D> q{reinterpret_cast<bf16*>(shared)}, dout{q.data + kRows * D};
-  const Ring<D, kKeys> ring{dout.data + kRows * D, barriers};
+  const Keys<D> ring{dout.data + kRows * D, barriers};
   const int tiles = tiles_for(rules.mask.visible_keys(work.first + kRows - 1), kKeys);
   const bool from_output = rules.mask.visible_keys(work.first) > kSummedKeys;
-  const KeyPasses passes{tiles, from_output ? tiles : 0, dq.data ? 2 * tiles : tiles};
+  const KeyPasses passes{tiles, !from_output, dq.data != nullptr};
   init(barriers);
   if (threadIdx.x >= kConsumers) {
     ptx::setmaxnreg_dec<kBringingRegisters>();
     if (threadIdx.x >= kConsumers + kWarp) return;
-    if (lane() == 0) bring_own(q, maps.q, dout, maps.dout, u.head * D, int(u.first_query) + work.first, barriers);
+    if (lane() == 0) bring_own(q, maps.q, dout, maps.dout, u.head * D, int(u.first_query) + work.first, &barriers.own);
     return bring_keys(u, ring, passes, maps.k, maps.v);
   }
   ptx::setmaxnreg_inc<kMultiplyingRegisters>();
   const int group_row = work.strip / kGroupRows * kGroupRows, first = work.first + work.strip;
   const int group_first = work.first + group_row;
   const int keys = group_first < u.queries ? rules.mask.visible_keys(group_first + kGroupRows - 1) : 0;
+  const QueryGroup<D> group{q, dout, ring, rules, group_row, first, tiles_for(keys, kKeys)};
   QueryStrip<D> strip;
 #pragma unroll
   for (int half = 0; half < 2; ++half) strip.lse[half] = load_lse(a, u, first + row_of(2 * half));
   ptx::mbarrier_wait(&barriers.own, 0);
-  if (from_output) sum_from_output(strip, a, u, dout, work);
-#pragma unroll 1
-  for (int pass = passes.begin; pass < passes.end; ++pass) {
-    const int step = passes.step(pass), first_key = passes.tile(pass) * kKeys;
-    ring.wait(step);
-    ring.wait(step + 1);
-    if (first_key < keys)
-      add_keys(strip, rules, q, dout, group_row, ring.tile(step), ring.tile(step + 1), first, first_key,
-               passes.sums(pass));
-    ring.release(step);
-    ring.release(step + 1);
+  if (from_output) {
+    sum_from_output(strip, a, u, dout, work);
+  } else {
+    sum_keys(strip, group);
+    ring.let_pass(2 * group.tiles, 2 * tiles);
+  }
+  if (passes.gradient) {
+    add_keys(strip, group, passes);
+    ring.let_pass(passes.gradient_step(group.tiles), passes.gradient_step(tiles));
   }
   store_sums(a, u, strip, first);
   if (dq.data && first < u.queries) store_gradient(a, u, dq, strip, first);
 }
 
-/// lse, then D, of the queries of the tile in each half of the ring.
-template <int D> using Sums = float[kSlots / 2][2 * kQueries<D>];
+/// lse, then D, of the queries of each tile in the ring.
+template <int D> using Sums = float[kQuerySlots / 2][2 * kQueries<D>];
 
 template <int D> __device__ inline void bring_queries(const Attention<bf16>& a, const AttentionUnit& u,
-                                                      const Ring<D, kQueries<D>>& ring, Sums<D>& sums, int begin,
-                                                      int tiles, const ptx::TensorMap& q_map,
-                                                      const ptx::TensorMap& dout_map) {
+                                                      const Queries<D>& ring, Sums<D>& sums, int begin, int tiles,
+                                                      const ptx::TensorMap& q_map, const ptx::TensorMap& dout_map) {
   int cuts = 0;
 #pragma unroll 1
   for (int tile = begin; tile < tiles; ++tile) {
     const int step = 2 * (tile - begin), first = tile * kQueries<D>, count = u.queries - first;
     ring.claim(step);
-    float* const of_tile = sums[step % kSlots / 2];
+    float* const of_tile = sums[step / 2 % (kQuerySlots / 2)];
 #pragma unroll
     for (int i = lane(); i < kQueries<D>; i += kWarp) {
       of_tile[i] = load_lse(a, u, first + i);
@@ -158,17 +217,45 @@ template <int D> __device__ inline void bring_queries(const Attention<bf16>& a, 
   }
 }
 
-/// Takes a warpgroup's strips of keys through a tile of queries; `first` is the first key of this warp's.
-template <int D> __device__ inline void add_queries(KeyStrip<D>& strip, const ScoreRules& rules, Own<D> k, Own<D> v,
-                                                    int group_row, PanelTile<D, kQueries<D>> q,
-                                                    PanelTile<D, kQueries<D>> dout, float* sums, int first,
-                                                    int first_query, int queries) {
-  Fragment<kQueries<D>> p, ds;
-  multiply(p, k, q, ds, v, dout, group_row);
-  weigh_rows(p, ds, rules, {sums, sums + kQueries<D>}, 0, first, first_query, groups_of(queries - first_query));
-  Factor<kQueries<D>> p_factor(p), ds_factor(ds);
-  ptx::wgmma_fence(strip.dv.at, strip.dk.at, p_factor.at, ds_factor.at);
+/// A warpgroup of a block of keys: its rows of the block begin with group_row, its warp's keys with `first`.
+template <int D> struct KeyGroup {
+  Own<D> k, v;
+  const Queries<D>& ring;
+  Sums<D>& sums;
+  const ScoreRules& rules;
+  int group_row, first, queries;
+};
+
+/// Takes a warpgroup's keys through the tile of queries that `step` brought. P is computed while the tensor cores are at dP, dS while they
+/// are at dV.
+template <int D>
+__device__ inline void add_queries(KeyStrip<D>& strip, const KeyGroup<D>& group, int step, int first_query) {
+  constexpr int kColumns = kQueries<D>;
+  const PanelTile<D, kColumns> q = group.ring.tile(step), dout = group.ring.tile(step + 1);
+  float* const of_tile = group.sums[step / 2 % (kQuerySlots / 2)];
+  const QuerySums sums{of_tile, of_tile + kColumns};
+  Fragment<kColumns> p, ds, kept;
+  Factor<kColumns> p_factor, ds_factor;
+  ptx::wgmma_fence(p.at);
+  start_product(p, group.k, group.group_row, q);
+  ptx::wgmma_commit();
+  ptx::wgmma_fence(ds.at);
+  start_product(ds, group.v, group.group_row, dout);
+  ptx::wgmma_commit();
+  ptx::wgmma_wait<1>(p.at);
+  weigh_rows(p, group.rules, sums, 0, group.first, first_query);
+  const uint32_t coins =
+      coins_of_rows<kColumns>(group.rules.dropout, group.first, first_query, groups_of(group.queries - first_query));
+  kept = p;
+  drop(kept, coins);
+  p_factor.pack(kept);
+  ptx::wgmma_fence(strip.dv.at, p_factor.at);
   start_adding(strip.dv, p_factor, dout);
+  ptx::wgmma_commit();
+  ptx::wgmma_wait<1>(ds.at);
+  differentiate_rows(ds, p, group.rules, sums, 0, coins);
+  ds_factor.pack(ds);
+  ptx::wgmma_fence(strip.dk.at, ds_factor.at);
   start_adding(strip.dk, ds_factor, q);
   ptx::wgmma_commit();
   ptx::wgmma_wait<0>(strip.dv.at, strip.dk.at, p_factor.at, ds_factor.at);
@@ -178,7 +265,7 @@ template <int D> __device__ inline void add_queries(KeyStrip<D>& strip, const Sc
 template <int D> __global__ void __launch_bounds__(kThreads, 1)
     hopper_dkv_kernel(Attention<bf16> a, const __grid_constant__ Maps maps, AttentionGradients<bf16> g, Plan plan) {
   LIBTRAIN_DYNAMIC_SHARED(shared);
-  __shared__ Barriers barriers;
+  __shared__ Barriers<kQuerySlots> barriers;
   __shared__ Sums<D> sums;
   if (blockIdx.x >= plan.blocks) {
     clear_gradient_tail(a, g.dk, a.k, a.key_ends, a.key_rows);
@@ -189,18 +276,20 @@ template <int D> __global__ void __launch_bounds__(kThreads, 1)
   if (work.first >= u.keys) return;
   const ScoreRules rules = score_rules(a, u);
   const Own<D> k{reinterpret_cast<bf16*>(shared)}, v{k.data + kRows * D};
-  const Ring<D, kQueries<D>> ring{v.data + kRows * D, barriers};
+  const Queries<D> ring{v.data + kRows * D, barriers};
   const int begin = a.causal ? work.first / kQueries<D> : 0, tiles = tiles_for(u.queries, kQueries<D>);
   init(barriers);
   if (threadIdx.x >= kConsumers) {
     ptx::setmaxnreg_dec<kBringingRegisters>();
     if (threadIdx.x >= kConsumers + kWarp) return;
-    if (lane() == 0) bring_own(k, maps.k, v, maps.v, u.head * D, int(u.first_key) + work.first, barriers);
+    if (lane() == 0) bring_own(k, maps.k, v, maps.v, u.head * D, int(u.first_key) + work.first, &barriers.own);
     return bring_queries(a, u, ring, sums, begin, tiles, maps.q, maps.dout);
   }
   ptx::setmaxnreg_inc<kMultiplyingRegisters>();
   const int group_row = work.strip / kGroupRows * kGroupRows, first = work.first + work.strip;
   const int group_first = work.first + group_row;
+  const int first_seen = a.causal ? group_first : 0;  // queries before see none of these keys
+  const KeyGroup<D> group{k, v, ring, sums, rules, group_row, first, u.queries};
   KeyStrip<D> strip;
   ptx::mbarrier_wait(&barriers.own, 0);
 #pragma unroll 1
@@ -208,9 +297,7 @@ template <int D> __global__ void __launch_bounds__(kThreads, 1)
     const int step = 2 * (tile - begin), first_query = tile * kQueries<D>;
     ring.wait(step);
     ring.wait(step + 1);
-    if (group_first < u.keys && !(a.causal && first_query + kQueries<D> <= group_first))
-      add_queries(strip, rules, k, v, group_row, ring.tile(step), ring.tile(step + 1), sums[step % kSlots / 2], first,
-                  first_query, u.queries);
+    if (group_first < u.keys && first_query + kQueries < D >> first_seen) add_queries(strip, group, step, first_query);
     ring.release(step);
     ring.release(step + 1);
   }
@@ -225,11 +312,11 @@ template <int D> Maps maps_for(const Attention<bf16>& a, PackedRows<const bf16> 
 template <int D>
 void backward(Cuda where, const Attention<bf16>& a, PackedRows<const bf16> dout, const AttentionGradients<bf16>& g) {
   const Plan queries = plan_for(a, a.max_queries), keys = plan_for(a, a.max_keys);
-  launch(where, "attention_hopper_dq", {queries.blocks + kTailBlocks, kThreads, kSharedBytes<D, kKeys>},
-         hopper_dq_kernel<D>, a, maps_for<D>(a, dout, kRows, kKeys), g.dq, queries);
+  launch(where, "attention_hopper_dq", {queries.blocks + kTailBlocks, kThreads, kDqBytes<D>}, hopper_dq_kernel<D>, a,
+         maps_for<D>(a, dout, kRows, kKeys), g.dq, queries);
   if (g.dk.data || g.dv.data)
-    launch(where, "attention_hopper_dkv", {keys.blocks + kTailBlocks, kThreads, kSharedBytes<D, kQueries<D>>},
-           hopper_dkv_kernel<D>, a, maps_for<D>(a, dout, kQueries<D>, kRows), g, keys);
+    launch(where, "attention_hopper_dkv", {keys.blocks + kTailBlocks, kThreads, kDkvBytes<D>}, hopper_dkv_kernel<D>, a,
+           maps_for<D>(a, dout, kQueries<D>, kRows), g, keys);
 }
 
 }  // namespace

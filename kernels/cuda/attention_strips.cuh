@@ -22,27 +22,33 @@ template <int D> struct OutputStrip {
   float total[2] = {};                     // a lane's share
 };
 
-/// Scores → exp(scale (score - peak)), with what was summed before rescaled. factor = scale log2(e).
-template <int D, int columns>
-__device__ inline void online_softmax(OutputStrip<D>& out, Fragment<columns>& scores, float factor) {
+/// Scores → exp(scale (score - peak)). What has been summed before is to be multiplied by `rescale`. factor = scale log2(e).
+template <int D, int columns> __device__ inline void online_softmax(OutputStrip<D>& out, Fragment<columns>& scores,
+                                                                    float factor, float (&rescale)[2]) {
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     float peak = out.peak[half];
 #pragma unroll
     for (int n = 0; n < columns / 8; ++n) peak = fmaxf(peak, fmaxf(scores[n][2 * half], scores[n][2 * half + 1]));
     peak = warp_reduce<Max, 4>(peak);
-    const float rescale = ptx::exp2_approx((out.peak[half] - peak) * factor), subtract = peak * factor;
+    rescale[half] = ptx::exp2_approx((out.peak[half] - peak) * factor);
+    const float subtract = peak * factor;
     float total = 0;
 #pragma unroll
     for (int n = 0; n < columns / 8; ++n)
 #pragma unroll
       for (int e = 2 * half; e < 2 * half + 2; ++e)
         total += scores[n][e] = ptx::exp2_approx(scores[n][e] * factor - subtract);
-    out.total[half] = out.total[half] * rescale + total;
+    out.total[half] = out.total[half] * rescale[half] + total;
     out.peak[half] = peak;
-#pragma unroll
-    for (int n = 0; n < D / 8; ++n) out.sum[n][2 * half] *= rescale, out.sum[n][2 * half + 1] *= rescale;
   }
+}
+
+template <int D> __device__ inline void rescale_sum(OutputStrip<D>& out, const float (&rescale)[2]) {
+#pragma unroll
+  for (int n = 0; n < D / 8; ++n)
+#pragma unroll
+    for (int e = 0; e < 4; ++e) out.sum[n][e] *= rescale[e / 2];
 }
 
 /// Zero where the coin says so, in columns 8 first … of x, as many as there are coins for.
@@ -61,7 +67,9 @@ template <int D, int columns> __device__ inline void attend(OutputStrip<D>& out,
   Fragment<columns> p;
   multiply_rows(p, q, q_row, k, kv_row, groups);
   hide_keys(p, rules.mask, first_query, first_key);
-  online_softmax(out, p, rules.factor);
+  float rescale[2];
+  online_softmax(out, p, rules.factor, rescale);
+  rescale_sum(out, rescale);
   if (rules.dropout.active) drop(p, coins_of_fragment<columns>(rules.dropout, first_query, first_key, groups));
   add_product(out.sum, p, v, kv_row, groups);
 }
@@ -155,21 +163,28 @@ struct QuerySums {
   float *lse, *d;
 };
 
-/// Scores K Q^T → P with dropout, and V dO^T → dS, of the strip of keys first_key … with queries first_query …, whose sums begin with q_row.
-template <int columns> __device__ inline void weigh_rows(Fragment<columns>& p, Fragment<columns>& ds,
-                                                         const ScoreRules& rules, const QuerySums& sums, int q_row,
-                                                         int first_key, int first_query, int groups) {
+/// Scores K Q^T → P, of the strip of keys first_key … with queries first_query …, whose sums begin with q_row.
+template <int columns> __device__ inline void weigh_rows(Fragment<columns>& p, const ScoreRules& rules,
+                                                         const QuerySums& sums, int q_row, int first_key,
+                                                         int first_query) {
   hide_keys_in_rows(p, rules.mask, first_key, first_query);
-  const uint32_t coins = coins_of_rows<columns>(rules.dropout, first_key, first_query, groups);
+#pragma unroll
+  for (int n = 0; n < columns / 8; ++n)
+#pragma unroll
+    for (int e = 0; e < 4; ++e)
+      p[n][e] = ptx::exp2_approx(p[n][e] * rules.factor - sums.lse[q_row + 8 * n + column_of(e)]);
+}
+
+/// V dO^T → dS, likewise.
+template <int columns> __device__ inline void differentiate_rows(Fragment<columns>& ds, const Fragment<columns>& p,
+                                                                 const ScoreRules& rules, const QuerySums& sums,
+                                                                 int q_row, uint32_t coins) {
 #pragma unroll
   for (int n = 0; n < columns / 8; ++n)
 #pragma unroll
     for (int e = 0; e < 4; ++e) {
-      const int query = q_row + 8 * n + column_of(e);
-      const bool kept = coins >> (4 * n + e) & 1;
-      const float probability = ptx::exp2_approx(p[n][e] * rules.factor - sums.lse[query]);
-      ds[n][e] = probability * ((kept ? ds[n][e] * rules.dropout.kept : 0) - sums.d[query]);
-      p[n][e] = kept ? probability : 0;
+      const float dp = coins >> (4 * n + e) & 1 ? ds[n][e] * rules.dropout.kept : 0;
+      ds[n][e] = p[n][e] * (dp - sums.d[q_row + 8 * n + column_of(e)]);
     }
 }
 
@@ -181,7 +196,10 @@ template <int D, int columns> __device__ inline void add_queries(KeyStrip<D>& st
   Fragment<columns> p, ds;
   multiply_rows(p, tiles.k, k_row, tiles.q, q_row, groups);
   multiply_rows(ds, tiles.v, k_row, tiles.dout, q_row, groups);
-  weigh_rows(p, ds, rules, sums, q_row, first_key, first_query, groups);
+  weigh_rows(p, rules, sums, q_row, first_key, first_query);
+  const uint32_t coins = coins_of_rows<columns>(rules.dropout, first_key, first_query, groups);
+  differentiate_rows(ds, p, rules, sums, q_row, coins);
+  drop(p, coins);
   add_product(strip.dv, p, tiles.dout, q_row, groups);
   add_product(strip.dk, ds, tiles.q, q_row, groups);
 }
