@@ -35,7 +35,7 @@ inline Plan plan_for(const Attention<bf16>& a, int64_t rows) {
 }
 
 /// D of a strip's queries from the output: rowsum(dO * O). `dout` is a tile with their rows; a lane reads 16 bytes of each
-/// of its two rows at a time.
+/// of its two rows at a time. Where rows lie 128 bytes apart, odd ones begin with the other half of their lines, in other banks.
 template <int D, class Tile> __device__ inline void sum_from_output(QueryStrip<D>& strip, const Attention<bf16>& a,
                                                                     const AttentionUnit& u, Tile dout,
                                                                     const Work& work) {
@@ -45,11 +45,12 @@ template <int D, class Tile> __device__ inline void sum_from_output(QueryStrip<D
     const int row = work.strip + row_of(2 * half);
     float share = 0;
 #pragma unroll
-    for (int chunk = lane() % 4; chunk < D / 8; chunk += 4) {
+    for (int i = 0; i < D / 32; ++i) {
+      const int half_line = D % 64 ? i : i + row % 2, chunk = (4 * half_line + lane() % 4) % (D / 8);
       if (work.first + row >= u.queries) break;
       const Pack<bf16> x = load_pack(out.at(work.first + row) + chunk * 8), y = load_pack(dout.chunk(row, chunk));
 #pragma unroll
-      for (int i = 0; i < Pack<bf16>::kSize; ++i) share += x.at[i] * y.at[i];
+      for (int j = 0; j < Pack<bf16>::kSize; ++j) share += x.at[j] * y.at[j];
     }
     strip.d[half] = row_sum(share);
   }

@@ -100,8 +100,7 @@ template <int D> __device__ inline void attend(OutputStrip<D>& out, const ScoreR
   }
   ring.wait(2 * tiles - 1);
   start_values(out, factor, ring, tiles - 1);
-  ptx::wgmma_wait<0>(out.sum.at, factor.at);
-  ring.release(2 * tiles - 1);
+  ptx::wgmma_wait<0>(out.sum.at, factor.at);  // nothing more comes into that slot
 }
 
 /// Output and log-sum-exp of 128 queries.

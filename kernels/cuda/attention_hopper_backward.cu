@@ -144,8 +144,7 @@ __device__ inline void add_keys(QueryStrip<D>& strip, const QueryGroup<D>& group
     factor.pack(ds);
   }
   group.start_dq(strip, factor, step);
-  ptx::wgmma_wait<0>(strip.dq.at, factor.at);
-  ring.release(step);
+  ptx::wgmma_wait<0>(strip.dq.at, factor.at);  // nothing more comes into that slot
 }
 
 /// dQ of 128 queries; leaves D in workspace.

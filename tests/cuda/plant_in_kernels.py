@@ -19,7 +19,7 @@ KERNELS = "kernels/cuda"
 OPERATORS = [  # (what is done, pattern, replacement)
     ("without", re.compile(r"__syncthreads\(\);|__syncwarp\(\);|__threadfence\(\);|ptx::cp_async_wait<\d+>\(\);"
                            r"|ptx::(?:mbarrier_|wgmma_)(?:fence|fence_init|commit|arrive|wait|wait<\d+>)\([^;]*\);"
-                           r"|ptx::fence_proxy_async\(\);|ring\.(?:claim|wait|release)\([^;]*\);"), "{}"),
+                           r"|ptx::fence_proxy_async\(\);|(?:group\.)?ring\.(?:claim|wait|release)\([^;]*\);"), "{}"),
     ("with the other phase in", re.compile(r"(ptx::mbarrier_wait\(.*), (.*)\);"), r"\1, (\2) ^ 1);"),
     ("with half of", re.compile(r"\bkAllLanes\b(?=,)"), "0xFFFFu"),
 ]
@@ -29,7 +29,8 @@ TESTS = ["device: f32 agrees*", "device: bf16 agrees*", "device: a second*", "de
 HOPPER_TESTS = ["device hopper*"]  # off by default: these turn them on
 FAULTS = {"race": r"race:", "shared memory not written": r"has\s+not\s+written", "cp.async not waited for": r"cp\.async",
           "address": r"out\s+of\s+bounds|misaligned|memory\s+of\s+the\s+host", "barrier": r"barriers?\b|deadlock",
-          "warp-wide call": r"its\s+own\s+mask|in\s+the\s+mask|wait\s+in\b|names\s+lanes"}
+          "warp-wide call": r"its\s+own\s+mask|in\s+the\s+mask|wait\s+in\b|names\s+lanes",
+          "wgmma or TMA": r"wgmma|tma_load|fence_proxy_async"}
 
 
 def read(path):
@@ -90,7 +91,7 @@ def catcher(build, libraries, path):
     """What the first failing test says, or None."""
     environment = dict(os.environ, LD_LIBRARY_PATH=libraries, OMP_NUM_THREADS="1")
     for test in (HOPPER_TESTS if "hopper" in path else []) + TESTS:
-        done = subprocess.run([os.path.join(build, "tests/device/libtrain_device_tests"), test], env=environment,
+        done = subprocess.run([os.path.join(build, "tests/device/libtrain_device_tests"), test, "--abort"], env=environment,
                               capture_output=True, text=True, timeout=1800)
         if done.returncode:
             said = [fault for fault, pattern in FAULTS.items() if re.search(pattern, done.stdout)]

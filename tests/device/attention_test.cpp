@@ -16,11 +16,12 @@ struct Path {
   int64_t head_dim;
   bool hopper = false;
 };
+// For Hopper, a sequence that leaves one row of each tile to the next: what lies there must be cleared.
 const Path kPaths[] = {{"short", {5, 0, 33, 17}, 32},
                        {"long", {5, 0, 150, 17}, 32},
                        {"cores", {5, 0, 33, 17}, 20},
-                       {"hopper", {5, 0, 150, 17}, 64, true},
-                       {"hopper 128", {5, 0, 150, 17}, 128, true}};
+                       {"hopper", {127, 0, 150, 17}, 64, true},
+                       {"hopper 128", {127, 0, 150, 17}, 128, true}};
 constexpr int64_t kHeads = 2, kTail = 3;
 
 int64_t tokens_of(const std::vector<int64_t>& lengths) {

@@ -4,6 +4,7 @@
 #include <map>
 
 #include "catch.h"
+#include "hopper.h"
 #include "kernels/cuda_on_cpu/executor.h"
 #include "kernels/cuda_on_cpu/traffic.h"
 #include "train/toy.h"
@@ -137,7 +138,9 @@ TEST_CASE("traffic: attention over long sequences", "[traffic]") {
   constexpr double kBlocks = double(kLength) / 128, kMatrix = double(kLength * kWidth) * 2;
   const double sums = double(kLength * kHeads) * 4;  // lse or D
   const Packing packing = make_packing(std::vector<int64_t>{kLength}, Device::kCuda);
-  for (const bool causal : {false, true}) {
+  for (const auto& [path, causal] :
+       {std::pair{"long", false}, std::pair{"long", true}, std::pair{"hopper", false}, std::pair{"hopper", true}}) {
+    const HopperSwitch hopper(path == std::string("hopper"));
     executor::set_observer(executor::Observer::traffic);
     executor::reset_traffic();
     {
@@ -147,23 +150,23 @@ TEST_CASE("traffic: attention over long sequences", "[traffic]") {
       tape.backward(out, random(out.shape(), DType::bf16, 2));
     }
     cuda::synchronize();
-    std::printf("attention over %ld rows%s:\n%s", long(kLength), causal ? ", causal" : "",
+    std::printf("attention over %ld rows, %s%s:\n%s", long(kLength), path, causal ? ", causal" : "",
                 executor::traffic_table().c_str());
     // A block owns 128 queries (keys, in dkv) and meets all rows of the other kind, with a causal mask those up to (from) its own: half
     // of them and half a block. dq meets the keys of the first block twice: its queries see few keys, so that D is summed from P and dP.
     const double visits = causal ? (kBlocks + 1) / 2 : kBlocks, first_again = causal ? 1 / kBlocks : 0;
     const struct {
       const char* kernel;
-      double once, again, visits, sums;                                   // matrices: moved once, moved at each visit
-    } kernels[] = {{"attention_long_forward", 2, 2, visits, 1},           // q, out; k, v; lse
-                   {"attention_long_dq", 4, 2, visits + first_again, 2},  // q, dout, out, dq; k, v; lse, D
-                   {"attention_long_dkv", 4, 2, visits, 2}};              // k, v, dk, dv; q, dout; lse, D
+      double once, again, visits, sums;                     // matrices: moved once, moved at each visit
+    } kernels[] = {{"_forward", 2, 2, visits, 1},           // q, out; k, v; lse
+                   {"_dq", 4, 2, visits + first_again, 2},  // q, dout, out, dq; k, v; lse, D
+                   {"_dkv", 4, 2, visits, 2}};              // k, v, dk, dv; q, dout; lse, D
     for (const auto& expected : kernels) {
-      const executor::KernelTraffic found = executor::traffic_of(expected.kernel);
+      const executor::KernelTraffic found = executor::traffic_of(std::string("attention_") + path + expected.kernel);
       const double compulsory = (expected.once + expected.again) * kMatrix + expected.sums * sums;
       const double factor = (expected.once + expected.again * expected.visits) / (expected.once + expected.again);
-      INFO(expected.kernel << (causal ? " causal: " : ": ") << found.requested() << " bytes requested, compulsory "
-                           << compulsory << ", read again " << factor);
+      INFO(path << expected.kernel << (causal ? " causal: " : ": ") << found.requested()
+                << " bytes requested, compulsory " << compulsory << ", read again " << factor);
       CHECK(found.launches == 1);
       CHECK(double(found.compulsory()) <= 1.01 * compulsory);
       CHECK(double(found.requested()) <= 1.03 * factor * compulsory);
