@@ -32,6 +32,7 @@ NoTape::NoTape() : outer_(active_tape()) { active_tape() = nullptr; }
 NoTape::~NoTape() { active_tape() = outer_; }
 
 TapeObserver::TapeObserver() : outer_(active_observer()) { active_observer() = this; }
+bool TapeObserver::present() { return active_observer(); }
 TapeObserver::~TapeObserver() { active_observer() = outer_; }
 
 void TapeObserver::tell(TapeObserver* observer, void (TapeObserver::*event)(const Operation&),

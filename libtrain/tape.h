@@ -115,6 +115,9 @@ class TapeObserver {
   TapeObserver(const TapeObserver&) = delete;
   TapeObserver& operator=(const TapeObserver&) = delete;
 
+  /// Whether one lives on this thread: what it is shown must not hold what nobody has written yet.
+  static bool present();
+
   /// The operation has run forward.
   virtual void forward(const Operation& operation) = 0;
   /// It has run backward: those inputs that want a gradient have had it written, or added to.

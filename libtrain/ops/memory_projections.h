@@ -206,10 +206,10 @@ inline Tensor MemoryProjections::queries(size_t layer, const Tensor& x) const {
              const auto dweight = step.sink<A>(1), dbias = part.bias ? step.sink<A>(2) : Sink<A>{};
              (*opened)[layer] = {true, dweight.accumulate, dbias.accumulate};
              part.template backward<A>(where, step.doutput<T>(), step, 0, dweight, dbias);
-             // Without a gradient of theirs, nobody comes to the rows of keys and values.
+             // The rows of keys and values wait for the gradients of these; without, nobody comes to them.
              const int64_t size = part.weight.dims[0];
              const View<const T> others{nullptr, {2 * size, part.weight.dims[1], 1, 1}};
-             if (!step.inputs[3].has_grad())
+             if (!step.inputs[3].has_grad() || TapeObserver::present())
                detail::ProjectionPart<T>{{}, others, {}, size}.template clear<A>(where, dweight, dbias);
            });
   });

@@ -11,7 +11,7 @@ constexpr Device kCuda = Device::kCuda;
 /// probe: of 300 tokens, 0.8 MiB, the plan is 11 % off.
 std::vector<PlannedCase> small_cases() {
   const BucketedBatchesOptions tokens{.tokens = 300};
-  return {{.name = "tokens", .size = 32, .layers = 1, .vocab = 40, .batching = tokens, .pairs = 60},
+  return {{.name = "tokens", .size = 32, .layers = 1, .vocab = 40, .batching = {.tokens = 600}, .pairs = 100},
           {.name = "long targets",
            .size = 32,
            .layers = 1,
