@@ -12,6 +12,7 @@
 
 #include "kernels/cuda/runtime.h"
 #include "libtrain/memory_source.h"
+#include "libtrain/tickets.h"
 
 namespace libtrain {
 namespace {
@@ -242,9 +243,13 @@ MemoryPool::~MemoryPool() {
   allocator_of(Device::kCuda).close_pool(this);
   if constexpr (kBuiltWithCuda) runtime::free_device(tickets_);
 }
-MemoryPoolScope::MemoryPoolScope(const MemoryPool& pool) { active_pool() = &pool; }
+MemoryPoolScope::MemoryPoolScope(const MemoryPool& pool) {
+  active_pool() = &pool;
+  active_tickets() = pool.tickets();
+}
 MemoryPoolScope::~MemoryPoolScope() {
   active_pool() = nullptr;
+  active_tickets() = nullptr;
   allocator_of(Device::kCuda).let_go_later();
   allocator_from<pinned_memory>().let_go_later();
 }

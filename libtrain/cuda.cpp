@@ -2,8 +2,7 @@
 
 #include "kernels/cuda/runtime.h"
 #include "kernels/gemm.h"
-#include "libtrain/allocator.h"
-#include "libtrain/memory_source.h"
+#include "libtrain/tickets.h"
 
 namespace libtrain {
 namespace {
@@ -44,6 +43,11 @@ Cuda new_stream() {
 }  // namespace
 
 namespace detail {
+unsigned*& active_tickets() {
+  thread_local unsigned* tickets = nullptr;
+  return tickets;
+}
+
 unsigned* new_tickets() {
   return cuda_call([] {
     const Cuda where = cuda::current_stream();
@@ -75,7 +79,7 @@ Stream::~Stream() {
 
 Cuda current_stream() {
   Cuda where = innermost_stream().stream ? innermost_stream() : shared_stream().handle();
-  if (const MemoryPool* pool = detail::active_pool()) where.tickets = pool->tickets();
+  if (unsigned* tickets = detail::active_tickets()) where.tickets = tickets;
   return where;
 }
 

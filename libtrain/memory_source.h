@@ -48,9 +48,6 @@ int64_t free_memory(Device device);
 /// The pool of this thread's innermost MemoryPoolScope, or nullptr.
 const MemoryPool*& active_pool();
 
-/// Tickets that belong to no stream (kernels/view.h); the device has set them to 0. Throws OutOfMemory, DeviceError.
-unsigned* new_tickets();
-
 /// "1234 bytes", "12345678 bytes (11.8 MiB)"
 std::string readable(int64_t bytes);
 

@@ -11,7 +11,7 @@ import tree
 # Lower ranks know nothing of higher ones. An include must go to a lower rank, stay within its unit, or be in SIDEWAYS.
 RANKS = {
     "kernels": 0,
-    "config": 1, "error": 1, "utf8": 1,
+    "config": 1, "error": 1, "utf8": 1, "tickets": 1,
     "cuda": 2, "shape": 2, "stream_order": 3,
     "device": 3, "init": 3,
     "host_memory": 2, "memory_source": 3, "allocator": 4, "graph": 5, "step_graphs": 6,
