@@ -61,7 +61,7 @@ struct StepRun {
 
 /// Kernels of a step, library products included.
 int64_t launches_of(int64_t layers) {
-  StepRun run({layers, 64, 2, 128, 32000, 4, 8});
+  StepRun run({layers, 32, 1, 64, 32000, 4, 8});
   const int64_t before = cuda::thread_launches();
   run.loop.step();
   return cuda::thread_launches() - before;
