@@ -48,8 +48,9 @@ class MultiHeadAttention {
     return cross_attention(memory.queries(layer, x), memory.keys_values(layer), packing, memory_packing,
                            {heads_, false, dropout_});
   }
-  /// [3 size, size] and [3 size]: the rows of queries, then keys, then values.
+  /// [3 size, size]: the rows of queries, then keys, then values.
   const Tensor& in_weight() const { return in_weight_; }
+  /// [3 size], likewise.
   const Tensor& in_bias() const { return in_bias_; }
   /// The projection that the two leave out, [size] → [size].
   const Linear& output() const { return out_; }

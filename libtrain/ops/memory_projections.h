@@ -53,9 +53,10 @@ inline void bind_gradients(const std::vector<Tensor>& tensors) {
 /// The keys and values of all layers, as views.
 template <class T> struct MemoryProjections::Layers {
   using A = accum_t<T>;
+  /// One of them.
   struct Layer {
     View<const T> weight, bias;  // of keys and values
-    View<T> y;
+    View<T> y;                   // [memory rows, 2 size]
   };
   Device where;
   View<const T> memory;
@@ -94,8 +95,8 @@ template <class T> struct MemoryProjections::Layers {
 
   /// Gradients of the whole weight and bias of each layer whose dy has arrived.
   struct Gradients {
-    View<const T> dy;
-    Sink<A> dweight, dbias;
+    View<const T> dy;        // none: it has not
+    Sink<A> dweight, dbias;  // [3 size, in], [3 size]
   };
   void backward_weights(const std::vector<Gradients>& gradients) const {
     const Gradients& first = gradients[0];
