@@ -186,7 +186,15 @@ template <bool centered, int group, class T, class Target> __global__ void __lau
   const int columns = int(k.x.dims[1]), thread = threadIdx.x % group;
   Part<T, group> x, dy, weight;
   ColumnSums<T, group, kOut> sums;
-  weight.load(k.weight.data, thread, columns);
+  // Threads of a block have no registers left to keep narrow weights: they find them in the first cache.
+  constexpr bool kKeepsWeight = group == kWarp || sizeof(T) == sizeof(double);
+  if constexpr (kKeepsWeight) weight.load(k.weight.data, thread, columns);
+  const auto weight_at = [&](int i, int column) -> Pack<T> {
+    if constexpr (kKeepsWeight)
+      return weight[i];
+    else
+      return load_pack(k.weight.data + column);
+  };
   typename Target::Walk walk(target);
   for (int64_t row = first_row<group>(); row < rows; row += row_stride<group>()) {
     walk.begin(row);
@@ -194,8 +202,8 @@ template <bool centered, int group, class T, class Target> __global__ void __lau
     dy.load(all_dy + row * columns, thread, columns);
     const A mean = centered ? k.mean.data[row] : A(0), rstd = k.rstd.data[row];
     A sum_g = 0, sum_gn = 0;
-    x.for_packs(thread, columns, [&](int i, int) {
-      const Pack<T> x_pack = x[i], dy_pack = dy[i], w = weight[i];
+    x.for_packs(thread, columns, [&](int i, int column) {
+      const Pack<T> x_pack = x[i], dy_pack = dy[i], w = weight_at(i, column);
 #pragma unroll
       for (int j = 0; j < kSize; ++j) {
         const A n = (x_pack.at[j] - mean) * rstd, g = dy_pack.at[j] * w.at[j];
@@ -209,8 +217,7 @@ template <bool centered, int group, class T, class Target> __global__ void __lau
     if constexpr (centered) mean_g = group_reduce<Sum, group>(sum_g) / A(columns);
     const A mean_gn = group_reduce<Sum, group>(sum_gn) / A(columns);
     x.for_packs(thread, columns, [&](int i, int column) {
-      const Pack<T> x_pack = x[i], w = weight[i];
-      const Pack<T> dy_pack = dy[i];
+      const Pack<T> x_pack = x[i], dy_pack = dy[i], w = weight_at(i, column);
       Elements<T, kSize> d;
 #pragma unroll
       for (int j = 0; j < kSize; ++j)
