@@ -55,9 +55,9 @@ struct MemoryPlan {
   std::string summary() const;
 };
 
-/// Plans for a TrainLoop without graphs over `batches` (of which it begins an epoch) that minimises `loss`. Nothing of the store changes but
-/// the contents of its gradients, none of which may be written and none of which is afterwards; the largest probe takes as long as forward and
-/// backward of half a batch. Resets the allocator's peak and gives its cached blocks back. Throws InvalidArgument when gradients wait for an
+/// Plans for a TrainLoop without graphs over `batches` (of which it begins an epoch) that minimises `loss`. The store is shrunk to fit, as
+/// TrainLoop will; else nothing of it changes but the contents of its gradients, none of which may be written and none of which is afterwards. The
+/// largest probe takes as long as forward and backward of half a batch. Resets the allocator's peak and gives its cached blocks back. Throws InvalidArgument when gradients wait for an
 /// update, and what `loss` throws.
 MemoryPlan plan_memory(Parameters& parameters, BucketedBatches& batches,
                        const std::function<TokenLoss(const Batch&)>& loss, const MemoryPlanOptions& options = {});

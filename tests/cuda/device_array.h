@@ -53,6 +53,15 @@ class InOrder {
   executor::Order before_;
 };
 
+/// Calls check() in each of them.
+template <class F> void in_all_orders(F&& check) {
+  for (const executor::Order order : all_orders()) {
+    CAPTURE(int(order.kind), order.seed);
+    const InOrder in_order(order);
+    check();
+  }
+}
+
 inline std::vector<float> numbers(int64_t count, float first = 0) {
   std::vector<float> values;
   for (int64_t i = 0; i < count; ++i) values.push_back(first + float(i));

@@ -8,14 +8,6 @@ using namespace libtrain::kernels;
 
 namespace {
 
-template <class F> void in_all_orders(F&& check) {
-  for (const executor::Order order : all_orders()) {
-    CAPTURE(int(order.kind), order.seed);
-    const InOrder in_order(order);
-    check();
-  }
-}
-
 /// Small integers, of which all sums here are exact.
 std::vector<bf16> small_numbers(int64_t count, int seed) {
   std::vector<bf16> values;

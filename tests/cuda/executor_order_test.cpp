@@ -9,16 +9,6 @@
 using namespace libtrain;
 using namespace libtrain::kernels;
 
-namespace {
-template <class F> void in_all_orders(F&& check) {
-  for (const executor::Order order : all_orders()) {
-    CAPTURE(int(order.kind), order.seed);
-    const InOrder in_order(order);
-    check();
-  }
-}
-}  // namespace
-
 TEST_CASE("executor: a block's sum reaches every thread", "[executor]") {
   in_all_orders([] {
     const DeviceArray<float> x(numbers(3 * 128)), y(3 * 128);

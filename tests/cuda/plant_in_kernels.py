@@ -3,9 +3,8 @@
     python3 plant_in_kernels.py BUILD [FILE...]     BUILD: a Ninja build with LIBTRAIN_CUDA=EXECUTED; FILE: names such as adam.cu
 
 Every barrier, fence, arrival and wait is left out once, every wait for an mbarrier is for the other phase once, and every warp-wide call
-gets half a mask once. The kernels that include the
-place are compiled again, instrumented, and the tests of the device run with them. Exit status 1 if a bug is found by nothing.
-Takes minutes: half a minute a bug. Not part of CTest.
+gets half a mask once. The kernels that include the place are compiled again, instrumented, and the tests of the device run with them. Exit
+status 1 if a bug is found by nothing. Takes minutes: half a minute a bug. Not part of CTest.
 """
 import json
 import os
