@@ -64,7 +64,9 @@ void add_both(std::vector<Case>& cases, const std::string& name, std::vector<Ten
   cases.push_back({name + " forward+backward", bytes + backward_bytes, flops + backward_flops, [=] {
                      Tape tape;
                      const Tensor y = call(inputs);
-                     if (!upstream->defined()) *upstream = values(y.shape(), y.dtype());
+                     if (!upstream->defined())  // what arrives at a loss in training is 1
+                       *upstream =
+                           y.rank() == 0 ? Tensor::full({}, 1, y.dtype(), y.device()) : values(y.shape(), y.dtype());
                      tape.backward(y, *upstream);
                      for (const Tensor& input : inputs) input.clear_grad();
                    }});

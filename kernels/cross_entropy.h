@@ -11,14 +11,18 @@ namespace libtrain::kernels {
 template <class T> struct CrossEntropy {
   View<const T> logits;         // [rows, vocab], vocab > 0
   View<const int32_t> targets;  // [rows]: in [0, vocab), or ignore_index
-  View<accum_t<T>> lse;         // [rows]  out of forward, into backward; 0 in ignored rows
+  View<accum_t<T>>
+      lse;  // [rows]  out of forward, into backward; 0 in ignored rows; none where forward makes the gradients
   int64_t ignore_index;
   double label_smoothing;  // in [0, 1)
 };
 
-/// loss [rows]: see sum_losses in token_loss.h.
-template <Isa isa, class T> void cross_entropy_forward(Cpu<isa>, const CrossEntropy<T>&, View<accum_t<T>> loss);
-template <class T> void cross_entropy_forward(Cuda, const CrossEntropy<T>&, View<accum_t<T>> loss);
+/// loss [rows]: see sum_losses in token_loss.h. dlogits: none, or the logits themselves, which then become their gradients for dsum = 1 in
+/// the same pass.
+template <Isa isa, class T>
+void cross_entropy_forward(Cpu<isa>, const CrossEntropy<T>&, View<accum_t<T>> loss, View<T> dlogits = {});
+template <class T>
+void cross_entropy_forward(Cuda, const CrossEntropy<T>&, View<accum_t<T>> loss, View<T> dlogits = {});
 
 /// dsum: one element, the gradient at the sum of the losses. dlogits [rows, vocab] may alias the logits.
 template <Isa isa, class T>

@@ -1,5 +1,7 @@
 #include "kernels/cross_entropy.h"
 
+#include <algorithm>
+
 #include "kernels/cpu/exp.h"
 
 namespace libtrain::kernels {
@@ -45,16 +47,22 @@ template <class T> void row_backward(const T* x, int64_t vocab, int64_t target, 
 
 }  // namespace
 
-template <Isa isa, class T> void cross_entropy_forward(Cpu<isa>, const CrossEntropy<T>& k, View<accum_t<T>> loss) {
+template <Isa isa, class T>
+void cross_entropy_forward(Cpu<isa>, const CrossEntropy<T>& k, View<accum_t<T>> loss, View<T> dlogits) {
   using A = accum_t<T>;
   const int64_t rows = k.logits.dims[0], vocab = k.logits.dims[1];
+  const A smoothing = A(k.label_smoothing);
 #pragma omp parallel for schedule(static) if (rows * vocab > kTeamElements)
   for (int64_t row = 0; row < rows; ++row) {
+    const T* x = k.logits.data + row * vocab;
+    T* dx = dlogits ? dlogits.data + row * vocab : nullptr;
     const int64_t target = k.targets.data[row];
-    if (target == k.ignore_index)
-      loss.data[row] = k.lse.data[row] = 0;
-    else
-      loss.data[row] = row_forward(k.logits.data + row * vocab, vocab, target, A(k.label_smoothing), k.lse.data[row]);
+    const bool counts = target != k.ignore_index;
+    A lse = 0;
+    loss.data[row] = counts ? row_forward(x, vocab, target, smoothing, lse) : A(0);
+    if (k.lse) k.lse.data[row] = lse;
+    if (dx && counts) row_backward(x, vocab, target, smoothing, lse, A(1), Sink<T>{dx});
+    if (dx && !counts) std::fill_n(dx, vocab, T(0));
   }
 }
 
@@ -69,12 +77,12 @@ void cross_entropy_backward(Cpu<isa>, const CrossEntropy<T>& k, View<const accum
     if (target != k.ignore_index)
       row_backward(k.logits.data + row * vocab, vocab, target, A(k.label_smoothing), k.lse.data[row], dsum.data[0], dx);
     else if (!dx.accumulate)
-      for (int64_t c = 0; c < vocab; ++c) dx.data[c] = T(0);
+      std::fill_n(dx.data, vocab, T(0));
   }
 }
 
-#define INSTANTIATE(T)                                                                      \
-  template void cross_entropy_forward(Cpu<kIsa>, const CrossEntropy<T>&, View<accum_t<T>>); \
+#define INSTANTIATE(T)                                                                               \
+  template void cross_entropy_forward(Cpu<kIsa>, const CrossEntropy<T>&, View<accum_t<T>>, View<T>); \
   template void cross_entropy_backward(Cpu<kIsa>, const CrossEntropy<T>&, View<const accum_t<T>>, Sink<T>);
 LIBTRAIN_FOR_FLOATS(INSTANTIATE)
 

@@ -11,6 +11,7 @@ template <class T> void scale_chunk(const Scale<T>& k, int64_t begin, int64_t en
   const T* x = k.x.data;
   T* y = k.y.data;
   const bool accumulate = k.y.accumulate;
+  if (k.changes_nothing(factor)) return;
 #pragma omp simd
   for (int64_t i = begin; i < end; ++i) put(y[i], A(x[i]) * factor + offset, accumulate);
 }

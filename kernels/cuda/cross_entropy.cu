@@ -4,7 +4,8 @@
 //           at any address: packs lie between the first and the last multiple of 16 bytes, the few elements outside have a thread each.
 //           Backward: elementwise; a row belongs to a warp, or to a block of 256 threads for each 1,024 packs.
 // Traffic   Forward reads the logits once (long rows: twice, the second time as far as the L2 cache has kept them), backward reads
-//           them and writes dlogits: 3 x rows x vocab. Bound by memory; one exponential an element each way.
+//           them and writes dlogits: 3 x rows x vocab; 2 where forward writes the gradients from its registers. Bound by memory; one
+//           exponential an element each way.
 // Numerics  Relative to the largest logit, which is found first. Sums in f32 (f64 for f64) in an order that follows from the shape and
 //           from the address of the logits modulo 16. The gradient is rounded once.
 // Source    Szegedy et al., CVPR 2016 (label smoothing); keeping the row and finding its maximum first, not online: QuACK.
@@ -23,18 +24,18 @@ constexpr int kRowPacks = 8;  // that a thread holds, of each precision but f64
 template <class T> struct Row {
   static constexpr int kSize = Pack<T>::kSize;
   const T* data;
-  int64_t columns, head, packs;
+  int columns, head, packs;  // classes are numbered in 32 bits
 
-  __device__ Row(const T* row, int64_t length) : data(row), columns(length) {
-    const int64_t before = int64_t(-reinterpret_cast<uintptr_t>(row) % 16 / sizeof(T));
+  __device__ Row(const T* row, int64_t length) : data(row), columns(int(length)) {
+    const int before = int(-reinterpret_cast<uintptr_t>(row) % 16 / sizeof(T));
     head = before < columns ? before : columns;
     packs = (columns - head) / kSize;
   }
-  __device__ int64_t column_of(int64_t pack) const { return head + pack * kSize; }
-  __device__ Pack<T> operator[](int64_t pack) const { return load_pack(data + column_of(pack)); }
+  __device__ int column_of(int pack) const { return head + pack * kSize; }
+  __device__ Pack<T> operator[](int pack) const { return load_pack(data + column_of(pack)); }
   /// The column of the element at an end that is the thread's, or -1. Groups of a warp or more have threads enough.
-  __device__ int64_t end_column(int thread) const {
-    const int64_t column = thread < head ? thread : packs * kSize + thread;
+  __device__ int end_column(int thread) const {
+    const int column = thread < head ? thread : packs * kSize + thread;
     return column < columns ? column : -1;
   }
 };
@@ -47,36 +48,55 @@ template <class T, int group, int kept> struct RowShare {
   accum_t<T> end;
 
   __device__ RowShare(const Row<T>& whole, int me) : row(whole), thread(me) {
-    const int64_t column = row.end_column(thread);
+    const int column = row.end_column(thread);
     if (column >= 0) end = accum_t<T>(row.data[column]);
 #pragma unroll
     for (int i = 0; i < kept; ++i)
       if (i * group + thread < row.packs) raw[i] = load_16(row.data + row.column_of(i * group + thread));
   }
 
-  template <class F> __device__ void for_values(const F& each) const {
-    if (row.end_column(thread) >= 0) each(end);
+  /// each(pack, its first column)
+  template <class F> __device__ void for_packs(const F& each) const {
     if constexpr (kept > 0) {
 #pragma unroll
-      for (int i = 0; i < kept; ++i)
-        if (i * group + thread < row.packs) for_pack(detail::unpack<T>(raw[i]), each);
+      for (int i = 0; i < kept; ++i) {
+        const int pack = i * group + thread;
+        if (pack < row.packs) each(detail::unpack<T>(raw[i]), row.column_of(pack));
+      }
     } else {
-      for (int64_t i = thread; i < row.packs; i += group) for_pack(row[i], each);
+#pragma unroll 1
+      for (int i = thread; i < row.packs; i += group) each(row[i], row.column_of(i));
     }
   }
-
- private:
-  template <class F> __device__ static void for_pack(const Pack<T>& pack, const F& each) {
+  template <class F> __device__ void for_values(const F& each) const {
+    if (row.end_column(thread) >= 0) each(end);
+    for_packs([&](const Pack<T>& pack, int) {
 #pragma unroll
-    for (int j = 0; j < Pack<T>::kSize; ++j) each(pack.at[j]);
+      for (int j = 0; j < Pack<T>::kSize; ++j) each(pack.at[j]);
+    });
   }
 };
 
-/// Loss and lse of one row by its group, for the first of its threads.
+/// dlogits of one row: dsum (exp(x - lse) - uniform - confidence [target]), or 0 where the row does not count.
+template <class T> struct RowGradient {
+  using A = accum_t<T>;
+  A dsum, lse, uniform, confidence;
+  int target;  // -1: the row does not count
+
+  __device__ A operator()(A x, int column) const {
+    if (target < 0) return 0;
+    const A difference = CudaMath::exp(x - lse) - uniform;
+    return dsum * (column == target ? difference - confidence : difference);
+  }
+};
+
+/// Loss of one row by its group, for the first of its threads, and lse for all. The row may be written over afterwards.
 template <class T, int group, int kept> __device__ accum_t<T> row_loss(const RowShare<T, group, kept>& share,
-                                                                       int64_t target, accum_t<T> smoothing,
+                                                                       int target, accum_t<T> smoothing,
                                                                        accum_t<T>& lse) {
   using A = accum_t<T>;
+  const A at_target = share.thread == 0 ? A(share.row.data[target]) : A(0);
+  if constexpr (group == kWarp) __syncwarp();  // as larger groups do below
   A most = Max::identity<A>();
   share.for_values([&](A x) { most = x > most ? x : most; });
   most = group_reduce<Max, group>(most);
@@ -86,60 +106,65 @@ template <class T, int group, int kept> __device__ accum_t<T> row_loss(const Row
     differences += x - most;
   });
   const A log_sum = CudaMath::log(group_reduce<Sum, group>(exponentials));
-  const A loss = log_sum - ((share.thread == 0 ? A(share.row.data[target]) : A(0)) - most);
+  const A loss = log_sum - (at_target - most);
   lse = most + log_sum;
   if (smoothing == 0) return loss;  // and not multiplied by zero, which would make a NaN of the -inf that masks a class
   differences = group_reduce<Sum, group>(differences);
   return (1 - smoothing) * loss + smoothing * (log_sum - differences / A(share.row.columns));
 }
 
+/// The gradients of a row in its place, by its group.
+template <class T, int group, int kept>
+__device__ void write_gradient(const RowShare<T, group, kept>& share, const RowGradient<T>& gradient, T* dx) {
+  const int end = share.row.end_column(share.thread);
+  if (end >= 0) dx[end] = T(gradient(share.end, end));
+  share.for_packs([&](Pack<T> pack, int first) {
+#pragma unroll
+    for (int j = 0; j < Pack<T>::kSize; ++j) pack.at[j] = gradient(pack.at[j], first + j);
+    store_pack(dx + first, pack);
+  });
+}
+
 template <int group> constexpr int kThreads = group == kWarp ? 128 : group;
 
-/// Loss and lse of the rows, a row for each `group` threads. Ignored and impossible targets give 0.
+/// Loss and lse (or gradients) of the rows, a row for each `group` threads. Ignored and impossible targets give 0.
 template <class T, int group, int kept> __global__ void __launch_bounds__(kThreads<group>)
-    forward_kernel(CrossEntropy<T> k, accum_t<T>* loss, BadIndex* note) {
+    forward_kernel(CrossEntropy<T> k, accum_t<T>* loss, T* dlogits, BadIndex* note) {
   using A = accum_t<T>;
   const int64_t rows = k.logits.dims[0], vocab = k.logits.dims[1];
   const int thread = threadIdx.x % group;
   const int64_t row = blockIdx.x * int64_t(kThreads<group> / group) + threadIdx.x / group;
-  const int64_t target = row < rows ? int64_t(k.targets.data[row]) : k.ignore_index;
+  if (row >= rows) return;
+  const int target = k.targets.data[row];
   const bool counts = target >= 0 && target < vocab && target != k.ignore_index;
   if (thread == 0 && !counts && target != k.ignore_index)
     note_bad_index(note, {BadIndex::kCrossEntropy, -1, row, target, vocab});
   A of_row = 0, lse = 0;
-  if (counts)
-    of_row = row_loss(RowShare<T, group, kept>({k.logits.data + row * vocab, vocab}, thread), target,
-                      A(k.label_smoothing), lse);
-  if (thread != 0 || row >= rows) return;
-  loss[row] = of_row;
-  k.lse.data[row] = lse;
-}
-
-template <class T, int group, int kept> void forward_by(Cuda where, const CrossEntropy<T>& k, accum_t<T>* loss) {
-  launch(where, "cross_entropy_forward", {blocks_for(k.logits.dims[0], kThreads<group> / group), kThreads<group>},
-         forward_kernel<T, group, kept>, k, loss, where.bad_index);
-}
-
-/// dlogits of one row: dsum (exp(x - lse) - uniform - confidence [target]), or 0 where the row does not count.
-template <class T> struct RowGradient {
-  using A = accum_t<T>;
-  A dsum, lse, uniform, confidence;
-  int64_t target;  // -1: the row does not count
-
-  __device__ A operator()(A x, int64_t column) const {
-    if (target < 0) return 0;
-    const A difference = CudaMath::exp(x - lse) - uniform;
-    return dsum * (column == target ? difference - confidence : difference);
+  if (counts || dlogits) {
+    const RowShare<T, group, kept> share({k.logits.data + row * vocab, vocab}, thread);
+    const A smoothing = A(k.label_smoothing);
+    if (counts) of_row = row_loss(share, target, smoothing, lse);
+    const RowGradient<T> gradient{1, lse, smoothing / A(vocab), 1 - smoothing, counts ? target : -1};
+    if (dlogits) write_gradient(share, gradient, dlogits + row * vocab);
   }
-};
+  if (thread != 0) return;
+  loss[row] = of_row;
+  if (k.lse.data) k.lse.data[row] = lse;
+}
+
+template <class T, int group, int kept>
+void forward_by(Cuda where, const CrossEntropy<T>& k, accum_t<T>* loss, T* dlogits) {
+  launch(where, "cross_entropy_forward", {blocks_for(k.logits.dims[0], kThreads<group> / group), kThreads<group>},
+         forward_kernel<T, group, kept>, k, loss, dlogits, where.bad_index);
+}
 
 /// The part of a row that falls to `thread` of `threads`; dx may be the row itself. Packs are written whole where dx lies as x does.
-template <class T> __device__ void row_backward(const Row<T>& x, const RowGradient<T>& gradient, Sink<T> dx,
-                                                int64_t thread, int64_t threads, bool alike) {
-  const int64_t end = thread < kWarp ? x.end_column(int(thread)) : -1;
+template <class T> __device__ void row_backward(const Row<T>& x, const RowGradient<T>& gradient, Sink<T> dx, int thread,
+                                                int threads, bool alike) {
+  const int end = thread < kWarp ? x.end_column(thread) : -1;
   if (end >= 0) put(dx.data[end], gradient(accum_t<T>(x.data[end]), end), dx.accumulate);
-  for (int64_t i = thread; i < x.packs; i += threads) {
-    const int64_t first = x.column_of(i);
+  for (int i = thread; i < x.packs; i += threads) {
+    const int first = x.column_of(i);
     Pack<T> pack = x[i];
 #pragma unroll
     for (int j = 0; j < Pack<T>::kSize; ++j) pack.at[j] = gradient(pack.at[j], first + j);
@@ -159,7 +184,7 @@ template <class T, int group> __global__ void __launch_bounds__(kThreads<group>)
   const int64_t rows = k.logits.dims[0], vocab = k.logits.dims[1];
   const int64_t row = blockIdx.x * int64_t(kThreads<group> / group) + threadIdx.x / group;
   if (row >= rows) return;
-  const int64_t target = k.targets.data[row];
+  const int target = k.targets.data[row];
   const bool counts = target >= 0 && target < vocab && target != k.ignore_index;
   if (!counts && dlogits.accumulate) return;
   const A smoothing = A(k.label_smoothing);
@@ -167,23 +192,24 @@ template <class T, int group> __global__ void __launch_bounds__(kThreads<group>)
   const T* x = k.logits.data + row * vocab;
   T* dx = dlogits.data + row * vocab;
   const bool alike = (reinterpret_cast<uintptr_t>(x) - reinterpret_cast<uintptr_t>(dx)) % 16 == 0;
-  row_backward(Row<T>(x, vocab), gradient, Sink<T>{dx, dlogits.accumulate},
-               blockIdx.y * int64_t(group) + threadIdx.x % group, int64_t(gridDim.y) * group, alike);
+  row_backward(Row<T>(x, vocab), gradient, Sink<T>{dx, dlogits.accumulate}, blockIdx.y * group + threadIdx.x % group,
+               int(gridDim.y) * group, alike);
 }
 
 }  // namespace
 
-template <class T> void cross_entropy_forward(Cuda where, const CrossEntropy<T>& k, View<accum_t<T>> loss) {
+template <class T>
+void cross_entropy_forward(Cuda where, const CrossEntropy<T>& k, View<accum_t<T>> loss, View<T> dlogits) {
   constexpr int kKept = sizeof(T) < 8 ? kRowPacks : 0;
   const int64_t packs = k.logits.dims[1] / Pack<T>::kSize;  // at least as many as lie between multiples of 16 bytes
   if (packs <= kWarp * kRowPacks)
-    forward_by<T, kWarp, kKept>(where, k, loss.data);
+    forward_by<T, kWarp, kKept>(where, k, loss.data, dlogits.data);
   else if (packs <= 256 * kRowPacks)
-    forward_by<T, 256, kKept>(where, k, loss.data);
+    forward_by<T, 256, kKept>(where, k, loss.data, dlogits.data);
   else if (packs <= 1024 * kRowPacks)
-    forward_by<T, 1024, kKept>(where, k, loss.data);
+    forward_by<T, 1024, kKept>(where, k, loss.data, dlogits.data);
   else
-    forward_by<T, 1024, 0>(where, k, loss.data);
+    forward_by<T, 1024, 0>(where, k, loss.data, dlogits.data);
 }
 
 template <class T>
@@ -198,8 +224,8 @@ void cross_entropy_backward(Cuda where, const CrossEntropy<T>& k, View<const acc
   }
 }
 
-#define INSTANTIATE(T)                                                                      \
-  template void cross_entropy_forward(Cuda, const CrossEntropy<T>&, View<accum_t<T>> loss); \
+#define INSTANTIATE(T)                                                                          \
+  template void cross_entropy_forward(Cuda, const CrossEntropy<T>&, View<accum_t<T>>, View<T>); \
   template void cross_entropy_backward(Cuda, const CrossEntropy<T>&, View<const accum_t<T>>, Sink<T>);
 LIBTRAIN_FOR_FLOATS(INSTANTIATE)
 

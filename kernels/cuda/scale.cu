@@ -1,7 +1,7 @@
 // Shapes    x, y: `size` elements of any shape.
 // Mapping   A thread owns a pack of 16 bytes (behind the last full one, or where an address is no multiple of 16, one element) and strides
 //           over the grid.
-// Traffic   Reads x, writes y (and reads it first where it is added to): 2 x size or 3 x size; bound by memory.
+// Traffic   Reads x, writes y (and reads it first where it is added to): 2 x size or 3 x size; bound by memory. 1 * x in the place of x: none.
 // Numerics  A product and a sum in f32 (f64 for f64), rounded once to the dtype.
 // Measured  Not yet on a device.
 #include "kernels/scale.h"
@@ -15,6 +15,7 @@ namespace {
 template <class T> __global__ void __launch_bounds__(kBlockThreads) scale_kernel(Scale<T> k, Flat f) {
   const accum_t<T> factor = accum_t<T>(k.factor) * (k.by.data ? *k.by.data : accum_t<T>(1)),
                    offset = accum_t<T>(k.offset);
+  if (k.changes_nothing(factor)) return;
   for_elements<T>(f, [&]<int width>(int64_t at) {
     auto x = load_elements<width>(k.x.data + at);
 #pragma unroll

@@ -1,8 +1,12 @@
 #pragma once
 #include <optional>
+#include <span>
+#include <utility>
+#include <vector>
 
 #include "kernels/scale.h"
 #include "libtrain/ops/cross_entropy.h"
+#include "libtrain/ops/index_select.h"
 #include "libtrain/ops/linear.h"
 
 namespace libtrain {
@@ -12,10 +16,11 @@ namespace libtrain {
 ///   x [..., in] f32, bf16 or f64;  weight [vocab, in], bias [vocab] (or undefined: none) of the same dtype
 ///   targets i32 [...]  →  as cross_entropy()
 /// At most chunk_elements logits exist at any time (but at least one row of them): 2^22 unless told otherwise, on a CUDA device 2^29 (1 GiB
-/// in bf16), where every chunk costs launches. When all rows fit into one chunk, backward finds its logits; else each chunk's gradients are made
-/// together with its losses, as those of their sum, and kept until backward multiplies them by what arrives there: no logits are made twice.
-/// (As in P.-L. Hsu et al., "Liger Kernel: Efficient Triton Kernels for LLM Training", 2024.) x and weight must not be one tensor. Everything else
-/// is as in cross_entropy() and linear().
+/// in bf16), where every chunk costs launches. Under a tape logits become their gradients, as those of the losses' sum, in the pass that makes
+/// the losses; what backward is given multiplies them later. Of one chunk they are kept; of several, each is turned into gradients of x, weight
+/// and bias at once, so that no logits are made twice (as in P.-L. Hsu et al., "Liger Kernel: Efficient Triton Kernels for LLM Training", 2024).
+/// On the CPU, rows that are ignored cost nothing (as in E. Wijmans et al., "Cut Your Losses in Large-Vocabulary Language Models", ICLR 2025).
+/// x and weight must not be one tensor. Everything else is as in cross_entropy() and linear().
 TokenLoss linear_cross_entropy(const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor& targets,
                                int64_t ignore_index = -100, double label_smoothing = 0,
                                std::optional<int64_t> chunk_elements = {});
@@ -30,7 +35,6 @@ template <class T> struct LinearCrossEntropy {
   Device where;
   View<const T> x, weight, bias;
   View<const int32_t> targets;
-  View<A> lse;
   int64_t ignore_index;
   double label_smoothing;
   int64_t chunks;  // at least one, be it empty: it defines the gradients
@@ -45,11 +49,6 @@ template <class T> struct LinearCrossEntropy {
   View<const T> x_rows(int64_t chunk) const {
     return {x.data + begin(chunk) * x.dims[1], {chunk_rows(chunk), x.dims[1], 1, 1}};
   }
-  kernels::CrossEntropy<T> loss_of(int64_t chunk, View<const T> logits) const {
-    const std::array<int64_t, 4> dims{chunk_rows(chunk), 1, 1, 1};
-    return {
-        logits, {targets.data + begin(chunk), dims}, {lse.data + begin(chunk), dims}, ignore_index, label_smoothing};
-  }
   /// Writes the chunk's logits into `buffer` and returns their matrix.
   View<T> logits(int64_t chunk, View<T> buffer) const {
     run_gemm(where, kernels::Gemm<T, T>{
@@ -62,21 +61,21 @@ template <class T> struct LinearCrossEntropy {
     Sink<A> dweight, dbias;
     explicit operator bool() const { return dx || dweight || dbias; }
   };
-  void forward(View<T> buffer, View<A> row_loss, View<const A> dsum, Gradients gradients) const;
-  void backward(int64_t chunk, View<T> logits, View<const A> dsum, Gradients& gradients) const;
+  void forward(View<T> buffer, View<A> row_loss, bool in_place, Gradients gradients) const;
+  void backward(int64_t chunk, View<T> dlogits, Gradients& gradients) const;
 };
 
-/// Gradients of the sum of all losses, undefined where none is wanted, and the 1 that arrives at that sum.
+/// Gradients of the sum of all losses; undefined where none is wanted.
 struct LossGradients {
-  Tensor one, dx, dweight, dbias;
+  Tensor dx, dweight, dbias;
 
   LossGradients() = default;
-  LossGradients(const Tensor& x, const Tensor& weight, const Tensor& bias)
-      : one(Tensor::full({1}, 1, accum_dtype(x.dtype()), x.device())) {
+  LossGradients(const Tensor& x, const Tensor& weight, const Tensor& bias) {
     const auto like = [](const Tensor& input, DType dtype) {
       return input.defined() && input.requires_grad() ? Tensor(input.shape(), dtype, input.device()) : Tensor();
     };
-    dx = like(x, x.dtype()), dweight = like(weight, one.dtype()), dbias = like(bias, one.dtype());
+    const DType sums = accum_dtype(x.dtype());
+    dx = like(x, x.dtype()), dweight = like(weight, sums), dbias = like(bias, sums);
   }
   template <class T> typename LinearCrossEntropy<T>::Gradients sinks() const {
     return {sink_of<T>(dx), sink_of<accum_t<T>>(dweight), sink_of<accum_t<T>>(dbias)};
@@ -97,27 +96,86 @@ void hand_on(Device where, const Sink<T>& kept, int64_t size, View<const accum_t
   });
 }
 
-/// Losses, and where they are wanted the gradients that dsum asks for.
+/// Losses. With in_place the logits become their gradients, and those become the gradients that are wanted.
 template <class T>
-void LinearCrossEntropy<T>::forward(View<T> buffer, View<A> row_loss, View<const A> dsum, Gradients gradients) const {
+void LinearCrossEntropy<T>::forward(View<T> buffer, View<A> row_loss, bool in_place, Gradients gradients) const {
   for (int64_t chunk = 0; chunk < chunks; ++chunk) {
     const View<T> z = logits(chunk, buffer);
-    const auto loss = loss_of(chunk, z);
-    const View<A> losses{row_loss.data + begin(chunk), loss.targets.dims};
-    on(where, [&](auto device) { kernels::cross_entropy_forward(device, loss, losses); });
-    if (gradients) backward(chunk, z, dsum, gradients);
+    const std::array<int64_t, 4> dims{chunk_rows(chunk), 1, 1, 1};
+    const kernels::CrossEntropy<T> loss{z, {targets.data + begin(chunk), dims}, {}, ignore_index, label_smoothing};
+    on(where, [&](auto device) {
+      kernels::cross_entropy_forward(device, loss, {row_loss.data + begin(chunk), dims}, in_place ? z : View<T>{});
+    });
+    if (gradients) backward(chunk, z, gradients);
   }
 }
 
-/// One chunk's part of the gradients; its logits `z` become their own.
-template <class T>
-void LinearCrossEntropy<T>::backward(int64_t chunk, View<T> z, View<const A> dsum, Gradients& gradients) const {
+/// One chunk's part of the gradients.
+template <class T> void LinearCrossEntropy<T>::backward(int64_t chunk, View<T> dlogits, Gradients& gradients) const {
   auto& [dx, dweight, dbias] = gradients;
-  on(where, [&](auto device) { kernels::cross_entropy_backward(device, loss_of(chunk, z), dsum, Sink<T>{z.data}); });
   const Sink<T> dx_rows{dx.data + begin(chunk) * x.dims[1], dx.accumulate};
-  if (dx) run_gemm(where, kernels::Gemm<T, T>{.a = z, .b = weight, .c = dx_rows});
-  run_weight_gradient<T>(where, z, x_rows(chunk), dweight, dbias);
+  if (dx) run_gemm(where, kernels::Gemm<T, T>{.a = dlogits, .b = weight, .c = dx_rows});
+  run_weight_gradient<T>(where, dlogits, x_rows(chunk), dweight, dbias);
   dweight.accumulate = dbias.accumulate = true;
+}
+
+/// x [rows, in] and targets [rows] without the rows that are ignored; themselves when all count.
+inline std::pair<Tensor, Tensor> without_ignored(const Tensor& x, const Tensor& targets, int64_t ignore_index) {
+  const View<const int32_t> all = flat_targets(targets);
+  std::vector<int32_t> rows, kept;
+  for (int64_t row = 0; row < all.size(); ++row) {
+    if (all.data[row] == ignore_index) continue;
+    rows.push_back(int32_t(row));
+    kept.push_back(all.data[row]);
+  }
+  const int64_t count = int64_t(rows.size());
+  if (count == all.size()) return {x, targets};
+  const auto tensor = [count](std::span<const int32_t> values) { return Tensor::from(values, {count}); };
+  return {index_select(x.reshape({all.size(), x.dim(-1)}), tensor(rows)), tensor(kept)};
+}
+
+/// The operation, of arguments that have been checked.
+inline TokenLoss chunked_cross_entropy(const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor& targets,
+                                       int64_t ignore_index, double label_smoothing, int64_t chunk_elements) {
+  const int64_t rows = x.shape().rows(), vocab = weight.dim(0);
+  const int64_t chunk_rows = std::max<int64_t>(1, chunk_elements / vocab);
+  const int64_t chunks = std::max<int64_t>(1, (rows + chunk_rows - 1) / chunk_rows);
+  const Tensor row_loss({rows}, accum_dtype(x.dtype()), x.device());
+  TokenLoss loss;
+  visit_float("linear_cross_entropy", x.dtype(), [&]<class T> {
+    using A = accum_t<T>;
+    const LinearCrossEntropy<T> args{x.device(),
+                                     x.matrix<const T>(),
+                                     weight.view<const T>(),
+                                     optional_view<T>(bias),
+                                     flat_targets(targets),
+                                     ignore_index,
+                                     label_smoothing,
+                                     chunks};
+    Tensor logits({args.most_rows(), vocab}, x.dtype(), x.device());
+    const bool recorded = records({x, weight, bias});
+    LossGradients made;
+    if (chunks > 1 && recorded) made = {x, weight, bias};
+    const auto gradients = made.sinks<T>();
+    args.forward(logits.view<T>(), row_loss.view<A>(), recorded, gradients);
+    loss = sum_losses<A>(row_loss, targets, ignore_index);
+    const View<T> kept = chunks == 1 ? logits.view<T>() : View<T>{};
+    if (!kept) logits = {};
+    record("linear_cross_entropy", loss.sum, {x, weight, bias}, {logits, made.dx, made.dweight, made.dbias},
+           [args, kept, gradients](const BackwardStep& step) {
+             const View<const A> dsum = step.doutput<A>();
+             typename LinearCrossEntropy<T>::Gradients sinks{step.sink<T>(0), step.sink<A>(1),
+                                                             args.bias ? step.sink<A>(2) : Sink<A>{}};
+             if (kept) {
+               hand_on(args.where, Sink<T>{kept.data}, kept.size(), dsum, Sink<T>{kept.data});
+               return args.backward(0, kept, sinks);
+             }
+             hand_on(args.where, gradients.dx, args.x.size(), dsum, sinks.dx);
+             hand_on(args.where, gradients.dweight, args.weight.size(), dsum, sinks.dweight);
+             hand_on(args.where, gradients.dbias, args.bias.size(), dsum, sinks.dbias);
+           });
+  });
+  return loss;
 }
 
 }  // namespace detail
@@ -125,51 +183,19 @@ void LinearCrossEntropy<T>::backward(int64_t chunk, View<T> z, View<const A> dsu
 inline TokenLoss linear_cross_entropy(const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor& targets,
                                       int64_t ignore_index, double label_smoothing,
                                       std::optional<int64_t> chunk_elements) {
-  detail::check_linear("linear_cross_entropy", x, weight, bias);
-  detail::check_token_loss("linear_cross_entropy", x, targets, weight.dim(0), ignore_index, label_smoothing);
+  constexpr const char* kOp = "linear_cross_entropy";
+  detail::check_linear(kOp, x, weight, bias);
+  detail::check_token_loss(kOp, x, targets, weight.dim(0), ignore_index, label_smoothing);
   LIBTRAIN_CHECK(
       x.node_handle() != weight.node_handle(),
       "[linear_cross_entropy] x and weight are one tensor, {}; use cross_entropy(linear(x, weight), targets)",
       x.spec());
   const int64_t most = chunk_elements.value_or(int64_t(1) << (x.device() == Device::kCuda ? 29 : 22));
   LIBTRAIN_CHECK(most > 0, "[linear_cross_entropy] chunk_elements must be > 0, got {}; 2^22 is the default", most);
-  const int64_t rows = x.shape().rows(), vocab = weight.dim(0), chunk_rows = std::max<int64_t>(1, most / vocab);
-  const int64_t chunks = std::max<int64_t>(1, (rows + chunk_rows - 1) / chunk_rows);
-  const Tensor lse({rows}, accum_dtype(x.dtype()), x.device()), row_loss({rows}, lse.dtype(), x.device());
-  TokenLoss loss;
-  visit_float("linear_cross_entropy", x.dtype(), [&]<class T> {
-    using A = accum_t<T>;
-    const detail::LinearCrossEntropy<T> args{x.device(),
-                                             x.matrix<const T>(),
-                                             weight.view<const T>(),
-                                             detail::optional_view<T>(bias),
-                                             detail::flat_targets(targets),
-                                             lse.view<A>(),
-                                             ignore_index,
-                                             label_smoothing,
-                                             chunks};
-    Tensor logits({args.most_rows(), vocab}, x.dtype(), x.device());
-    detail::LossGradients made;
-    if (chunks > 1 && records({x, weight, bias})) made = {x, weight, bias};
-    const auto gradients = made.sinks<T>();
-    args.forward(logits.view<T>(), row_loss.view<A>(), made.one.defined() ? made.one.view<const A>() : View<const A>{},
-                 gradients);
-    loss = detail::sum_losses<A>(row_loss, targets, ignore_index);
-    const View<T> kept = chunks == 1 ? logits.view<T>() : View<T>{};
-    if (!kept) logits = {};
-    record("linear_cross_entropy", loss.sum, {x, weight, bias},
-           {targets, lse, logits, made.dx, made.dweight, made.dbias},
-           [args, kept, gradients](const BackwardStep& step) {
-             const View<const A> dsum = step.doutput<A>();
-             typename detail::LinearCrossEntropy<T>::Gradients sinks{step.sink<T>(0), step.sink<A>(1),
-                                                                     args.bias ? step.sink<A>(2) : Sink<A>{}};
-             if (kept) return args.backward(0, kept, dsum, sinks);
-             detail::hand_on(args.where, gradients.dx, args.x.size(), dsum, sinks.dx);
-             detail::hand_on(args.where, gradients.dweight, args.weight.size(), dsum, sinks.dweight);
-             detail::hand_on(args.where, gradients.dbias, args.bias.size(), dsum, sinks.dbias);
-           });
-  });
-  return loss;
+  if (x.device() != Device::kCpu)
+    return detail::chunked_cross_entropy(x, weight, bias, targets, ignore_index, label_smoothing, most);
+  const auto [counted, classes] = detail::without_ignored(x, targets, ignore_index);
+  return detail::chunked_cross_entropy(counted, weight, bias, classes, ignore_index, label_smoothing, most);
 }
 
 }  // namespace libtrain

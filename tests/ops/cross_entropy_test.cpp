@@ -230,6 +230,19 @@ TEST_CASE("cross_entropy: logits that another operation reads as well get the gr
   }
 }
 
+TEST_CASE("cross_entropy: gradients made along with the losses are those that backward makes for 1") {
+  const int64_t rows = 11, vocab = 7;
+  const Tensor logits = random({rows, vocab}), targets = random_targets(rows, vocab), losses({rows}, DType::f64);
+  const Values expected = loss_gradient(logits, targets, 0.1);
+  const Tensor in_place = logits.clone();
+  const kernels::CrossEntropy<double> args{in_place.view<const double>(), targets.view<const int32_t>(), {}, -100, 0.1};
+  on(Device::kCpu, [&](auto device) {
+    kernels::cross_entropy_forward(device, args, losses.view<double>(), in_place.view<double>());
+  });
+  CHECK(values_of(in_place) == expected);
+  CHECK(values_of(losses.rows(2, 3)) == Values{0});  // an ignored row
+}
+
 TEST_CASE("cross_entropy: many f32 rows are summed without drift, and the same for any number of threads") {
   const Tensor logits = random({200001, 3}, DType::f32), targets = Tensor::zeros({200001}, DType::i32);
   const double exact = cross_entropy(logits.cast(DType::f64), targets).sum.item();
@@ -299,12 +312,11 @@ TEST_CASE("linear_cross_entropy: the same loss and gradients as in two operation
   }
 }
 
-TEST_CASE("linear_cross_entropy: chunks never hold more logits than asked for") {
+TEST_CASE("linear_cross_entropy: chunks never hold more logits than asked for, and none of rows that are ignored") {
   const int64_t rows = 512, vocab = 1000, logits_bytes = rows * vocab * 4;
-  const Tensor x = random({rows, 4}, DType::f32), weight = random({vocab, 4}, DType::f32, 4),
-               targets = random_targets(rows, vocab);
+  const Tensor x = random({rows, 4}, DType::f32), weight = random({vocab, 4}, DType::f32, 4);
   weight.set_requires_grad();
-  const auto peak = [&](int64_t chunk_elements) {
+  const auto peak = [&](const Tensor& targets, int64_t chunk_elements) {
     weight.clear_grad();
     reset_peak(Device::kCpu);
     const int64_t before = allocator_stats(Device::kCpu).bytes_in_use;
@@ -312,18 +324,42 @@ TEST_CASE("linear_cross_entropy: chunks never hold more logits than asked for") 
     tape.backward(linear_cross_entropy(x, weight, {}, targets, -100, 0, chunk_elements).sum);
     return allocator_stats(Device::kCpu).peak_bytes_in_use - before;
   };
-  CHECK(peak(1 << 22) >= logits_bytes);
-  CHECK(peak(1 << 22) < 3 * logits_bytes / 2);
-  CHECK(peak(rows * vocab / 8) < logits_bytes / 4);
+  Tensor targets = Tensor::full({rows}, 7, DType::i32);
+  CHECK(peak(targets, 1 << 22) >= logits_bytes);
+  CHECK(peak(targets, 1 << 22) < 3 * logits_bytes / 2);
+  CHECK(peak(targets, rows * vocab / 8) < logits_bytes / 4);
+  targets.rows(rows / 8, rows).fill(-100);
+  CHECK(peak(targets, 1 << 22) < logits_bytes / 4);
+}
+
+TEST_CASE("linear_cross_entropy: what stands in an ignored row does not matter") {
+  const Tensor x = random({6, 5}), weight = random({9, 5}, DType::f64, 4), targets = ids({3, -100, 0, -100, 8, 2});
+  for (const Tensor& leaf : {x, weight}) leaf.set_requires_grad();
+  const auto results = [&](int64_t chunk_elements) {
+    for (const Tensor& leaf : {x, weight}) leaf.clear_grad();
+    Tape tape;
+    const TokenLoss loss = linear_cross_entropy(x, weight, {}, targets, -100, 0.1, chunk_elements);
+    tape.backward(loss.mean());
+    return Inputs{values_of(loss.sum), values_of(loss.count), values_of(x.grad()), values_of(weight.grad())};
+  };
+  for (const int64_t chunk_elements : {1 << 22, 2 * 9}) {
+    const Inputs expected = results(chunk_elements);
+    x.rows(1, 2).fill(kInf);
+    x.rows(3, 4).fill(std::nan(""));
+    CHECK(results(chunk_elements) == expected);
+    CHECK(expected[1] == Values{4});
+    x.rows(1, 2).fill(1);
+    x.rows(3, 4).fill(2);
+  }
 }
 
 TEST_CASE("linear_cross_entropy: gradients made along with the losses are multiplied by what arrives, and added up") {
-  const int64_t rows = 12, vocab = 9;
+  const int64_t rows = 12, vocab = 9, chunk_elements = GENERATE(2 * 9, 1 << 22);  // several chunks, one
   const Tensor x = random({rows, 5}), weight = random({vocab, 5}, DType::f64, 4), targets = random_targets(rows, vocab);
   for (const Tensor& leaf : {x, weight}) leaf.set_requires_grad();
   const auto backward_with = [&](double dsum) {
     Tape tape;
-    tape.backward(linear_cross_entropy(x, weight, {}, targets, -100, 0, 2 * vocab).sum,
+    tape.backward(linear_cross_entropy(x, weight, {}, targets, -100, 0, chunk_elements).sum,
                   Tensor::full({1}, dsum, DType::f64).reshape({}));
   };
   backward_with(1);
