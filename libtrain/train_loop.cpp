@@ -71,6 +71,7 @@ TrainLoop::TrainLoop(Parameters& parameters, detail::BatchCalls batches, Options
   one_ = Tensor::full({}, 1, parameters_.dtype(), parameters_.device());
   parameters_.clear_gradients();
   let_updates_through();
+  parameters.set_optimizer(optimizer_.info);
 }
 
 bool TrainLoop::complete() const {
