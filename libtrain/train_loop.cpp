@@ -87,6 +87,7 @@ bool TrainLoop::run() {
   return complete();
 }
 
+  stop_requested_ = false;
 /// Waits for everything that is under way, and tells it.
 void TrainLoop::settle() {
   clock_ = seconds_now();

@@ -138,9 +138,10 @@ class TrainLoop {
   bool run();
   /// One mini-batch, with an update when it completes one. False, without doing anything, when training is complete.
   bool step();
-  /// Makes run() return after the current mini-batch. May be called from any thread and from signal handlers.
+  /// Makes run() return after the current mini-batch, or the next run() at once when none is under way. When that run() has returned the request
+  /// is answered: another run() goes on training. May be called from any thread and from signal handlers.
   void request_stop() { stop_requested_ = true; }
-  /// Whether request_stop() has ever been called: run() then returns after at most one mini-batch.
+  /// Whether a stop is requested that no run() has answered yet: for programs that call step().
   bool stop_requested() const { return stop_requested_; }
   /// Fires on_checkpoint after the current mini-batch, once, and goes on. Likewise.
   void request_checkpoint() { checkpoint_requested_ = true; }
