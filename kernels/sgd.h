@@ -12,7 +12,7 @@ namespace libtrain::kernels {
 
 template <class T> struct Sgd {
   View<T> weights;          // [size]
-  View<T> velocity;         // [size]; not read when momentum is 0
+  View<T> velocity;         // [size]; or not given, when momentum is 0
   View<const T> gradients;  // [size] of the summed loss
   View<StepState> state;    // one element
   double momentum, weight_decay;

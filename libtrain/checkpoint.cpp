@@ -12,6 +12,7 @@
 #include "libtrain/io/json.h"
 #include "libtrain/io/manifest.h"
 #include "libtrain/io/seal.h"
+#include "libtrain/optimizer_state.h"
 #include "libtrain/tensor_file.h"
 
 namespace libtrain {
@@ -42,7 +43,41 @@ Checkpoint checkpoint_of(const Manifest& manifest, const std::string& path) {
                                             state.batch, state.steps));
   if (!manifest.at("program").is_object()) manifest.refuse("program", "an object");
   const auto score = manifest.contains("score") ? std::optional(manifest.exact("score")) : std::nullopt;
-  return {path, state, manifest.at("program").compact(), score};
+  const std::string optimizer = manifest.contains("optimizer") ? manifest.text("optimizer/name") : "";
+  return {path, state, manifest.at("program").compact(), score, optimizer};
+}
+
+/// Parameters with the same factors, other than 1, and the frozen ones: what set_group() and freeze() have made.
+Json groups_of(const Parameters& parameters) {
+  std::vector<Json> kinds;
+  Json groups = Json::array();
+  for (const auto& slot : parameters.slots()) {
+    const Json kind{{"rate", slot.factors.rate}, {"decay", slot.factors.decay}, {"frozen", slot.frozen}};
+    if (slot.factors.rate == 1 && slot.factors.decay == 1 && !slot.frozen) continue;
+    const auto known = size_t(std::ranges::find(kinds, kind) - kinds.begin());
+    if (known == kinds.size()) {
+      kinds.push_back(kind);
+      groups.push_back(kind);
+    }
+    groups[known]["parameters"].push_back(slot.name);
+  }
+  return groups;
+}
+
+Json to_json(const OptimizerInfo& optimizer, const Parameters& parameters) {
+  Json options = Json::object();
+  for (const auto& [name, value] : optimizer.options) options[name] = value;
+  return {{"name", optimizer.name}, {"options", options}, {"groups", groups_of(parameters)}};
+}
+
+/// Moments of one optimizer mean something else to another.
+void check_optimizer(const Checkpoint& checkpoint, const Parameters& parameters) {
+  const auto& now = parameters.optimizer();
+  if (checkpoint.optimizer.empty() || !now || now->name == checkpoint.optimizer) return;
+  throw CheckpointError(format_message(
+      "[{}] holds the state of the optimizer {}, from which {} cannot go on; go on with {}, or begin with "
+      "{} from its weights alone: load_weights() of its {}",
+      checkpoint.path, checkpoint.optimizer, now->name, checkpoint.optimizer, now->name, kWeightsFile));
 }
 
 /// " in 2 tensors, the first w"; nothing if the file is no longer of its format.
@@ -155,17 +190,6 @@ TensorFile weights_of(const Parameters& parameters) {
   return file;
 }
 
-/// Calls visit(name, tensor) for everything in optimizer.safetensors.
-template <class F> void for_optimizer_state(const Parameters& parameters, bool gradients, const F& visit) {
-  for (const auto& slot : parameters.slots()) {
-    visit("first_moment/" + slot.name, parameters.slice(parameters.first_moment(), slot));
-    visit("second_moment/" + slot.name, parameters.slice(parameters.second_moment(), slot));
-    if (parameters.options().average) visit("average/" + slot.name, parameters.slice(parameters.average(), slot));
-    if (gradients) visit("gradient/" + slot.name, parameters.slice(parameters.gradients(), slot));
-  }
-  visit("step_state", parameters.step_state());
-}
-
 }  // namespace
 
 std::string save_checkpoint(const std::string& folder, const Parameters& parameters, const TrainState& state,
@@ -176,10 +200,7 @@ std::string save_checkpoint(const std::string& folder, const Parameters& paramet
                  program.substr(0, 100));
   LIBTRAIN_CHECK(options.keep >= 0, "[save_checkpoint] keep must be >= 0 (0: all), got {}", options.keep);
   if (state.accumulated > 0) parameters.zero_unwritten_gradients();
-  TensorFile optimizer;
-  for_optimizer_state(parameters, state.accumulated > 0,
-                      [&](const auto& name, const Tensor& tensor) { optimizer.add(name, tensor); });
-  const TensorFile weights = weights_of(parameters);
+  const TensorFile weights = weights_of(parameters), optimizer = optimizer_state_of(parameters, state.accumulated > 0);
   const auto weight_bytes = weights.bytes(), optimizer_bytes = optimizer.bytes();
   const RandomState random = parameters.random();
   Json manifest{
@@ -191,6 +212,7 @@ std::string save_checkpoint(const std::string& folder, const Parameters& paramet
       {"files",
        {{"weights", file_entry(weights, weight_bytes)}, {"optimizer", file_entry(optimizer, optimizer_bytes)}}},
       {"program", program_json}};
+  if (parameters.optimizer()) manifest["optimizer"] = to_json(*parameters.optimizer(), parameters);
   if (options.score && !std::isnan(*options.score)) manifest["score"] = exact_text(*options.score);
 
   FileSystem& files = options.files;
@@ -240,18 +262,19 @@ Checkpoint read_checkpoint(const std::string& path) { return checkpoint_of(Manif
 Checkpoint load_checkpoint(const std::string& path, const Parameters& parameters) {
   const Manifest manifest(path);
   const Checkpoint checkpoint = checkpoint_of(manifest, path);
+  check_optimizer(checkpoint, parameters);
   const SafetensorsFile weights = read_listed(manifest, path, kWeightsFile),
                         optimizer = read_listed(manifest, path, kOptimizerFile);
 
-  TensorTargets weight_targets, optimizer_targets;
+  TensorTargets weight_targets;
   for (const auto& slot : parameters.slots()) weight_targets.add(slot.name, slot.master);
-  for_optimizer_state(parameters, checkpoint.state.accumulated > 0,
-                      [&](const auto& name, const Tensor& tensor) { optimizer_targets.add(name, tensor); });
   weight_targets.check(weights, path + "/" + kWeightsFile, false);
-  optimizer_targets.check(optimizer, path + "/" + kOptimizerFile, false);
   const RandomState random{manifest.word("random/seed"), manifest.word("random/step")};
+  const TensorTargets state_targets =
+      optimizer_targets(optimizer, path + "/" + kOptimizerFile, parameters, checkpoint.state.accumulated > 0);
   weight_targets.copy(weights);
-  optimizer_targets.copy(optimizer);
+  state_targets.copy(optimizer);
+  settle_moments(parameters, optimizer, checkpoint.optimizer);
   parameters.set_random(random);
   parameters.round_values();
   return checkpoint;

@@ -1,6 +1,6 @@
 /// Saving and resuming a training run: one folder per checkpoint, complete or absent.
 ///
-///   <folder>/step-00001200/manifest.json          version, TrainState, random state, sizes and hashes, the program's own part
+///   <folder>/step-00001200/manifest.json          version, TrainState, random state, optimizer, sizes and hashes, the program's own part
 ///   <folder>/step-00001200/weights.safetensors    every parameter under its name
 ///   <folder>/step-00001200/optimizer.safetensors  the optimizer's moments and step state, the averaged values if the store keeps them, and the
 ///                                                 gradients when the state lies within an accumulation
@@ -25,6 +25,8 @@ struct Checkpoint {
   TrainState state;     // what TrainLoop::restore() takes
   std::string program;  // the JSON text that the program gave to save_checkpoint: its configuration, vocabularies…
   std::optional<double> score;  // SaveOptions::score
+  std::string optimizer =
+      {};  // the name of the one whose state it holds (OptimizerInfo::name); "" when nobody has said
 };
 
 /// Which older checkpoints a new one leaves in place, and through what it is written.
@@ -60,8 +62,9 @@ Checkpoint verify_checkpoint(const std::string& path);
 Checkpoint read_checkpoint(const std::string& path);
 
 /// Fills `parameters` (values, moments, gradients if saved, step and random state) from the checkpoint at `path`; restore the TrainLoop from
-/// the returned state afterwards. Throws CheckpointError when a file is missing, damaged or does not fit: wrong names, shapes or dtypes are
-/// listed with what was expected. Nothing is changed then.
+/// the returned state afterwards. Rates, schedule, groups and the like are the program's, and may be others than before; the optimizer must be the
+/// same. Throws CheckpointError when `parameters` are trained by another one, and when a file is missing, damaged or does not fit: wrong names,
+/// shapes or dtypes are listed with what was expected. Nothing is changed then.
 Checkpoint load_checkpoint(const std::string& path, const Parameters& parameters);
 
 /// The weights alone, as a safetensors file that other programs read; written atomically.

@@ -3,6 +3,7 @@
 #include <fmt/args.h>
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 #include <utility>
 #include <vector>
@@ -21,11 +22,15 @@ size_t edit_distance(std::string_view a, std::string_view b) {
   }
   return row.back();
 }
+
+const auto& shown(const auto& value) { return value; }
+/// What is no number has no sign that means anything.
+double shown(const double& value) { return std::isnan(value) ? std::fabs(value) : value; }
 }  // namespace
 
 std::string format_parts(std::string_view format, std::initializer_list<MessagePart> parts) {
   fmt::dynamic_format_arg_store<fmt::format_context> store;
-  for (const auto& part : parts) std::visit([&](const auto& value) { store.push_back(value); }, part);
+  for (const auto& part : parts) std::visit([&](const auto& value) { store.push_back(shown(value)); }, part);
   return fmt::vformat(fmt::string_view(format.data(), format.size()), store);
 }
 

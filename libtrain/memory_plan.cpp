@@ -193,6 +193,8 @@ MemoryPlan plan_memory(Parameters& parameters, BucketedBatches& batches,
   LIBTRAIN_CHECK(options.epochs >= 1 && options.limit >= 0,
                  "[memory_plan] epochs must be >= 1 and limit >= 0 (0: what is free), got {} and {}", options.epochs,
                  options.limit);
+  LIBTRAIN_CHECK(options.moments >= 0 && options.moments <= 2,
+                 "[memory_plan] moments must be 0, 1 or 2, got {}; adam() keeps 2", options.moments);
   for (const auto& slot : parameters.slots())
     LIBTRAIN_CHECK(!slot.value.has_grad(),
                    "[memory_plan] the gradient of {} waits for an update, which probing would overwrite; plan before "
@@ -209,13 +211,16 @@ MemoryPlan plan_memory(Parameters& parameters, BucketedBatches& batches,
   plan.gradients = stats.bytes_for(MemoryUse::kGradients);
   plan.optimizer = stats.bytes_for(MemoryUse::kOptimizer);
   plan.other = stats.bytes_in_use - plan.weights - plan.gradients - plan.optimizer;
+  const int64_t moments_to_come = std::max<int64_t>(0, options.moments - parameters.moments()) *
+                                  parameters.flat_size() * size_of(parameters.dtype());
+  plan.optimizer += moments_to_come;
   for (const BatchSize& size : sizes) plan.longest = std::max({plan.longest, size.longest_source, size.longest_target});
   const int64_t free = detail::free_memory(device), most = std::numeric_limits<int64_t>::max() - stats.bytes_in_use;
   plan.available = stats.bytes_in_use + std::min(free, most);
   if (options.limit > 0) plan.available = std::min(plan.available, options.limit);
 
-  const Line line = Prober(parameters, batches.options().batch, loss, double(plan.available - stats.bytes_in_use))
-                        .line_for(costliest(sizes, tokens_of));
+  const auto room = double(plan.available - stats.bytes_in_use - moments_to_come);
+  const Line line = Prober(parameters, batches.options().batch, loss, room).line_for(costliest(sizes, tokens_of));
   release_cached(device);
   plan.largest = costliest(sizes, [&](const BatchSize& size) { return line.activations(size); });
   plan.activations = std::llround(std::max(0.0, line.activations(plan.largest)));

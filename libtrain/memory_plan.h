@@ -25,12 +25,14 @@ struct MemoryPlanOptions {
   int64_t epochs = 1;
   /// Bytes that tensors may take on the device. 0, the default: those they have and those that are free.
   int64_t limit = 0;
+  /// Moments that the optimizer of the run keeps (OptimizerInfo::moments), as far as the store has not got them yet. Default 2: adam().
+  int64_t moments = 2;
 };
 
 /// Bytes on the device of the parameters, rounding up by the allocator not counted.
 struct MemoryPlan {
   Device device = Device::kCpu;                       // of the parameters
-  int64_t weights = 0, gradients = 0, optimizer = 0;  // of all stores of the process
+  int64_t weights = 0, gradients = 0, optimizer = 0;  // of all stores of the process, and the moments to come
   int64_t other = 0;                                  // tensors that the program holds besides
   int64_t batches = 0;                                // that exist at a time: with prefetch on the CPU several
   int64_t activations = 0;  // that forward and backward of the largest batch need at most, with workspace

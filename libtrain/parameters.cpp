@@ -105,10 +105,9 @@ void Parameters::round_values() const {
 /// Those that this store has.
 std::vector<Parameters::Buffer> Parameters::buffers() {
   const DType dtype = options_.dtype;
-  std::vector<Buffer> all{{&values_, MemoryUse::kWeights, dtype},
-                          {&gradients_, MemoryUse::kGradients, dtype},
-                          {&first_moment_, MemoryUse::kOptimizer, dtype},
-                          {&second_moment_, MemoryUse::kOptimizer, dtype}};
+  std::vector<Buffer> all{{&values_, MemoryUse::kWeights, dtype}, {&gradients_, MemoryUse::kGradients, dtype}};
+  for (Tensor& moment : moments_)
+    if (moment.defined()) all.push_back({&moment, MemoryUse::kOptimizer, dtype});
   if (options_.mixed_precision) all.push_back({&rounded_, MemoryUse::kWeights, DType::bf16});
   if (options_.average) all.push_back({&average_, MemoryUse::kOptimizer, dtype});
   return all;
@@ -168,51 +167,6 @@ std::vector<Parameters::Slot*> Parameters::chosen(const char* caller, const Filt
   LIBTRAIN_CHECK(!found.empty(), "[{}] none of the {} parameters is chosen; Parameters::str() lists them", caller,
                  slots_.size());
   return found;
-}
-
-void Parameters::set_group(const Filter& filter, const GroupOptions& options) {
-  const double rate = options.rate.value_or(1), decay = options.decay.value_or(1);
-  LIBTRAIN_CHECK(rate > 0 && rate < 1e30, "[set_group] rate must be > 0 and < 1e30 (to stop updates: freeze), got {}",
-                 rate);
-  LIBTRAIN_CHECK(decay >= 0 && decay < 1e30, "[set_group] decay must be >= 0 and < 1e30, got {}; 0 turns it off",
-                 decay);
-  for (Slot* slot : chosen("set_group", filter)) {
-    if (options.rate) slot->factors.rate = float(rate);
-    if (options.decay) slot->factors.decay = float(decay);
-  }
-  alike_ = false;
-  factors_ = Tensor();
-  ++changes_;
-}
-
-void Parameters::set_frozen(const Filter& filter, bool frozen) {
-  for (Slot* slot : chosen(frozen ? "freeze" : "unfreeze", filter)) {
-    slot->frozen = frozen;
-    slot->value.clear_grad();
-    slot->value.set_requires_grad(!frozen);
-    slice(gradients_, *slot).fill(0);
-  }
-  alike_ = false;
-  factors_ = Tensor();
-  ++changes_;
-}
-
-View<const UpdateFactors> Parameters::update_factors() const {
-  if (alike_ || used_ == 0) return {};
-  const int64_t units = used_ / kUpdateUnit;
-  if (!factors_.defined()) {
-    std::vector<UpdateFactors> table(static_cast<size_t>(units));
-    for (size_t i = 0; i < slots_.size(); ++i) {
-      const int64_t end = i + 1 < slots_.size() ? slots_[i + 1].offset : used_;
-      UpdateFactors factors = slots_[i].factors;
-      if (slots_[i].frozen) factors.rate = 0;
-      std::fill(table.begin() + slots_[i].offset / kUpdateUnit, table.begin() + end / kUpdateUnit, factors);
-    }
-    const Tensor factors({units, 2}, DType::f32, options_.device);
-    copy_bytes(factors.node_handle()->data, device(), table.data(), Device::kCpu, table.size() * sizeof(UpdateFactors));
-    factors_ = factors;
-  }
-  return {reinterpret_cast<const UpdateFactors*>(factors_.view<float>().data), {units, 1, 1, 1}};
 }
 
 bool Parameters::contains(std::string_view name) const {

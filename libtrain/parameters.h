@@ -1,9 +1,11 @@
 /// Everything that training changes: values, gradients, Adam's moments, step counters and the random state, in flat buffers.
 #pragma once
+#include <array>
 #include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "kernels/philox.h"
@@ -30,13 +32,23 @@ struct GroupOptions {
   std::optional<double> decay{};  // factor on the weight decay, >= 0. Default 1
 };
 
+/// Whose state a store's moments are, and how many of them it keeps: for checkpoints, and so that no other optimizer takes them for its own.
+struct OptimizerInfo {
+  /// "adam", "sgd"; one of your own wants a name of its own, since only the same name goes on from a checkpoint. Default "own".
+  std::string name = "own";
+  /// How many of the two moments: 0, 1 or 2. Default 2.
+  int64_t moments = 2;
+  /// Hyper-parameters by name. Checkpoints tell them to people; a resumed run may have others.
+  std::vector<std::pair<std::string, double>> options{};
+};
+
 /// "<module>.<name>", or for the module "" the name alone, as in a file that holds one module.
 inline std::string join_name(const std::string& module, const std::string& name) {
   return module.empty() ? name : module + "." + name;
 }
 
-/// The store that modules register their parameters in. Each is a named slice of one flat buffer per kind (value, gradient, first
-/// and second moment), so that one kernel launch serves all. Not thread-safe; one training loop at a time per store.
+/// The store that modules register their parameters in. Each is a named slice of one flat buffer per kind (value, gradient, and the
+/// moments that its optimizer keeps), so that one kernel launch serves all. Not thread-safe; one training loop at a time per store.
 class Parameters {
  public:
   using Options = ParametersOptions;  // what the constructor takes
@@ -87,10 +99,26 @@ class Parameters {
   Tensor values() const { return values_.rows(0, used_); }
   /// Laid out as values(): of the summed loss, since clear_gradients(); a slice that no one has written yet holds anything.
   Tensor gradients() const { return gradients_.rows(0, used_); }
-  /// Laid out as values(): Adam's running mean of the gradients, or the velocity of SGD. Begins as 0.
-  Tensor first_moment() const { return first_moment_.rows(0, used_); }
-  /// Laid out as values(): Adam's running mean of the squared gradients. Begins as 0.
-  Tensor second_moment() const { return second_moment_.rows(0, used_); }
+  /// Laid out as values(), beginning as 0: what an optimizer keeps for each value. Number 0 or 1; takes memory from when it is first asked
+  /// for (or set_optimizer() has), which must not be while work is captured.
+  Tensor moment(int64_t number) const;
+  /// Number 0: Adam's running mean of the gradients, or the velocity of SGD.
+  Tensor first_moment() const { return moment(0); }
+  /// Number 1: Adam's running mean of the squared gradients. SGD has none.
+  Tensor second_moment() const { return moment(1); }
+  /// How many moments are there: 0, 1 or 2.
+  int64_t moments() const;
+  /// Makes those below `count` that are not there, and gives back the memory of all others, with what they held.
+  void keep_moments(int64_t count) const;
+
+  /// Whose the moments are: of the last TrainLoop, or of the checkpoint that was loaded. Nothing while nobody has said.
+  const std::optional<OptimizerInfo>& optimizer() const { return optimizer_; }
+  /// Says whose the moments are to be, and keeps as many, as TrainLoop does. Throws InvalidArgument when they are those of an optimizer of
+  /// another name.
+  void set_optimizer(const OptimizerInfo& optimizer) const;
+  /// Lets go of the moments and of whose they were, and counts updates from 0 again: another optimizer may then begin from these weights.
+  void forget_optimizer();
+
   /// Elements of each flat buffer, with the gaps.
   int64_t flat_size() const { return used_; }
   /// The values rounded to bf16, [flat_size()]; undefined without mixed precision. The optimizer keeps them up to date.
@@ -103,8 +131,9 @@ class Parameters {
   /// Exchanges values and average, so that all tensors of the store show the other ones. See optim/moving_average.h.
   void swap_average();
 
-  /// Sets rate and decay of the parameters that `filter` chooses; may be called again for others, or for the same. Not part of a checkpoint:
-  /// a program sets its groups when it builds its model. Throws InvalidArgument for a factor out of range, or when no parameter is chosen.
+  /// Sets rate and decay of the parameters that `filter` chooses; may be called again for others, or for the same. Checkpoints tell them, but do
+  /// not bring them back: a program sets its groups when it builds its model. Throws InvalidArgument for a factor out of range, or when no
+  /// parameter is chosen.
   void set_group(const Filter& filter, const GroupOptions& options);
   /// Parameters that are chosen keep their values, whatever the optimizer: no gradient is computed for them, they do not count in the norm,
   /// and their moments stand still until they are unfrozen. Throws InvalidArgument when no parameter is chosen.
@@ -114,8 +143,8 @@ class Parameters {
   /// For kernels, one entry per kUpdateUnit elements of the flat buffers; no view while all parameters are treated alike.
   View<const UpdateFactors> update_factors() const;
 
-  /// Another number when kernels would be given other arguments: parameters were added or frozen, groups set, values and average exchanged
-  /// (exchanged back, it is the number of before).
+  /// Another number when kernels would be given other arguments: parameters were added or frozen, groups set, moments made, values and average
+  /// exchanged (exchanged back, it is the number of before).
   int64_t revision() const { return 2 * changes_ + swapped_; }
 
   /// The slice of `flat` (one of the buffers above) that belongs to a slot, in the slot's shape.
@@ -176,10 +205,13 @@ class Parameters {
 
   Options options_;
   std::vector<Slot> slots_;
-  Tensor values_, rounded_, gradients_, first_moment_, second_moment_, average_, random_state_, step_state_;
+  Tensor values_, rounded_, gradients_, average_, random_state_, step_state_;
+  mutable std::array<Tensor, 2> moments_;  // undefined where none is kept
+  mutable std::optional<OptimizerInfo> optimizer_;
   mutable Tensor factors_;  // f32[units, 2]; undefined when it must be made anew
   bool alike_ = true;       // no parameter has factors of its own
-  int64_t used_ = 0, capacity_ = 0, changes_ = 0;
+  int64_t used_ = 0, capacity_ = 0;
+  mutable int64_t changes_ = 0;
   bool swapped_ = false;  // values and average
   uint32_t random_streams_ = 0;
 };

@@ -19,6 +19,9 @@ double seconds_now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
+/// For reports, which programs print: what is no number has no sign, "-nan" would only raise a question.
+double without_sign_of_nan(double value) { return std::isnan(value) ? std::fabs(value) : value; }
+
 /// Adds the loss of a mini-batch to the totals of the open update, on the device.
 void accumulate_loss(const TokenLoss& loss, const Parameters& parameters) {
   visit_float("train_loop", loss.sum.dtype(), [&]<class T> {
@@ -68,6 +71,7 @@ TrainLoop::TrainLoop(Parameters& parameters, detail::BatchCalls batches, Options
   if (parameters_.device() == Device::kCuda) stream_ = std::make_unique<cuda::Stream>();
   if (stream_ && options_.graphs) graphs_ = std::make_unique<StepGraphs>();
   parameters.shrink_to_fit();
+  parameters.set_optimizer(optimizer_.info);
   one_ = Tensor::full({}, 1, parameters_.dtype(), parameters_.device());
   parameters_.clear_gradients();
   let_updates_through();
@@ -83,6 +87,7 @@ bool TrainLoop::run() {
   }
   settle();
   fire_checkpoint();
+  stop_requested_ = false;
   return complete();
 }
 
@@ -241,10 +246,10 @@ void TrainLoop::take_time() {
 
 void TrainLoop::count(StepReport report, const StepState& state) {
   report.targets = state.batch_loss_count;
-  report.loss = report.targets > 0 ? state.batch_loss_sum / double(report.targets) : 0;
+  report.loss = report.targets > 0 ? without_sign_of_nan(state.batch_loss_sum / double(report.targets)) : 0;
   if (report.updated) {
     report.skipped = state.skip != 0;
-    report.gradient_norm = state.gradient_norm;
+    report.gradient_norm = without_sign_of_nan(state.gradient_norm);
     report.learning_rate = state.learning_rate;
   }
   take_time();

@@ -130,7 +130,7 @@ class TrainLoop {
 
   /// Trains on batches of `source` to minimise loss(batch), which returns a TokenLoss (averaged over all targets of an update) or a scalar
   /// Tensor (averaged over the mini-batches of an update). Parameters, source and whatever `loss` refers to must outlive the loop.
-  /// Throws InvalidArgument naming the first option that is out of range.
+  /// Throws InvalidArgument naming the first option that is out of range, or the optimizer that the store's moments belong to when it is another.
   template <class BatchType, class Loss>
   TrainLoop(Parameters& parameters, BatchSource<BatchType>& source, Loss loss, Options options = {});
 
@@ -138,9 +138,10 @@ class TrainLoop {
   bool run();
   /// One mini-batch, with an update when it completes one. False, without doing anything, when training is complete.
   bool step();
-  /// Makes run() return after the current mini-batch. May be called from any thread and from signal handlers.
+  /// Makes run() return after the current mini-batch, or the next run() at once when none is under way. When that run() has returned the request
+  /// is answered: another run() goes on training. May be called from any thread and from signal handlers.
   void request_stop() { stop_requested_ = true; }
-  /// Whether request_stop() has ever been called: run() then returns after at most one mini-batch.
+  /// Whether a stop is requested that no run() has answered yet: for programs that call step().
   bool stop_requested() const { return stop_requested_; }
   /// Fires on_checkpoint after the current mini-batch, once, and goes on. Likewise.
   void request_checkpoint() { checkpoint_requested_ = true; }

@@ -26,6 +26,18 @@ __device__ inline Work work_of_block(const Attention<bf16>& a, const Plan& plan,
           int(threadIdx.x) / kWarp * kStrip};
 }
 
+/// Whether the block owns keys, for dK and dV: its work then. A block of the tail clears there instead.
+__device__ inline bool take_keys(Work& work, const Attention<bf16>& a, const AttentionGradients<bf16>& g,
+                                 const Plan& plan) {
+  if (blockIdx.x >= plan.blocks) {
+    clear_gradient_tail(a, g.dk, a.k, a.key_ends, a.key_rows);
+    clear_gradient_tail(a, g.dv, a.v, a.key_ends, a.key_rows);
+    return false;
+  }
+  work = work_of_block(a, plan, false);
+  return work.first < work.unit.keys;
+}
+
 __device__ inline int tiles_for(int rows, int of_a_tile) { return (rows + of_a_tile - 1) / of_a_tile; }
 
 /// The division for the longest sequence's `rows`.

@@ -266,13 +266,9 @@ template <int D> __global__ void __launch_bounds__(kThreads, 1)
   LIBTRAIN_DYNAMIC_SHARED(shared);
   __shared__ Barriers<kQuerySlots> barriers;
   __shared__ Sums<D> sums;
-  if (blockIdx.x >= plan.blocks) {
-    clear_gradient_tail(a, g.dk, a.k, a.key_ends, a.key_rows);
-    return clear_gradient_tail(a, g.dv, a.v, a.key_ends, a.key_rows);
-  }
-  const Work work = work_of_block(a, plan, false);
+  Work work;
+  if (!take_keys(work, a, g, plan)) return;
   const AttentionUnit& u = work.unit;
-  if (work.first >= u.keys) return;
   const ScoreRules rules = score_rules(a, u);
   const Own<D> k{reinterpret_cast<bf16*>(shared)}, v{k.data + kRows * D};
   const Queries<D> ring{v.data + kRows * D, barriers};

@@ -129,13 +129,9 @@ template <int D> __global__ void __launch_bounds__(kThreads, 1)
   constexpr int kStep = kOthers<D>;
   LIBTRAIN_DYNAMIC_SHARED(shared);
   __shared__ float sums[2][2 * kStep];  // of each stage: lse, then D
-  if (blockIdx.x >= plan.blocks) {
-    clear_gradient_tail(a, g.dk, a.k, a.key_ends, a.key_rows);
-    return clear_gradient_tail(a, g.dv, a.v, a.key_ends, a.key_rows);
-  }
-  const Work work = work_of_block(a, plan, false);
+  Work work;
+  if (!take_keys(work, a, g, plan)) return;
   const AttentionUnit& u = work.unit;
-  if (work.first >= u.keys) return;
   const ScoreRules rules = score_rules(a, u);
   const Ring<D, kStep> ring{tile_of<D>(shared, 2, kRows)};
   const auto q = queries_of<D>(a.q, u), dout = queries_of<D>(dout_rows, u);

@@ -56,7 +56,15 @@ inline void adam_update(const Parameters& parameters, const AdamOptions& options
 
 inline Optimizer adam(const AdamOptions& options) {
   check_options(options);
-  return {options.learning_rate, [options](const Parameters& parameters) { adam_update(parameters, options); }};
+  return {options.learning_rate,
+          [options](const Parameters& parameters) { adam_update(parameters, options); },
+          {"adam",
+           2,
+           {{"learning_rate", options.learning_rate},
+            {"beta1", options.beta1},
+            {"beta2", options.beta2},
+            {"epsilon", options.epsilon},
+            {"weight_decay", options.weight_decay}}}};
 }
 
 }  // namespace libtrain

@@ -14,6 +14,8 @@ struct Optimizer {
   /// values at the StepState's learning_rate, with the gradients times its gradient_scale, or not at all when its skip is set. Ends with
   /// finish_update() (as the updates of the library do), and may keep what it needs in the store's moments, which checkpoints save.
   std::function<void(const Parameters&)> update{};
+  /// Its name, which checkpoints are resumed by, and how many moments it keeps.
+  OptimizerInfo info{};
 };
 
 /// The end of an update: counts it, or that it was skipped, and sets the store's loss totals to zero. adam_update and sgd_update do it.

@@ -17,13 +17,13 @@ struct SgdOptions {
 };
 
 /// Updates all parameters in place, at the learning rate that stands in the store's StepState; see kernels/sgd.h for the formulas. The
-/// velocity is the store's first moment; the second is not used. Expects what adam_update expects.
+/// velocity is the store's first moment, which without momentum is not used, as the second never is. Expects what adam_update expects.
 inline void sgd_update(const Parameters& parameters, const SgdOptions& options) {
   const Tensor rounded = parameters.rounded_values();
   visit_float("sgd", parameters.dtype(), [&]<class T> {
     if constexpr (!std::is_same_v<T, bf16>) {
       const kernels::Sgd<T> args{parameters.values().view<T>(),
-                                 parameters.first_moment().view<T>(),
+                                 options.momentum > 0 ? parameters.first_moment().view<T>() : View<T>{},
                                  parameters.gradients().view<const T>(),
                                  parameters.step_view(),
                                  options.momentum,
@@ -46,7 +46,14 @@ inline Optimizer sgd(const SgdOptions& options) {
                  options.weight_decay);
   LIBTRAIN_CHECK(!options.nesterov || options.momentum > 0, "[sgd] nesterov needs momentum > 0, got {}; 0.9 is usual",
                  options.momentum);
-  return {options.learning_rate, [options](const Parameters& parameters) { sgd_update(parameters, options); }};
+  return {options.learning_rate,
+          [options](const Parameters& parameters) { sgd_update(parameters, options); },
+          {"sgd",
+           options.momentum > 0 ? 1 : 0,
+           {{"learning_rate", options.learning_rate},
+            {"momentum", options.momentum},
+            {"weight_decay", options.weight_decay},
+            {"nesterov", double(options.nesterov)}}}};
 }
 
 }  // namespace libtrain

@@ -172,6 +172,8 @@ TEST_CASE("allocator: memory is counted by what it is for, and the one who asks 
     const Tensor w = parameters.add("w", {1000, 10}, init::constant(1));
     CHECK(used(MemoryUse::kWeights) >= weights + 40000);
     CHECK(used(MemoryUse::kGradients) - gradients == used(MemoryUse::kWeights) - weights);
+    CHECK(used(MemoryUse::kOptimizer) == moments);
+    parameters.keep_moments(2);
     CHECK(used(MemoryUse::kOptimizer) - moments == 2 * (used(MemoryUse::kWeights) - weights));
     const Tensor before = scale(w, 2);
     CHECK(used(MemoryUse::kOther) >= others + 40000);

@@ -21,6 +21,9 @@ struct Bug {
   void (*run)(Cuda where, bool planted, float* x, float* y);
 };
 const std::vector<Bug>& bugs();
+/// Those with addresses, and those between blocks.
+const std::vector<Bug>& address_bugs();
+const std::vector<Bug>& block_bugs();
 /// Those of Hopper's asynchronous instructions.
 const std::vector<Bug>& hopper_bugs();
 

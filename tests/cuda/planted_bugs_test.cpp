@@ -72,8 +72,9 @@ void check_by_checker(const planted::Bug& bug, const Outcome& right) {
 }
 
 std::vector<planted::Bug> all_bugs() {
-  std::vector<planted::Bug> all = planted::bugs();
-  all.insert(all.end(), planted::hopper_bugs().begin(), planted::hopper_bugs().end());
+  std::vector<planted::Bug> all;
+  for (const auto& some : {planted::bugs(), planted::address_bugs(), planted::block_bugs(), planted::hopper_bugs()})
+    all.insert(all.end(), some.begin(), some.end());
   return all;
 }
 

@@ -123,6 +123,18 @@ TEST_CASE("graphs: memory of a pool goes back to the system with it", "[device]"
   CHECK(allocator_stats(Device::kCuda).bytes_cached == before);
 }
 
+TEST_CASE("graphs: moments are not made in captured work, which would begin them anew each time", "[device]") {
+  const MemoryPool pool;
+  Parameters parameters({.device = Device::kCuda});
+  parameters.add("w", {1000}, init::constant(1));
+  CHECK_THROWS_WITH(cuda::Graph(pool, [&] { adam_update(parameters, {}); }), Contains("make such tensors before"));
+  CHECK(parameters.moments() == 0);
+  parameters.keep_moments(2);
+  const cuda::Graph graph(pool, [&] { adam_update(parameters, {}); });
+  graph.launch();
+  cuda::synchronize();
+}
+
 TEST_CASE("graphs: what depends on the host is refused, and the stream is usable afterwards", "[device]") {
   const MemoryPool pool;
   const Tensor x = on_device(1);

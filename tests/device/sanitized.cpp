@@ -1,5 +1,5 @@
-/// A program for compute-sanitizer to look at, on a real device only: `sanitized NAME` runs one planted bug of tests/cuda/planted_bugs.cu,
-/// `sanitized uninitialized` a kernel on memory that nobody has set, `sanitized clean` all of them without bugs.
+/// A program for compute-sanitizer to look at, on a real device only: `sanitized NAME` runs one planted bug of tests/cuda (those of
+/// Hopper left out), `sanitized uninitialized` a kernel on memory that nobody has set, `sanitized clean` all of them without bugs.
 #include <cstdio>
 #include <cstring>
 #include <vector>
@@ -35,14 +35,15 @@ int main(int argc, char** argv) {
   if (!std::strcmp(argv[1], "uninitialized")) return run(planted::bugs().front(), false, false), 0;
   const bool clean = !std::strcmp(argv[1], "clean");
   bool found = clean;
-  for (const planted::Bug& bug : planted::bugs()) {
-    if (!clean && std::strcmp(argv[1], bug.name) != 0) continue;
-    found = true;
-    try {
-      run(bug, !clean);
-    } catch (const libtrain::kernels::Failure& failure) {
-      std::fprintf(stderr, "%s: %s\n", bug.name, failure.what());
+  for (const auto& bugs : {planted::bugs(), planted::address_bugs(), planted::block_bugs()})
+    for (const planted::Bug& bug : bugs) {
+      if (!clean && std::strcmp(argv[1], bug.name) != 0) continue;
+      found = true;
+      try {
+        run(bug, !clean);
+      } catch (const libtrain::kernels::Failure& failure) {
+        std::fprintf(stderr, "%s: %s\n", bug.name, failure.what());
+      }
     }
-  }
   return found ? 0 : 2;
 }

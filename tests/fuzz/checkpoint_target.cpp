@@ -62,6 +62,7 @@ struct World {
     folder = name;
     parameters.add("w", Shape{2, 3}, init::constant(1));
     parameters.add("b", Shape{3}, init::constant(0));
+    parameters.set_optimizer(adam({}).info);
     save_sound();
     for (const auto& [file, link] : {std::pair(&manifest, kManifestFile), std::pair(&weights, kWeightsFile),
                                      std::pair(&optimizer, kOptimizerFile)}) {

@@ -37,7 +37,7 @@ EXAMPLE = ["examples/seq2seq/options.cpp"]
 TARGETS = {
     "safetensors": READERS,
     "checkpoint": [*READERS, *(f"libtrain/{name}.cpp" for name in (
-        "checkpoint", "tensor_file", "io/file", "io/hash", "io/seal", "io/manifest", "io/checkpoint_folder"))],
+        "checkpoint", "optimizer_state", "tensor_file", "io/file", "io/hash", "io/seal", "io/manifest", "io/checkpoint_folder"))],
     "vocabulary": ["libtrain/data/vocabulary.cpp", "examples/seq2seq/trained_model.cpp", *EXAMPLE],
     "text": ["libtrain/data/vocabulary.cpp", "libtrain/data/pairs.cpp", "examples/seq2seq/cmudict.cpp"],
     "command_line": ["examples/seq2seq/command_line.cpp", "examples/seq2seq/exit_status.cpp", *EXAMPLE],

@@ -138,6 +138,16 @@ std::vector<Mistake> checkpoint_mistakes() {
          large.add("w", {5}, init::constant(0));
          load_checkpoint(save_checkpoint(place.folder(), small, {}), large);
        }},
+      {"a checkpoint of another optimizer", Kind::kCheckpointError, "the state of the optimizer adam", "step-00000000]",
+       "go on with adam, or begin with sgd from its weights alone",
+       [] {
+         const TemporaryFile place("");
+         Parameters trained, other;
+         for (Parameters* each : {&trained, &other}) each->add("w", {2}, init::constant(0));
+         trained.set_optimizer(adam({}).info);
+         other.set_optimizer(sgd({}).info);
+         load_checkpoint(save_checkpoint(place.folder(), trained, {}), other);
+       }},
   };
 }
 

@@ -159,6 +159,22 @@ std::vector<Mistake> loop_mistakes() {
        "adam() and sgd() make whole ones", loop_with({.optimizer = Optimizer{.learning_rate = 1}})},
       {"an optimizer without a rate", kArgument, "got 0", "[train_loop] the optimizer's learning_rate",
        "set it beside update", loop_with({.optimizer = Optimizer{.update = [](const Parameters&) {}}})},
+      {"an optimizer with moments that a store has not", kArgument, "got 3",
+       "[parameters] a store keeps 0 to 2 moments", "tensors of its own",
+       loop_with({.optimizer = Optimizer{1, [](const Parameters&) {}, {"mine", 3}}})},
+      {"one optimizer after another", kArgument, "those of adam", "[optimizer]", "call forget_optimizer()",
+       [] {
+         Parameters parameters;
+         parameters.set_optimizer(adam({}).info);
+         parameters.set_optimizer(sgd({}).info);
+       }},
+      {"a plan for moments that a store has not", kArgument, "got 3", "[memory_plan] moments", "adam() keeps 2",
+       [] {
+         Parameters parameters;
+         const std::vector<Pair> pairs{{{4}, {5}}};
+         BucketedBatches batches(pairs, {.pairs = 1});
+         plan_memory(parameters, batches, [](const Batch&) { return TokenLoss{}; }, {.moments = 3});
+       }},
       {"an epoch of no batches", kArgument, "has 0 batches", "[train_loop] epoch 0", "the data that it was saved with",
        [] {
          with_loop(

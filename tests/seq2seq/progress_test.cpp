@@ -1,6 +1,7 @@
 #include "examples/seq2seq/progress.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "catch.h"
 #include "examples/seq2seq/evaluate.h"
@@ -17,6 +18,13 @@ int columns(const std::string& text) {
 TEST_CASE("progress: one plain line") {
   CHECK(render_line(kMiddle) ==
         "epoch 1  update 1,800/4,000  loss 0.412  norm 0.61  lr 1.1e-03  21,034 tok/s  0:47 left");
+}
+
+TEST_CASE("progress: a loss that is no number has no sign") {
+  Progress lost = kMiddle;
+  lost.loss = lost.gradient_norm = std::copysign(NAN, -1.0);
+  CHECK(render_line(lost) == "epoch 1  update 1,800/4,000  loss nan  norm nan  lr 1.1e-03  21,034 tok/s  0:47 left");
+  CHECK(render_bar(lost, 80).find("  loss nan  ") != std::string::npos);
 }
 
 TEST_CASE("progress: the bar on 80 columns") {

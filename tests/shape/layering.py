@@ -16,14 +16,15 @@ RANKS = {
     "device": 3, "init": 3,
     "host_memory": 2, "memory_source": 3, "allocator": 4, "graph": 5, "step_graphs": 6,
     "tensor": 5,
-    "tape": 6, "parameters": 6, "packing": 6, "random": 6, "step_mailbox": 7, "data": 6, "io": 6, "loss_spikes": 2,
-    "compare": 6, "tensor_file": 7,
+    "tape": 6, "parameters": 6, "parameters_optimizer": 6, "packing": 6, "random": 6,
+    "step_mailbox": 7, "data": 6, "io": 6, "loss_spikes": 2, "compare": 6, "tensor_file": 7, "optimizer_state": 8,
     "ops": 7, "optim": 7,
     "nn": 8, "train_loop": 8, "train_loop_nonfinite": 8, "checkpoint": 8, "nonfinite": 7,
     "memory_plan": 8,
     "libtrain": 9,  # the umbrella header
 }
-SIDEWAYS = {("data", "packing"), ("memory_source", "device"), ("checkpoint", "train_loop"), ("train_loop_nonfinite", "train_loop")}
+SIDEWAYS = {("data", "packing"), ("memory_source", "device"), ("checkpoint", "train_loop"),
+            ("checkpoint", "optimizer_state"), ("parameters_optimizer", "parameters"), ("train_loop_nonfinite", "train_loop")}
 FORBIDDEN = {("nn", "optim"), ("data", "parameters"), ("data", "tape"), ("io", "parameters"), ("io", "tape")}
 # Single files that may reach behind the kernel contracts.
 INTO_KERNELS = {

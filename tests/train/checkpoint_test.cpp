@@ -116,7 +116,7 @@ TEST_CASE("checkpoint: a run with momentum, groups, frozen parameters and averag
       for (int64_t i = slot.offset; i < slot.offset + slot.value.numel(); ++i)
         REQUIRE(again[size_t(i)] == averages[size_t(i)]);
   }
-  ToyRun without(pairs, {}, 0.2f);
+  ToyRun without(pairs, {.optimizer = options.optimizer}, 0.2f);
   CHECK(message_of<CheckpointError>([&] {
           load_checkpoint(newest_checkpoint(place.folder(), {}), without.parameters);
         }).find("unexpected average/") != std::string::npos);

@@ -1,5 +1,6 @@
 /// What reports of a loop say of time, and in which order they come after a handler threw.
 #include <chrono>
+#include <cstdio>
 #include <thread>
 
 #include "catch.h"
@@ -45,6 +46,38 @@ TEST_CASE("train loop: the time of a mini-batch is its own, without that of hand
   const double wall = std::chrono::duration<double>(steady_clock::now() - begin).count();
   CHECK(std::tuple(steps, epochs) == std::tuple(9, 3));
   CHECK(of_training <= wall - (steps + epochs) * kHandler);
+}
+
+TEST_CASE("train loop: a loss and a norm that are no numbers print without a sign", "[train][nonfinite]") {
+  const double negative = std::copysign(NAN, -1.0);
+  const auto print = [](double value) {
+    char text[40];
+    std::snprintf(text, sizeof(text), "%.3f", value);
+    return std::string(text);
+  };
+  REQUIRE(print(negative) == "-nan");
+  CHECK(format_message("{} {:.3f} {:.1e} {}", negative, negative, negative, -INFINITY) == "nan nan nan -inf");
+  LossSpikes spikes;
+  for (int i = 0; i < 40; ++i) spikes.add(1);
+  CHECK(spikes.add(negative)->str().starts_with("loss nan is not finite"));
+
+  Parameters parameters;
+  const Tensor w = parameters.add("w", {3}, init::constant(1));
+  struct Two : BatchSource<int> {
+    int64_t begin_epoch(int64_t) override { return 2; }
+    int get(int64_t) override { return 0; }
+  } batches;
+  TrainLoop loop(parameters, batches, [&](int) { return scale(sum(w), negative); });
+  REQUIRE(print(scale(sum(w), negative).item()) == "-nan");
+  int steps = 0;
+  loop.on_step([&](const StepReport& report) {
+    ++steps;
+    CHECK(print(report.loss) == "nan");
+    CHECK(print(report.gradient_norm) == "nan");
+  });
+  loop.on_nonfinite([&](const NonFiniteReport& report) { CHECK(report.str().find("-nan") == std::string::npos); });
+  loop.run();
+  CHECK(steps == 2);
 }
 
 TEST_CASE("train loop: after a handler threw, the end of its epoch is told before the next mini-batch", "[train]") {

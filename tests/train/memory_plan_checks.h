@@ -50,8 +50,9 @@ struct PlannedRun {
         parameters, batches, [this](const Batch& batch) { return model.loss(batch); }, options);
   }
   /// Most bytes in use while an epoch is trained.
-  int64_t measured_peak() {
-    TrainLoop loop(parameters, batches, [this](const Batch& batch) { return model.loss(batch); }, {.clip_norm = 1});
+  int64_t measured_peak(const std::optional<Optimizer>& optimizer = {}) {
+    TrainLoop loop(parameters, batches, [this](const Batch& batch) { return model.loss(batch); },
+                   {.clip_norm = 1, .optimizer = optimizer});
     reset_peak(parameters.device());
     loop.run();
     return allocator_stats(parameters.device()).peak_bytes_in_use;

@@ -57,6 +57,25 @@ TEST_CASE("memory plan: within the margin where logits outgrow their chunk betwe
   }
 }
 
+TEST_CASE("memory plan: counts the moments that the optimizer will keep, before they are there and after",
+          "[memory_plan]") {
+  for (const double momentum : {-1.0, 0.9, 0.0}) {
+    const Optimizer optimizer = momentum < 0 ? adam({}) : sgd({.momentum = momentum});
+    INFO(optimizer.info.name << ", momentum " << momentum);
+    const int64_t others = allocator_stats(kCpu).bytes_for(MemoryUse::kOptimizer);
+    PlannedRun run(large_case(), kCpu);
+    const int64_t moments = optimizer.info.moments;
+    const MemoryPlan plan = run.plan({.moments = moments});
+    CHECK(plan.optimizer - others == moments * run.parameters.flat_size() * 4);
+    const int64_t measured = run.measured_peak(optimizer);
+    CHECK(allocator_stats(kCpu).bytes_for(MemoryUse::kOptimizer) == plan.optimizer);
+    CHECK(activations_error(plan, measured) < 0.1);
+    CHECK(run.plan({.moments = moments}).optimizer == plan.optimizer);
+    CHECK(run.plan({.limit = plan.peak(), .moments = moments}).available == plan.peak());
+  }
+  CHECK_THROWS_AS(PlannedRun({"tokens"}, kCpu).plan({.moments = 3}), InvalidArgument);
+}
+
 TEST_CASE("memory plan: changes nothing of a store", "[memory_plan]") {
   PlannedRun planned({.name = "planned", .pairs = 100}, kCpu), plain({.name = "plain", .pairs = 100}, kCpu);
   const auto values = planned.parameters.values().to_vector<float>();

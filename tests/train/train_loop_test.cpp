@@ -179,6 +179,28 @@ TEST_CASE("train loop: a stop request returns after the mini-batch, and training
   CHECK(stopped.weights() == whole.weights());
 }
 
+TEST_CASE("train loop: a run that was stopped is answered, and the next one goes on", "[train]") {
+  const auto pairs = reversal_pairs(40);
+  const TrainOptions options{.epochs = 4, .accumulate = 2};
+  ToyRun whole(pairs, options, 0.2f), stopped(pairs, options, 0.2f);
+  whole.loop.run();
+  std::vector<int64_t> saved;
+  stopped.loop.on_step([&](const StepReport& report) {
+    if (report.step == 7) stopped.loop.request_stop();
+  });
+  stopped.loop.on_checkpoint([&](const TrainState& state) {
+    CHECK(stopped.loop.stop_requested() == (state.steps < 20));  // one that throws here leaves the request unanswered
+    saved.push_back(state.steps);
+  });
+  stopped.loop.request_stop();  // before it runs
+  CHECK_FALSE(stopped.loop.run());
+  CHECK_FALSE(stopped.loop.run());
+  CHECK_FALSE(stopped.loop.stop_requested());
+  CHECK(stopped.loop.run());
+  CHECK(saved == std::vector<int64_t>{0, 7, 20});
+  CHECK(stopped.weights() == whole.weights());
+}
+
 TEST_CASE("train loop: an exception in any event or in the loss leaves a loop that goes on exactly", "[train]") {
   const auto pairs = reversal_pairs(40);
   const TrainOptions options{.epochs = 3, .accumulate = 2, .checkpoint_every = 2};
