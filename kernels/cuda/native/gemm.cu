@@ -188,7 +188,7 @@ template <class In, class Out> std::vector<cublasLtMatmulAlgo_t> ask(const Call<
                                                                preference.value, most, results.data(), &count);
   // A combination of types that an epilogue does not know is no value at all.
   const bool unknown = status == CUBLAS_STATUS_NOT_SUPPORTED ||
-                       (status == CUBLAS_STATUS_INVALID_VALUE && call.key[8] == CUBLASLT_EPILOGUE_BGRADB);
+                       (status == CUBLAS_STATUS_INVALID_VALUE && call.key[8] != CUBLASLT_EPILOGUE_DEFAULT);
   if (!unknown) check(status, "cublasLtMatmulAlgoGetHeuristic");
   std::vector<cublasLtMatmulAlgo_t> algorithms;
   for (int i = 0; status == CUBLAS_STATUS_SUCCESS && i < count; ++i)
@@ -210,10 +210,17 @@ std::optional<cublasLtMatmulAlgo_t> algorithm_for(const Call<In, Out>& call, con
   return known[call.key] = choice;
 }
 
+/// Whether vectors of an epilogue lie where kernels of cuBLASLt that read 16 bytes at a time may fault: the heuristic is said to look, but has
+/// been seen to pick such kernels.
+template <class T> bool is_odd(const T* data, int64_t stride) {
+  return data && alignment_of(data, stride * int64_t(sizeof(T))) < 16;
+}
+
 /// False, with nothing done, when cuBLASLt has no algorithm for this.
 template <class In, class Out> bool multiply(Cuda where, const Gemm<In, Out>& g, bool complete, bool accumulate) {
   using A = accum_t<In>;
   if (complete && std::is_same_v<In, double> && (g.sums || g.activation != GemmActivation::kNone)) return false;
+  if (complete && (is_odd(g.bias.data, g.batch.bias) || is_odd(g.sums.data, g.batch.sums))) return false;
   Call<In, Out> call;
   describe(g, complete, call);
   const A one = 1, beta = accumulate ? 1 : 0;

@@ -4,7 +4,11 @@
 #include <cuda_runtime.h>
 
 #include <atomic>
+#include <map>
+#include <mutex>
 #include <string>
+
+#include "kernels/cuda/native/vocabulary.cuh"
 
 namespace libtrain::kernels::runtime {
 namespace {
@@ -214,6 +218,17 @@ int64_t thread_launches() { return launches_of_thread; }
 void count_launch(const char*) {
   ++counted().launches;
   ++launches_of_thread;
+}
+
+int allow_shared_bytes(const void* kernel, int bytes) {
+  static std::mutex mutex;
+  static std::map<const void*, int> allowed;
+  const std::lock_guard lock(mutex);
+  int& most = allowed[kernel];
+  if (bytes <= most) return cudaSuccess;
+  const cudaError_t status = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+  if (status == cudaSuccess) most = bytes;
+  return status;
 }
 
 void throw_launch_failure(const char* name, std::array<unsigned, 3> grid, std::array<unsigned, 3> block,

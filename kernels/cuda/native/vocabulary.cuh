@@ -29,6 +29,12 @@ struct LaunchShape {
   size_t shared_bytes = 0;
 };
 
+namespace runtime {
+/// Lets all launches of `kernel` from now on have so many bytes of shared memory; never takes back what an earlier call allowed, for threads
+/// may launch one kernel with different sizes. → a cudaError_t
+int allow_shared_bytes(const void* kernel, int bytes);
+}  // namespace runtime
+
 /// Enqueues kernel(args...) on the stream of `where`. `name` stands for the kernel in messages and statistics. Throws Failure.
 template <class... Parameters, class... Arguments>
 void launch(Cuda where, const char* name, LaunchShape shape, void (*kernel)(Parameters...), Arguments... arguments) {
@@ -36,8 +42,8 @@ void launch(Cuda where, const char* name, LaunchShape shape, void (*kernel)(Para
   runtime::count_launch(name);
   cudaError_t status = cudaSuccess;
   if (shape.shared_bytes > 48 * 1024)
-    status = cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                  int(shape.shared_bytes));
+    status = cudaError_t(
+        runtime::allow_shared_bytes(reinterpret_cast<const void*>(kernel), int(shape.shared_bytes)));
   if (status == cudaSuccess) {
     kernel<<<shape.grid, shape.block, shape.shared_bytes, where.stream>>>(Parameters(arguments)...);
     status = cudaGetLastError();
