@@ -6,15 +6,16 @@
 namespace libtrain {
 
 struct StepState {
-  int64_t updates = 0;          // optimizer updates applied so far
-  int64_t skipped_updates = 0;  // updates that changed nothing because their gradient was not finite
-  double learning_rate = 0;     // of the update to come
-  double loss_sum = 0;          // over the mini-batches of the update to come
-  int64_t loss_count = 0;       // targets that counted, likewise
-  double gradient_norm = 0;     // of the mean loss, before clipping; of the last update
-  double gradient_scale = 0;    // what the summed gradient is multiplied by: clip factor / loss_count
-  int64_t skip = 0;             // not 0: the update must change nothing; why, see below
-  double batch_loss_sum = 0;    // of the last mini-batch alone
+  int64_t updates = 0;  // optimizer updates applied so far
+  /// Updates that changed nothing because loss or gradient was not finite or an index was bad. Those without targets are not counted.
+  int64_t skipped_updates = 0;
+  double learning_rate = 0;   // of the update to come
+  double loss_sum = 0;        // over the mini-batches of the update to come
+  int64_t loss_count = 0;     // targets that counted, likewise
+  double gradient_norm = 0;   // of the mean loss, before clipping; of the last update
+  double gradient_scale = 0;  // what the summed gradient is multiplied by: clip factor / loss_count
+  int64_t skip = 0;           // not 0: the update must change nothing; why, see below
+  double batch_loss_sum = 0;  // of the last mini-batch alone
   int64_t batch_loss_count = 0;
 
   /// Values of `skip`. An update that was asked to hold back what follows sets kHolds when it is not finite; then every later one is kHeldBack,

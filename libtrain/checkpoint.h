@@ -25,8 +25,8 @@ struct Checkpoint {
   TrainState state;     // what TrainLoop::restore() takes
   std::string program;  // the JSON text that the program gave to save_checkpoint: its configuration, vocabularies…
   std::optional<double> score;  // SaveOptions::score
-  std::string optimizer =
-      {};  // the name of the one whose state it holds (OptimizerInfo::name); "" when nobody has said
+  /// The name of the one whose state it holds (OptimizerInfo::name); "" when nobody has said.
+  std::string optimizer = {};
 };
 
 /// Which older checkpoints a new one leaves in place, and through what it is written.
@@ -39,8 +39,8 @@ struct SaveOptions {
 
 /// Writes `<folder>/step-<state.steps, 8 digits>` (the folder is made if needed), then its name to `<folder>/latest`, and returns its path.
 /// Afterwards removes the oldest checkpoints of the folder until `keep` are left, but never the one just written nor the one with the lowest
-/// score, and what saves of processes that are no more have left unfinished. A checkpoint of that step with the same contents, which is there
-/// already, is left alone; a damaged one is kept under another name. `program` must be a JSON object.
+/// score, and what saves of processes that are no more have left unfinished. One of that step with the same state and tensors, which is there
+/// already, is left alone, its `program` and `score` included; a damaged one is kept under another name. `program` must be a JSON object.
 /// Throws InvalidArgument for `program` or `keep` that cannot be; CheckpointError when another checkpoint of that step is there; IoError,
 /// naming path and reason, when anything cannot be written or an old one not removed. What was there before stays, and nothing half-written
 /// does: training may go on and save again.
@@ -51,7 +51,8 @@ std::string save_checkpoint(const std::string& folder, const Parameters& paramet
 using PassedOver = std::function<void(const std::string& reason)>;
 
 /// Path of the newest checkpoint in `folder` that verify_checkpoint() accepts. Throws CheckpointError, with the reasons, when there is none.
-/// Going on from an older one repeats steps: tell the user what `passed_over` is told.
+/// Every file of it is read and hashed (load_checkpoint() does so once more). Going on from an older one repeats steps: tell the user what
+/// `passed_over` is told; it may be empty.
 std::string newest_checkpoint(const std::string& folder, const PassedOver& passed_over);
 
 /// Reads everything at `path` (a checkpoint's folder) and checks it against the sizes and hashes that were saved with it: whatever bit has
@@ -69,9 +70,10 @@ Checkpoint load_checkpoint(const std::string& path, const Parameters& parameters
 
 /// The weights alone, as a safetensors file that other programs read; written atomically.
 void save_weights(const std::string& file, const Parameters& parameters);
-/// Fills the values of `parameters` from a safetensors file with exactly these names and shapes (f32 or f64, converted), such as PyTorch writes
-/// for modules of the same kind. With `below` ("encoder."), from those tensors of a larger file whose names begin so: what comes behind is the
-/// name here. Throws CheckpointError listing what is missing, unexpected or of another shape; nothing is changed then.
+/// Fills the values of `parameters` from a safetensors file with exactly these names and shapes (f32 or f64, converted; bf16 and f16 are refused), such
+/// as PyTorch writes for modules of the same kind. With `below` ("encoder."), from those tensors of a larger file whose names
+/// begin so: what comes behind is the name here. Throws CheckpointError listing what is missing, unexpected or of another shape; nothing is changed
+/// then.
 void load_weights(const std::string& file, const Parameters& parameters, const std::string& below = "");
 
 }  // namespace libtrain

@@ -15,12 +15,13 @@ enum class Device : uint8_t { kCpu, kCuda };
 const char* name(Device device);
 
 /// The widest instruction set that both this build and this machine have, chosen once at start. The environment variable
-/// LIBTRAIN_ISA (baseline, avx2, avx512) asks for a narrower one, e.g. to compare results between machines.
+/// LIBTRAIN_ISA (baseline, avx2, avx512) asks for a narrower one, e.g. to compare results between machines; InvalidArgument is thrown
+/// when it names another, or one that build or machine lack.
 Isa cpu_isa();
 /// "baseline", "avx2" or "avx512"
 const char* name(Isa isa);
 
-/// One line for logs: "cpu (avx512, 2 threads, BLAS OpenBLAS 0.3.21 Haswell)", "cuda (NVIDIA H200, sm_90, 132 multiprocessors, 140 GiB)".
+/// One line for logs: "cpu (avx512, 2 threads, BLAS OpenBLAS 0.3.21 Haswell)", "cuda (NVIDIA H200, sm_90, 132 multiprocessors, 139.8 GiB)".
 std::string describe(Device device);
 
 /// Calls f(Cpu<isa>{}) or f(Cuda{stream}): how an op reaches its kernels. Throws DeviceError when the build has no CUDA.

@@ -1,4 +1,4 @@
-/// The whole library.
+/// Everything that training needs. Not in it: io/safetensors.h, files of tensors without a model.
 #pragma once
 #include "libtrain/checkpoint.h"
 #include "libtrain/compare.h"

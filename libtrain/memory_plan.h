@@ -34,17 +34,18 @@ struct MemoryPlan {
   Device device = Device::kCpu;                       // of the parameters
   int64_t weights = 0, gradients = 0, optimizer = 0;  // of all stores of the process, and the moments to come
   int64_t other = 0;                                  // tensors that the program holds besides
-  int64_t batches = 0;                                // that exist at a time: with prefetch on the CPU several
-  int64_t activations = 0;  // that forward and backward of the largest batch need at most, with workspace
-  int64_t available = 0;    // for all of that
-  BatchSize largest = {};   // batch of the run
-  int64_t longest = 0;      // sequence of the run on either side: no limit on tokens can be below
+  int64_t batches = 0;                                // those that exist at a time: with prefetch on the CPU several
+  int64_t activations = 0;  // what forward and backward of the largest batch need at most, with workspace
+  int64_t available = 0;    // what there is for all of that
+  BatchSize largest = {};   // the largest batch of the run
+  int64_t longest = 0;      // the longest sequence of the run, on either side: no limit on tokens can be below
   /// The largest BucketedBatchesOptions::tokens with which the peak stays below `available` by margin(); 0 when that is below `longest`.
   int64_t tokens_that_fit = 0;
 
   /// Most that is in use at a time.
   int64_t peak() const { return weights + gradients + optimizer + other + batches + activations; }
-  /// How far a step's measured peak may be from peak(), either way: a tenth, and at least 16 MiB, the chunk that linear_cross_entropy works in.
+  /// How far a step's measured peak may be from peak(), either way: a tenth, and at least 16 MiB, for small batches have
+  /// workspace that is still growing.
   int64_t margin() const;
   /// Whether the run may fit. Only what cannot fit by more than margin() does not.
   bool fits() const { return peak() - margin() <= available; }

@@ -1,4 +1,4 @@
-/// All differentiable operations. Each header is the manual of its operation.
+/// All differentiable operations but MemoryProjections (memory_projections.h), which is a class. Each header is the manual of its operation.
 #pragma once
 #include "libtrain/ops/add.h"
 #include "libtrain/ops/add_dropout_layer_norm.h"

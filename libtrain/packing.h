@@ -9,8 +9,8 @@ namespace libtrain {
 struct Packing {
   Tensor cu_seqlens;  // i32[count + 1]: sequence s is rows [cu_seqlens[s], cu_seqlens[s + 1])
   Tensor positions;   // i32[tokens]: position of each row within its sequence; 0 in the tail
-  Tensor
-      sequences;  // i32[tokens]: logical number of each row's sequence (the pair's place in the batch); 0 in the tail
+  /// i32[tokens]: logical number of each row's sequence (the pair's place in the batch); 0 in the tail.
+  Tensor sequences;
   int64_t max_length = 0;  // no sequence is longer
   /// Number of sequences, empty ones included.
   int64_t count() const { return cu_seqlens.dim(0) - 1; }

@@ -31,8 +31,8 @@ struct BackwardStep {
   bool input_is_ours(size_t i) const;
 };
 
-/// Scoped: records from construction to destruction, innermost tape first. Without one nothing is recorded and nothing is kept.
-/// Belongs to the thread that made it.
+/// Scoped: operations are recorded from construction to destruction. Where tapes nest, the innermost alone records. Without one nothing is
+/// recorded and nothing is kept. Belongs to the thread that made it.
 class Tape {
  public:
   using Backward = std::function<void(const BackwardStep&)>;  // runs once; writes through the step's sinks

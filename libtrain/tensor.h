@@ -43,7 +43,7 @@ class Tensor {
   static Tensor zeros(const Shape& shape, DType dtype = DType::f32, Device device = Device::kCpu);
   /// Every element `value`, rounded to the dtype.
   static Tensor full(const Shape& shape, double value, DType dtype = DType::f32, Device device = Device::kCpu);
-  /// Copies `values`, whose number must be that of the shape. T is float, double, bf16, int32_t or int64_t.
+  /// Copies `values`, as many as the shape has elements. T is float, double, bf16, int32_t or int64_t.
   template <class T> static Tensor from(std::span<const T> values, const Shape& shape, Device device = Device::kCpu);
   template <class T>
   static Tensor from(std::initializer_list<T> values, const Shape& shape, Device device = Device::kCpu) {
@@ -81,7 +81,8 @@ class Tensor {
   Tensor rows(int64_t begin, int64_t end) const;
   /// A copy on `device`; not differentiable.
   Tensor to(Device device) const;
-  /// A copy of the elements in another float dtype, on the same device; not differentiable.
+  /// A copy of the elements in another dtype, on the same device; not differentiable. To and from integers it goes by way of the host: fractions
+  /// are cut off, and values must be such as the integer can hold.
   Tensor cast(DType dtype) const;
   /// A copy that shares nothing.
   Tensor clone() const { return cast(dtype()); }

@@ -40,7 +40,7 @@ struct BatchCalls {
 struct TrainOptions {
   /// Passes over the data. Default 1. >= 0.
   int64_t epochs = 1;
-  /// Stop after so many optimizer updates, counted from the very beginning. 0, the default: only epochs count.
+  /// Stop after so many optimizer updates, skipped ones included, counted from the very beginning. 0, the default: only epochs count.
   int64_t max_updates = 0;
   /// Mini-batches whose gradients are added up before an update; the result equals one batch of them all. Default 1. The last update of an
   /// epoch may have fewer.
@@ -71,8 +71,8 @@ struct TrainOptions {
   /// What is done about one, before the limit. Empty, the default: training goes on with the next mini-batch. Otherwise this function, which
   /// brings the store back to an earlier state, as load_checkpoint() does, and returns true (or changes nothing and returns false, when there is
   /// none). Training then goes on with those weights and the mini-batches that follow: those since that state are not used again, or the
-  /// same would happen again (Chowdhery et al. 2022, section 5.1). Neither count of mini-batches and updates nor the schedule goes back. In a row are
-  /// then those between which no update was made and saved.
+  /// same would happen again (Chowdhery et al. 2022, section 5.1). The counts of mini-batches and updates and the schedule do not go back. With
+  /// a rewind, the count of updates in a row starts anew only when an update has been made and a checkpoint saved.
   std::function<bool(const NonFiniteReport&)> rewind = {};
 };
 
@@ -84,8 +84,8 @@ struct StepReport {
   int64_t batches = 0;  // in the epoch
   double loss = 0;      // mean per target of this mini-batch; 0 when no target counts
   int64_t targets = 0;  // that count
-  bool updated =
-      false;  // whether this mini-batch completed an update; the fields below describe it, and are 0 otherwise
+  /// Whether this mini-batch completed an update; the fields below describe it, and are 0 otherwise.
+  bool updated = false;
   bool skipped = false;  // the update changed nothing: no targets in it, or a loss or gradient that was not finite
   int64_t batches_of_update = 0;  // mini-batches whose gradients it added up
   int64_t updates = 0;            // attempted so far, skipped ones included
@@ -116,8 +116,11 @@ struct TrainState {
 };
 
 /// Trains the parameters of one store. Several loops may live in a process, each with a store of its own. Not thread-safe, except
-/// request_stop(). After an exception (from data, model, or an event) the loop stands where the open update began, with no gradient
-/// accumulated, and may go on.
+/// request_stop() and request_checkpoint().
+///
+/// After an exception from data, model, schedule, rewind or a handler of on_update the loop stands where the open update began, with no gradient
+/// accumulated. Other handlers are called between mini-batches: after an exception from one of them the loop stands behind the last mini-batch.
+/// Either way it may go on.
 ///
 /// On a CUDA device the host runs ahead and never waits within an epoch: on_step is fired up to two mini-batches late (all of them before
 /// on_epoch, on_checkpoint and the end of run()). The loop enqueues on a stream of its own, on which events are fired too; around each call
@@ -143,7 +146,7 @@ class TrainLoop {
   void request_stop() { stop_requested_ = true; }
   /// Whether a stop is requested that no run() has answered yet: for programs that call step().
   bool stop_requested() const { return stop_requested_; }
-  /// Fires on_checkpoint after the current mini-batch, once, and goes on. Likewise.
+  /// Fires on_checkpoint after the current mini-batch, once, and goes on. May be called from any thread and from signal handlers.
   void request_checkpoint() { checkpoint_requested_ = true; }
   /// Whether epochs or max_updates are reached.
   bool complete() const;

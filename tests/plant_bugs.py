@@ -4,7 +4,7 @@
 
 Each bug of planted_bugs.txt changes one place of one file. What contains the place is compiled again, beside the sources and not in them, linked with
 the objects of BUILD, and the tests run until one fails. Kernels are compiled for the baseline instruction set, and run with it. Exit status 1 if a
-bug is found by nothing, 77 if BUILD is no Ninja build. All of them take a quarter of an hour; --sample, which CTest runs, takes three.
+bug is found by nothing, 77 if BUILD is no Ninja build. All of them take 20 minutes on two cores; --sample, which CTest runs, takes three bugs.
 """
 import json
 import os

@@ -39,7 +39,7 @@ template <class T> __device__ inline Picked pick(const Embedding<T>& k, int64_t 
   return {-1, -1};
 }
 
-/// y, `width` neighbours of a row a thread; a row has `parts` of them.
+/// Writes y: each thread owns `width` neighbouring elements of a row, which has `parts` such groups.
 template <int width, class T> __global__ void __launch_bounds__(kBlockThreads)
     pick_rows(Embedding<T> k, int64_t parts, BadIndex* note) {
   const int64_t columns = parts * width, count = k.ids.dims[0] * parts;

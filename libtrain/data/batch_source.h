@@ -13,7 +13,7 @@ namespace libtrain {
 template <class BatchType> class BatchSource {
  public:
   virtual ~BatchSource() = default;
-  /// Prepares epoch 0, 1, 2… and returns the number of its batches.
+  /// Prepares epoch 0, 1, 2… and returns the number of its batches, at least one.
   virtual int64_t begin_epoch(int64_t epoch) = 0;
   /// Batch `index` of the epoch begun last. Called in rising order, but a resumed run starts in the middle.
   virtual BatchType get(int64_t index) = 0;

@@ -5,8 +5,7 @@
 ///   std::vector<int32_t> ids = vocabulary.encode(tokens);      // {6,5,4,4,7}
 ///   detokenize(vocabulary.decode(ids), TokenKind::kChars);     // "hello"
 ///
-/// Text is taken as it is: no case folding and no Unicode normalisation, so a precomposed and a decomposed letter
-/// differ.
+/// Text is taken as it is: no case folding and no Unicode normalisation, so a precomposed and a decomposed letter differ.
 #pragma once
 #include <cstdint>
 #include <initializer_list>
@@ -29,11 +28,9 @@ inline constexpr int32_t kSpecialTokens = 4;  ///< how many there are: the id of
 
 /// How text is cut into tokens.
 enum class TokenKind {
-  /// One Unicode scalar value a token, spaces included. Combining marks (general categories Mn, Mc, Me; variation
-  /// selectors
-  /// are among them) stay with the character before them, so an IPA vowel with its diacritics is one token; a mark at
-  /// the
-  /// start of the text is a token of its own.
+  /// One Unicode scalar value a token, spaces included. Combining marks (general categories Mn, Mc, Me; variation selectors are among them)
+  /// stay with the character before them, so an IPA vowel with its diacritics is one token; a mark at the start of the text is a token of its
+  /// own.
   kChars,
   /// The pieces between ASCII spaces. Runs of spaces, and spaces at either end, make no token.
   kWords,

@@ -17,8 +17,8 @@ inline constexpr const char* kWeightsFile = "weights.safetensors";
 inline constexpr const char* kOptimizerFile = "optimizer.safetensors";
 /// All files of a checkpoint, in the order of their names.
 inline constexpr std::array kCheckpointFiles{kManifestFile, kOptimizerFile, kWeightsFile};
-inline constexpr const char* kLatestFile =
-    "latest";  // beside the checkpoints: the name of the one saved last, for people and scripts
+/// Beside the checkpoints: the name of the one saved last, for people and scripts.
+inline constexpr const char* kLatestFile = "latest";
 
 /// "<folder>/step-00001200"
 std::string checkpoint_path(const std::string& folder, int64_t steps);

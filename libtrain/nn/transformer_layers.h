@@ -85,7 +85,8 @@ class EncoderLayer {
         around_attention_(parameters, name + ".norm1", options),
         around_feed_forward_(parameters, name + ".norm2", options) {}
 
-  /// x [tokens, size] → [tokens, size]
+  /// x [tokens, size] → [tokens, size]. Either is a sum whose last term may be open: a Tensor will do for x, value() or normalized() of the
+  /// result completes it.
   ResidualSum operator()(const ResidualSum& x, const Packing& packing) const {
     const ResidualSum attended = around_attention_(
         x, packing, attention_.output(), [&](const Tensor& h) { return attention_.self_heads(h, packing, false); });
@@ -120,7 +121,7 @@ class DecoderLayer {
         around_memory_(parameters, name + ".norm2", options),
         around_feed_forward_(parameters, name + ".norm3", options) {}
 
-  /// x [target tokens, size], memory [source tokens, size] → [target tokens, size]
+  /// x [target tokens, size], memory [source tokens, size] → [target tokens, size]; x and the result are sums, as in EncoderLayer.
   ResidualSum operator()(const ResidualSum& x, const Packing& target, const Tensor& memory,
                          const Packing& source) const {
     return around_heads(x, target,

@@ -1,5 +1,5 @@
-/// Not an operation: what the operations on two tensors share (add, sub, mul, div). Shapes are aligned at their last dimensions; where one
-/// of them has size 1, or none, its elements are repeated along the other's.
+/// Not an operation: what operations on several tensors share (add, sub, mul, div, where, masked_fill, binary_cross_entropy_with_logits). Shapes
+/// are aligned at their last dimensions; where one of them has size 1, or none, its elements are repeated along the other's.
 #pragma once
 #include <optional>
 #include <utility>

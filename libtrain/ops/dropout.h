@@ -9,11 +9,12 @@ namespace libtrain {
 /// How and where to drop. Bits follow from the seed and step in `random_state`, from `stream` and from the logical
 /// place of an element (sequence, position, column), so packed and padded layouts draw the same; no mask is stored.
 struct DropoutSpec {
-  float p =
-      0;  ///< share of the elements set to zero, in [0, 1), rounded to a multiple of 1/65536; 0 switches dropout off
-  uint32_t stream = 0;  ///< tells the places of a model apart: Parameters::new_random_stream()
-  Tensor random_state =
-      {};  ///< Parameters::random_state(): i64[2] holding a RandomState; must not change between forward and backward
+  /// Share of the elements set to zero, in [0, 1), rounded to a multiple of 1/65536; 0 switches dropout off.
+  float p = 0;
+  /// Tells the places of a model apart: Parameters::new_random_stream().
+  uint32_t stream = 0;
+  /// Parameters::random_state(): i64[2] holding a RandomState; must not change between forward and backward.
+  Tensor random_state = {};
 
   /// Whether dropout acts: p > 0 and a Tape is alive on this thread.
   bool active() const { return p > 0 && Tape::active() != nullptr; }

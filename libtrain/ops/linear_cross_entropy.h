@@ -16,9 +16,10 @@ namespace libtrain {
 ///   x [..., in] f32, bf16 or f64;  weight [vocab, in], bias [vocab] (or undefined: none) of the same dtype
 ///   targets i32 [...]  →  as cross_entropy()
 /// At most chunk_elements logits exist at any time (but at least one row of them): 2^22 unless told otherwise, on a CUDA device 2^29 (1 GiB
-/// in bf16), where every chunk costs launches. Under a tape logits become their gradients, as those of the losses' sum, in the pass that makes
-/// the losses; what backward is given multiplies them later. Of one chunk they are kept; of several, each is turned into gradients of x, weight
-/// and bias at once, so that no logits are made twice (as in P.-L. Hsu et al., "Liger Kernel: Efficient Triton Kernels for LLM Training", 2024).
+/// in bf16), where every chunk costs launches.
+/// Under a tape, the pass that makes the losses turns the logits into their gradients, those of the sum of all losses; backward multiplies them by
+/// the gradient that it is given. One chunk of logits is kept until backward; several are turned at once into gradients of x, weight and bias, so no
+/// logits are made twice (as in P.-L. Hsu et al., "Liger Kernel: Efficient Triton Kernels for LLM Training", 2024).
 /// On the CPU, rows that are ignored cost nothing (as in E. Wijmans et al., "Cut Your Losses in Large-Vocabulary Language Models", ICLR 2025).
 /// x and weight must not be one tensor. Everything else is as in cross_entropy() and linear().
 TokenLoss linear_cross_entropy(const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor& targets,

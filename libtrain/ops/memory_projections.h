@@ -17,7 +17,7 @@ class MemoryProjections {
 
   /// [memory rows, 2 size]: the key of each row, then its value.
   const Tensor& keys_values(size_t layer) const { return keys_values_[layer]; }
-  /// x [rows, in] → [rows, size]. Once for each layer and backward pass.
+  /// x [rows, in] → [rows, size]. To be called at most once per layer between two backward passes.
   Tensor queries(size_t layer, const Tensor& x) const;
 
  private:

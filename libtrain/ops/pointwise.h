@@ -1,4 +1,4 @@
-/// What all operations on single elements have in common; relu.h and gelu.h are their manuals.
+/// What all operations on single elements have in common; each operation's header is its manual.
 #pragma once
 #include "kernels/pointwise.h"
 #include "libtrain/tape.h"

@@ -6,8 +6,8 @@ namespace libtrain {
 
 /// Measures the norm of the mean gradient over all parameters and decides how the optimizer scales it, so that the norm is at most
 /// `max_norm` (0: never clips). Call once per update, before adam_update; writes gradient_norm, gradient_scale and skip into the store's
-/// StepState, whose loss_count it divides by. Parameters without a gradient count as zero. `holds`: an update that is not finite holds back all that
-/// follow until the host sets skip to 0, as TrainLoop does, which looks for the cause first.
+/// StepState, whose loss_count it divides by. Parameters without a gradient count as zero. `holds`: after an update
+/// that is not finite, every later one changes nothing until the host sets skip to 0. TrainLoop asks for this, to find the cause first.
 inline void clip_by_norm(const Parameters& parameters, double max_norm, bool holds = false) {
   LIBTRAIN_CHECK(max_norm >= 0, "[clip_by_norm] max_norm must be >= 0 (0: no clipping), got {}", max_norm);
   parameters.zero_unwritten_gradients();

@@ -12,7 +12,7 @@ PREFIX is where the library is installed. Every fenced block must say what it is
                     must exist
     text, json, cmake, tsv
 A plain cpp block, or any other tag, is a violation: so nothing that looks like code escapes. Relative links must lead
-somewhere.
+somewhere, and the numbers of mistakes and of planted bugs must be those of their tables.
 """
 import os
 import re
@@ -22,6 +22,8 @@ import subprocess
 import sys
 import tempfile
 from typing import NamedTuple
+
+from counts import check_counts
 
 PLAIN = {"text", "json", "cmake", "tsv"}
 RUNNERS = {"bash", "sh", "source", ".", "python3", "sudo", "env", "time"}  # words that stand before the program
@@ -302,6 +304,8 @@ def self_test(root, folder, cmake, arguments):
     for what, text, expected in PLANTS:
         seen = check_text(root, {"README.md": text})[1]
         require(len(seen) == 1 and expected in seen[0], f"{what}: {seen}")
+    seen = list(check_counts(root, {"README.md": "1 answered with what, where and remedy"}))
+    require(len(seen) == 1 and "answered" in seen[0], f"a wrong number: {seen}")
     blocks, seen = check_text(root, {"README.md": SOUND})
     require(not seen and len(blocks) == 5, f"a sound document: {seen}")
     seen = check_code(check_text(root, {"README.md": SOUND})[0], os.path.join(folder, "sound"), cmake, arguments)
@@ -314,7 +318,9 @@ def main():
     root, folder, cmake, prefix, *arguments = sys.argv[1:]
     arguments = [f"-DCMAKE_PREFIX_PATH={prefix}", *arguments]
     self_test(root, folder, cmake, arguments)
-    blocks, violations = check_text(root, read_documents(root))
+    documents = read_documents(root)
+    blocks, violations = check_text(root, documents)
+    violations += check_counts(root, documents)
     violations += check_code(blocks, os.path.join(folder, "documents"), cmake, arguments)
     for violation in violations:
         print(violation)
