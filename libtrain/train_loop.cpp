@@ -66,6 +66,7 @@ TrainLoop::TrainLoop(Parameters& parameters, detail::BatchCalls batches, Options
                  "[train_loop] graphs need batches with {}, which this type has not; see libtrain/data/batch.h",
                  "layout(), copy_from() and to()");
   if (parameters_.device() == Device::kCuda) stream_ = std::make_unique<cuda::Stream>();
+  if (stream_ && options_.weight_gradient_stream) side_ = std::make_unique<detail::SideStream>();
   if (stream_ && options_.graphs) graphs_ = std::make_unique<StepGraphs>();
   parameters.shrink_to_fit();
   one_ = Tensor::full({}, 1, parameters_.dtype(), parameters_.device());
@@ -199,6 +200,7 @@ TokenLoss TrainLoop::differentiate(const void* batch) {
   Tape tape;
   const TokenLoss loss = batch_calls_.loss(batch);
   if (!loss.sum.requires_grad()) return loss;
+  const detail::SideStreamScope beside(side_.get());
   if (loss.sum.dtype() == one_.dtype() && loss.sum.rank() == 0)
     tape.backward(loss.sum, one_);
   else
