@@ -1,4 +1,5 @@
-/// TrainOptions::weight_gradient_stream: the same bits as without, and what else backward does with gradients of weights meanwhile.
+/// TrainOptions::weight_gradient_stream: the same bits as without, and what else backward does with gradients of weights meanwhile. [streams]: training,
+/// which is not repeated with instrumented kernels.
 #include "side_stream.h"
 
 #include <cstdlib>
@@ -82,11 +83,11 @@ struct Reader : TapeObserver {
 
 }  // namespace
 
-TEST_CASE("side stream: training has the same bits as without, eagerly and as graphs", "[device]") {
+TEST_CASE("side stream: training has the same bits as without, eagerly and as graphs", "[streams]") {
   check_all_beside();
 }
 
-TEST_CASE("side stream: the option launches nothing more, and holds memory only where it is on", "[device]") {
+TEST_CASE("side stream: the option launches nothing more, and holds memory only where it is on", "[streams]") {
   const SideStreamOutcome off = train_beside({}), on = train_beside({.on = true});
   CHECK(on.launches == off.launches);
   CHECK(on.peak > off.peak);
@@ -233,6 +234,35 @@ TEST_CASE("side stream: captured and thrown away, a step leaves streams and memo
     for (const Tensor& leaf : leaves) leaf.grad().fill(-1);
     graph.launch();
     CHECK(gradients(leaves) == expected);
+  }
+}
+
+TEST_CASE("side stream: memory that runs out anywhere in a step leaves the loop as it was", "[streams]") {
+  const auto pairs = reversal_pairs(16);
+  for (const bool graphs : {false, true}) {
+    CAPTURE(graphs);
+    BucketedBatchesOptions buckets{.pairs = 8, .batches_per_bucket = 2, .prefetch = 0};
+    buckets.batch = {.capacity_multiple = 64, .pairs_multiple = 8, .length_multiple = 8};
+    const TrainOptions options{.epochs = 3, .graphs = graphs, .weight_gradient_stream = true};
+    const ParametersOptions store{.device = Device::kCuda, .seed = 5};
+    ToyRun calm(pairs, options, 0.1f, store, buckets), run(pairs, options, 0.1f, store, buckets);
+    calm.loop.run();
+    int64_t failures = 0;
+    for (int64_t k = 0;; k += 3) {  // of one step after the other: in the second a graph is captured
+      fail_allocations(k, 1);
+      bool more = true;
+      try {
+        more = run.loop.step();
+      } catch (const OutOfMemory&) {
+        ++failures;
+        continue;
+      }
+      if (!more) break;
+      k = -3;
+    }
+    fail_allocations(0, 0);
+    CHECK(failures > 100);
+    CHECK(run.weights() == calm.weights());
   }
 }
 
