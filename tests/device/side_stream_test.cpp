@@ -58,7 +58,7 @@ Tensor failing(const Tensor& x) {
 /// x weight^T, whose backward adds to the gradient of the weight twice: by a product, then by an operation of this thread's stream.
 Tensor linear_with_decay(const Tensor& x, const Tensor& w) {
   const Tensor y({x.dim(0), w.dim(0)}, DType::f32, Device::kCuda);
-  const auto [a, b] = std::pair(x.view<const float>(), w.view<const float>());
+  const View<const float> a = x.view<const float>(), b = w.view<const float>();
   const kernels::Gemm<float, float> product{.a = a, .b = b, .transpose_b = true, .c = {y.view<float>().data}};
   detail::run_gemm(Device::kCuda, product);
   record("linear_with_decay", y, {x, w}, {}, [a, b](const BackwardStep& step) {
