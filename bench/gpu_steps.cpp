@@ -1,5 +1,5 @@
 // Whole training steps: forward, backward, clip to norm 1 and Adam of an encoder-decoder in bf16 with f32 masters, dropout 0.1, enqueued kernel
-// by kernel ("eager") and as one graph ("graph"). Four batches in turn, of one layout and already on the device.
+// by kernel ("eager"), as one graph ("graph"), and as one in which gradients of weights are made beside the rest of backward ("two streams"). Four batches in turn, of one layout and already on the device.
 //
 // FLOP of a step, biases and norms ignored (S, T: source and target tokens; s, t: lengths, so that sums go over pairs; d, f: size and inner size;
 // V: vocabulary; E, D: layers), products forward and backward first, then attention, which counts half of the causal scores:
@@ -88,13 +88,23 @@ double time_steps(TrainLoop& loop, int steps) {
   return std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - began).count() / steps;
 }
 
-void run(const StepModel& m, bool graphs, const std::string& name, const Roofs& roofs, bool small) {
+/// A way to give a step to the device.
+struct Way {
+  std::string name;
+  bool graphs = false, weight_gradient_stream = false;
+};
+const std::vector<Way> kWays{{"eager"}, {"graph", true}, {"graph two streams", true, true}};
+
+void run(const StepModel& m, const Way& way, const std::string& name, const Roofs& roofs, bool small) {
   const int rounds = small ? 2 : 9, steps = small ? 2 : 10;
   Parameters parameters({.mixed_precision = true, .device = Device::kCuda});
   const Transformer model(parameters, options_of(m));
   EqualBatches batches(m);
   TrainLoop loop(parameters, batches, [&](const Batch& batch) { return model.loss(batch); },
-                 {.clip_norm = 1, .adam = {.learning_rate = 1e-4}, .graphs = graphs});
+                 {.clip_norm = 1,
+                  .adam = {.learning_rate = 1e-4},
+                  .graphs = way.graphs,
+                  .weight_gradient_stream = way.weight_gradient_stream});
   int64_t launches = cuda::counters().launches;
   loop.step();
   launches = cuda::counters().launches - launches;  // a captured step launches the same, once
@@ -114,11 +124,11 @@ void run(const StepModel& m, bool graphs, const std::string& name, const Roofs& 
 
 void run_steps(const Roofs& roofs, bool small, const std::string& filter) {
   for (const StepModel& model : small ? kSmallModels : kModels)
-    for (const bool graphs : {false, true}) {
-      const std::string name = "step " + model.name + (graphs ? " graph bf16" : " eager bf16");
+    for (const Way& way : kWays) {
+      const std::string name = "step " + model.name + " " + way.name + " bf16";
       if (name.find(filter) == std::string::npos) continue;
       reset_peak(Device::kCuda);
-      run(model, graphs, name, roofs, small);
+      run(model, way, name, roofs, small);
     }
 }
 

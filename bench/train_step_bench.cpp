@@ -3,7 +3,7 @@
 /// what tensors need besides weights, gradients and optimizer), final loss.
 ///
 ///   train_step_bench --config g2p|tiny|small|base|big --batches FILE [--steps N] [--warmup N] [--device cpu|cuda] [--graphs 0|1]
-///                    [--size N] [--vocab N]
+///                    [--weight-gradient-stream 0|1] [--size N] [--vocab N]
 ///
 /// --size and --vocab give the model of the configuration another width (heads of 32, inner size four times that) and other vocabularies.
 /// On a CUDA device in bf16 with f32 masters, from batches that are there already; the seconds are then those of all steps together, and the
@@ -30,7 +30,7 @@ struct Arguments {
   std::string config = "g2p", batches;
   int64_t steps = 20, warmup = 10, size = 0, vocab = 0;  // 0: the configuration's
   Device device = Device::kCpu;
-  bool graphs = false;
+  bool graphs = false, weight_gradient_stream = false;
 };
 
 Arguments parse(int argc, char** argv) {
@@ -53,6 +53,8 @@ Arguments parse(int argc, char** argv) {
       arguments.device = value == "cuda" ? Device::kCuda : Device::kCpu;
     else if (key == "--graphs" && (value == "0" || value == "1"))
       arguments.graphs = value == "1";
+    else if (key == "--weight-gradient-stream" && (value == "0" || value == "1"))
+      arguments.weight_gradient_stream = value == "1";
     else
       throw InvalidArgument("unknown option " + key + " " + value);
   }
@@ -192,8 +194,9 @@ void run(const Arguments& arguments) {
   Parameters parameters({.mixed_precision = device == Device::kCuda, .device = device});
   const Transformer model(parameters, model_of(arguments));
   FileBatches batches(arguments.batches, arguments.warmup + arguments.steps, device);
-  TrainLoop loop(parameters, batches, [&](const Batch& batch) { return model.loss(batch); },
-                 {.clip_norm = 1.0, .graphs = arguments.graphs});
+  TrainLoop loop(
+      parameters, batches, [&](const Batch& batch) { return model.loss(batch); },
+      {.clip_norm = 1.0, .graphs = arguments.graphs, .weight_gradient_stream = arguments.weight_gradient_stream});
   reset_peak(device);
   int64_t allocations = 0;
   const Result result =

@@ -88,15 +88,16 @@ class Allocator {
         // As in give_back.
       }
   }
-  void open_pool(const MemoryPool* pool) {
+  void open_pool(const PoolQueues& pool) {
     std::lock_guard lock(mutex_);
-    pools_.insert(pool);
+    pools_.insert({pool.captured, pool.side});
   }
-  void close_pool(const MemoryPool* pool) {
+  void close_pool(const PoolQueues& pool) {
     std::lock_guard lock(mutex_);
-    pools_.erase(pool);
+    pools_.erase(pool.captured);
+    pools_.erase(pool.side);
     for (auto& [key, list] : free_)
-      if (key.first == pool) release(key.second, list);
+      if (key.first == pool.captured || key.first == pool.side) release(key.second, list);
   }
   void set_guards(bool on) {
     std::lock_guard lock(mutex_);
@@ -238,17 +239,17 @@ const char* name(MemoryUse use) {
 MemoryUseScope::MemoryUseScope(MemoryUse use) : outer_(std::exchange(current_use, use)) {}
 MemoryUseScope::~MemoryUseScope() { current_use = outer_; }
 
-MemoryPool::MemoryPool() : tickets_(new_tickets()) { allocator_of(Device::kCuda).open_pool(this); }
+MemoryPool::MemoryPool() : tickets_(new_tickets()) { allocator_of(Device::kCuda).open_pool({this, &side_}); }
 MemoryPool::~MemoryPool() {
-  allocator_of(Device::kCuda).close_pool(this);
+  allocator_of(Device::kCuda).close_pool({this, &side_});
   if constexpr (kBuiltWithCuda) runtime::free_device(tickets_);
 }
 MemoryPoolScope::MemoryPoolScope(const MemoryPool& pool) {
-  active_pool() = &pool;
+  active_pool() = {&pool, &pool.side_};
   active_tickets() = pool.tickets();
 }
 MemoryPoolScope::~MemoryPoolScope() {
-  active_pool() = nullptr;
+  active_pool() = {};
   active_tickets() = nullptr;
   allocator_of(Device::kCuda).let_go_later();
   allocator_from<pinned_memory>().let_go_later();
@@ -276,7 +277,7 @@ void copy_bytes(void* to, Device to_device, const void* from, Device from_device
     std::memmove(to, from, bytes);
     return;
   }
-  if (active_pool() && to_device != from_device)
+  if (active_pool().captured && to_device != from_device)
     throw DeviceError(
         "[graph] copies between host and device cannot be captured; make such tensors before, and change them there");
   std::shared_ptr<std::byte> staging;

@@ -66,14 +66,18 @@ class MemoryPool {
   MemoryPool(const MemoryPool&) = delete;
   MemoryPool& operator=(const MemoryPool&) = delete;
 
-  /// Those of captured work, which may be launched on another stream than it was captured on (kernels/view.h).
+  /// Those of captured work, which may be launched on another stream than it was captured on (kernels/view.h): kTickets, and as many again
+  /// for a second stream.
   unsigned* tickets() const { return tickets_; }
 
  private:
+  friend class MemoryPoolScope;
   unsigned* tickets_;
+  const char side_ = 0;  // whose address stands for the memory of the second stream, as that of the pool for the rest
 };
 
-/// While it lives, this thread's blocks of the CUDA device come from `pool`, in the order of captured work: nobody waits for anything.
+/// While it lives, this thread's blocks of the CUDA device come from `pool`, in the order of captured work: nobody waits for anything. What is
+/// captured of a second stream (TrainOptions::weight_gradient_stream) has blocks of its own in it.
 class MemoryPoolScope {
  public:
   /// From now until destruction, on this thread. Scopes do not nest.

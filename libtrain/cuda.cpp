@@ -48,10 +48,15 @@ unsigned*& active_tickets() {
   return tickets;
 }
 
+bool& on_side_stream() {
+  thread_local bool on_side = false;
+  return on_side;
+}
+
 unsigned* new_tickets() {
   return cuda_call([] {
     const Cuda where = cuda::current_stream();
-    auto* tickets = static_cast<unsigned*>(zeros(kTickets * int64_t(sizeof(unsigned)), where));
+    auto* tickets = static_cast<unsigned*>(zeros(2 * kTickets * int64_t(sizeof(unsigned)), where));
     runtime::synchronize(where);  // whatever the stream on which they are used
     return tickets;
   });
@@ -79,7 +84,7 @@ Stream::~Stream() {
 
 Cuda current_stream() {
   Cuda where = innermost_stream().stream ? innermost_stream() : shared_stream().handle();
-  if (unsigned* tickets = detail::active_tickets()) where.tickets = tickets;
+  if (unsigned* tickets = detail::active_tickets()) where.tickets = tickets + (detail::on_side_stream() ? kTickets : 0);
   return where;
 }
 

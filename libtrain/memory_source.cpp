@@ -6,6 +6,7 @@
 #include "kernels/cuda/runtime.h"
 #include "libtrain/cuda.h"
 #include "libtrain/host_memory.h"
+#include "libtrain/tickets.h"
 
 namespace libtrain::detail {
 namespace {
@@ -58,12 +59,14 @@ class DeviceSource final : public CudaSource {
     if constexpr (kBuiltWithCuda) runtime::free_device(block);
   }
   const void* queue() const override {
-    return active_pool() ? static_cast<const void*>(active_pool()) : cuda::current_stream().stream;
+    const PoolQueues& pool = active_pool();
+    if (!pool.captured) return cuda::current_stream().stream;
+    return on_side_stream() ? pool.side : pool.captured;
   }
-  bool must_leave_later(const void* queue) const override { return active_pool() && queue != active_pool(); }
+  bool must_leave_later(const void* queue) const override { return active_pool().captured && queue != this->queue(); }
   void* leave(const void* queue) override { return queue == this->queue() ? nullptr : mark_now(); }
   bool enter(void* mark) override {
-    if (active_pool()) return enter_if_reached(mark);
+    if (active_pool().captured) return enter_if_reached(mark);
     cuda_call([&] {
       runtime::wait(cuda::current_stream(), {mark});
       runtime::destroy_event({mark});
@@ -90,7 +93,7 @@ class PinnedSource final : public CudaSource {
     if constexpr (kBuiltWithCuda) runtime::free_pinned(block);
   }
   void poison(void*, int64_t) override {}  // copies may still read it
-  bool must_leave_later(const void*) const override { return active_pool(); }
+  bool must_leave_later(const void*) const override { return active_pool().captured; }
   void* leave(const void*) override { return mark_now(); }
   bool enter(void* mark) override { return enter_if_reached(mark); }
 };
@@ -105,8 +108,8 @@ int64_t free_memory(Device device) {
   return device == Device::kCpu ? available_host_memory() : cuda_call([] { return runtime::free_bytes(); });
 }
 
-const MemoryPool*& active_pool() {
-  thread_local const MemoryPool* pool = nullptr;
+PoolQueues& active_pool() {
+  thread_local PoolQueues pool;
   return pool;
 }
 

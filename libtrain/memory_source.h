@@ -7,10 +7,6 @@
 
 #include "libtrain/device.h"
 
-namespace libtrain {
-class MemoryPool;
-}
-
 namespace libtrain::detail {
 
 constexpr int64_t kAlignment = 256;  // of blocks, in bytes
@@ -45,8 +41,11 @@ std::unique_ptr<MemorySource> pinned_memory();
 /// Bytes of `device` that nobody has: see host_memory.h for the CPU; of a CUDA device what its runtime says, all processes counted.
 int64_t free_memory(Device device);
 
-/// The pool of this thread's innermost MemoryPoolScope, or nullptr.
-const MemoryPool*& active_pool();
+/// The queues of the pool of this thread's MemoryPoolScope, or nullptr: for the captured stream, and for the second one (side_stream.h).
+struct PoolQueues {
+  const void *captured = nullptr, *side = nullptr;
+};
+PoolQueues& active_pool();
 
 /// "1234 bytes", "12345678 bytes (11.8 MiB)"
 std::string readable(int64_t bytes);

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "libtrain/side_stream.h"
+
 namespace libtrain {
 namespace {
 Tape*& active_tape() {
@@ -15,6 +17,16 @@ TapeObserver*& active_observer() {
 }
 
 bool wants_gradient(const Tensor& tensor) { return tensor.defined() && tensor.requires_grad(); }
+
+/// All memory of these tensors and their gradients.
+std::vector<std::shared_ptr<std::byte>> memory_of(std::initializer_list<const std::vector<Tensor>*> lists) {
+  std::vector<std::shared_ptr<std::byte>> memory;
+  for (const std::vector<Tensor>* list : lists)
+    for (const Tensor& tensor : *list)
+      if (tensor.defined())
+        memory.insert(memory.end(), {tensor.node_handle()->storage, tensor.node_handle()->grad_storage});
+  return memory;
+}
 }  // namespace
 
 bool BackwardStep::input_is_ours(size_t i) const {
@@ -63,6 +75,7 @@ void Tape::backward(const Tensor& output, const Tensor& doutput) {
     output.grad().copy_from(doutput);
     run_backward();
   } catch (...) {
+    if (detail::SideStream* side = detail::SideStream::active()) side->leave();
     for (const Tensor& leaf : leaves_) leaf.clear_grad();
     steps_.clear();
     leaves_.clear();
@@ -72,13 +85,16 @@ void Tape::backward(const Tensor& output, const Tensor& doutput) {
 }
 
 void Tape::run_backward() {
+  detail::SideStream* const side = detail::SideStream::active();
   for (; !steps_.empty(); steps_.pop_back()) {
     const Step& step = steps_.back();
     const bool reached = std::ranges::any_of(step.outputs, [](const Tensor& output) { return output.has_grad(); });
     if (!reached) continue;
     step.backward({step.outputs, step.inputs});
     TapeObserver::tell(&TapeObserver::backward, step);
+    if (side && side->is_open()) side->hold(memory_of({&step.outputs, &step.inputs, &step.saved}));
   }
+  if (side) side->join();
 }
 
 void Tape::append(Step step) {

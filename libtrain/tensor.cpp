@@ -2,6 +2,7 @@
 
 #include "kernels/convert.h"
 #include "kernels/fill.h"
+#include "libtrain/side_stream.h"
 
 namespace libtrain {
 namespace {
@@ -216,6 +217,7 @@ Tensor Tensor::grad() const {
                  "[grad] no gradient has been written for {}; call set_requires_grad() before the forward pass and "
                  "backward() after it",
                  spec());
+  detail::wait_for_gradient(node_->grad_data, node_->numel * size_of(node_->grad_dtype));
   Tensor gradient;
   gradient.shape_ = shape_;
   gradient.node_ = std::make_shared<detail::TensorNode>();
@@ -245,6 +247,7 @@ void* Tensor::open_grad(DType dtype, bool& accumulate) const {
   }
   LIBTRAIN_CHECK(self.grad_dtype == dtype, "[grad] gradient of {} is kept as {}, an operation wants to write {}",
                  spec(), name(self.grad_dtype), name(dtype));
+  detail::wait_for_gradient(self.grad_data, self.numel * size_of(dtype));
   accumulate = std::exchange(self.grad_written, true);
   return self.grad_data;
 }

@@ -69,6 +69,7 @@ TrainLoop::TrainLoop(Parameters& parameters, detail::BatchCalls batches, Options
                  "[train_loop] graphs need batches with {}, which this type has not; see libtrain/data/batch.h",
                  "layout(), copy_from() and to()");
   if (parameters_.device() == Device::kCuda) stream_ = std::make_unique<cuda::Stream>();
+  if (stream_ && options_.weight_gradient_stream) side_ = std::make_unique<detail::SideStream>();
   if (stream_ && options_.graphs) graphs_ = std::make_unique<StepGraphs>();
   parameters.shrink_to_fit();
   parameters.set_optimizer(optimizer_.info);
@@ -204,6 +205,7 @@ TokenLoss TrainLoop::differentiate(const void* batch) {
   Tape tape;
   const TokenLoss loss = batch_calls_.loss(batch);
   if (!loss.sum.requires_grad()) return loss;
+  const detail::SideStreamScope beside(side_.get());
   if (loss.sum.dtype() == one_.dtype() && loss.sum.rank() == 0)
     tape.backward(loss.sum, one_);
   else

@@ -16,6 +16,7 @@
 #include "libtrain/ops/cross_entropy.h"
 #include "libtrain/optim/adam.h"
 #include "libtrain/optim/schedule.h"
+#include "libtrain/side_stream.h"
 #include "libtrain/step_graphs.h"
 #include "libtrain/step_mailbox.h"
 
@@ -65,6 +66,12 @@ struct TrainOptions {
   /// and it must neither wait for the device nor copy from or to the host. BatchOptions' multiples keep layouts few. While on_update has
   /// handlers, the update behind them is enqueued kernel by kernel. On the CPU nothing is done. Default false.
   bool graphs = false;
+  /// On a CUDA device: products that make gradients of weights run on a second stream, beside the rest of backward, eagerly and in graphs, with
+  /// the same bits. For devices that one product leaves partly idle, as small models and batches do. It takes memory: what up to four operations
+  /// of backward have read and made is kept as many operations longer, and each stream has its own workspace for products (32 MiB). A weight
+  /// that is used many times in a step, as a recurrent cell's, gains nothing. Not yet measured on a device. On the CPU nothing is done. Default
+  /// false.
+  bool weight_gradient_stream = false;
   /// An update whose loss or gradient is not finite changes nothing and is told to on_nonfinite. After so many in a row the loop throws Diverged.
   /// Default 20. 1: at the first. 0: never.
   int64_t nonfinite_limit = 20;
@@ -213,6 +220,7 @@ class TrainLoop {
   double clock_ = 0;                           // when time was last taken
   double seconds_ = 0, epoch_seconds_ = 0;     // since the last report; since the epoch began
   std::unique_ptr<cuda::Stream> stream_;       // on a CUDA device
+  std::unique_ptr<detail::SideStream> side_;   // likewise, when asked for
   std::unique_ptr<StepGraphs> graphs_;         // likewise, when asked for
   Tensor one_;                                 // the gradient that backward begins with
   std::atomic<bool> stop_requested_ = false, checkpoint_requested_ = false;

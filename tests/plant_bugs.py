@@ -1,8 +1,11 @@
 """Plants bugs in backward formulas, loss accounting, optimizers and schedules, one at a time, and names the test that finds each.
 
-    python3 plant_bugs.py BUILD [--sample] [WORD...]     BUILD: a Ninja build without CUDA; WORD: only bugs whose name has one of these
+    python3 plant_bugs.py BUILD [--device] [--sample] [WORD...]
 
-Each bug of planted_bugs.txt changes one place of one file. What contains the place is compiled again, beside the sources and not in them, linked with
+BUILD is a Ninja build without CUDA and the bugs are those of planted_bugs.txt; with --device it is one with LIBTRAIN_CUDA=EXECUTED, and they are those of
+device/planted_bugs.txt. WORD: only bugs whose name has one of these.
+
+Each bug changes one place of one file. What contains the place is compiled again, beside the sources and not in them, linked with
 the objects of BUILD, and the tests run until one fails. Kernels are compiled for the baseline instruction set, and run with it. Exit status 1 if a
 bug is found by nothing, 77 if BUILD is no Ninja build. All of them take 20 minutes on two cores; --sample, which CTest runs, takes three bugs.
 """
@@ -18,7 +21,18 @@ from typing import NamedTuple
 TESTS = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(TESTS)
 HELPERS = ("main.cpp", "op_cases.cpp", "op_checks.cpp")  # what test programs need beside the tests themselves
-SAMPLE = ("rms_norm: dx lacks the share of the mean", "cross_entropy: ignored rows count", "adam: no bias correction of v")
+SAMPLE = ("rms_norm: dx lacks the share of the mean", "cross_entropy: ignored rows count", "adam: no bias correction of v",
+          "side stream: memory is let go at once")
+
+
+class Side(NamedTuple):
+    bugs: str     # the list
+    program: str  # that runs the tests, in its build
+    target: str   # by which CMake knows it
+
+
+CPU = Side("tests/planted_bugs.txt", "tests/libtrain_tests", "libtrain_tests")
+DEVICE = Side("tests/device/planted_bugs.txt", "tests/device/libtrain_device_tests", "libtrain_device_tests")
 
 
 class Bug(NamedTuple):
@@ -57,25 +71,28 @@ def mutated(bug):
 class Build:
     """Compile commands and objects of a build."""
 
-    def __init__(self, folder):
-        self.folder = os.path.abspath(folder)
+    def __init__(self, folder, side):
+        self.folder, self.side = os.path.abspath(folder), side
         commands = json.loads(subprocess.run(["ninja", "-C", self.folder, "-t", "compdb"], check=True, capture_output=True, text=True).stdout)
         self.commands = {}
         for command in commands:
             path = os.path.relpath(command["file"], ROOT)
-            if not re.search(r"kernels_k(Avx2|Avx512)\.dir|CMakeFiles/(?!libtrain)\w+\.dir", command["output"]):
+            if f"/{side.target}.dir/" in command["output"]:
+                self.commands[path] = command
+            elif not re.search(r"kernels_k(Avx2|Avx512)\.dir|CMakeFiles/(?!libtrain)\w+\.dir", command["output"]):
                 self.commands.setdefault(path, command)
 
     def object(self, source):
         return os.path.join(self.folder, self.commands[source]["output"])
 
     def test_objects(self):
-        return [self.object(path) for path, c in self.commands.items() if "libtrain_tests.dir" in c["output"]]
+        return [self.object(path) for path, c in self.commands.items() if f"/{self.side.target}.dir/" in c["output"]]
 
     def libraries(self):
-        """What libtrain_tests is linked with."""
-        text = subprocess.run(["ninja", "-C", self.folder, "-t", "commands", "-s", "tests/libtrain_tests"], check=True, capture_output=True, text=True).stdout
-        words = text.split("-o tests/libtrain_tests", 1)[1].split("&&")[0].split()
+        """What the program is linked with."""
+        program = self.side.program
+        text = subprocess.run(["ninja", "-C", self.folder, "-t", "commands", "-s", program], check=True, capture_output=True, text=True).stdout
+        words = text.split(f"-o {program}", 1)[1].split("&&")[0].split()
         return [word for word in words if not word.endswith(".o")]
 
     def compile(self, source, overlay, output):
@@ -141,14 +158,16 @@ def main():
     if not os.path.exists(os.path.join(arguments[0], "build.ninja")):
         print("needs a build with Ninja")
         sys.exit(77)
-    bugs = list(parse_bugs(read("tests/planted_bugs.txt")))
+    side = DEVICE if "--device" in arguments else CPU
+    arguments = [argument for argument in arguments if argument != "--device"]
+    bugs = list(parse_bugs(read(side.bugs)))
     for bug in bugs:
         mutated(bug)  # the sources move on: each place must still be there
     if "--sample" in arguments:
         bugs = [bug for bug in bugs if bug.name in SAMPLE]
     elif arguments[1:]:
         bugs = [bug for bug in bugs if any(word in bug.name for word in arguments[1:])]
-    build, missed = Build(arguments[0]), []
+    build, missed = Build(arguments[0], side), []
     for bug in bugs:
         found = try_bug(build, bug)
         print(f"{bug.name}: {found or 'FOUND BY NOTHING'}", flush=True)

@@ -98,6 +98,8 @@ struct CommandLine {
     train_flags("device", o.device, output, "cpu, cuda or auto");
     train_flags("graphs", o.graphs, output,
                 "on a CUDA device: capture each step as a graph, for batches rounded up to few layouts");
+    train_flags("weight-gradient-stream", o.weight_gradient_stream, output,
+                "on a CUDA device: make gradients of weights on a second stream, beside the rest of backward");
     train_flags("memory-limit", o.memory_limit, output,
                 "MiB that tensors may take; a run that needs more is refused; 0: what is free on the device");
     train_flags("out", o.out, output, "folder of the run: checkpoints go there");

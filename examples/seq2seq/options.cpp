@@ -125,8 +125,12 @@ void check_values(const Options& o) {
   if (!o.target_tokens.empty()) token_kind("target-tokens", o.target_tokens);
   model_options(o, 8, 8);  // tying and activation
   train_options(o, 1);     // schedule
-  LIBTRAIN_CHECK(!o.graphs || device_of(o) == libtrain::Device::kCuda,
-                 "--graphs is for CUDA devices, and --device {} is the CPU here; leave it out", o.device);
+  const auto check_for_cuda = [&](bool asked, const char* flag) {
+    LIBTRAIN_CHECK(!asked || device_of(o) == libtrain::Device::kCuda,
+                   "{} is for CUDA devices, and --device {} is the CPU here; leave it out", flag, o.device);
+  };
+  check_for_cuda(o.graphs, "--graphs");
+  check_for_cuda(o.weight_gradient_stream, "--weight-gradient-stream");
   device_of(o);
 }
 
@@ -194,6 +198,7 @@ libtrain::TrainOptions train_options(const Options& o, int64_t batches_per_epoch
       .adam = {.learning_rate = o.learning_rate, .beta1 = o.beta1, .beta2 = o.beta2, .weight_decay = o.weight_decay},
       .checkpoint_every = o.checkpoint_every,
       .graphs = o.graphs,
+      .weight_gradient_stream = o.weight_gradient_stream,
       .nonfinite_limit = o.on_nonfinite == "stop" ? 1 : o.nonfinite_limit};
   if (o.schedule == "constant")
     options.schedule = libtrain::constant_schedule(warmup);

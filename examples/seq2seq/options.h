@@ -30,7 +30,7 @@ struct Options {
   std::string on_nonfinite = "skip";
   int64_t nonfinite_limit = 20;
   std::string device = "auto";
-  bool graphs = false;
+  bool graphs = false, weight_gradient_stream = false;
   int64_t memory_limit = 0;  // MiB
   // output
   std::string out = "run";

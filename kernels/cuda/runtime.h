@@ -65,8 +65,8 @@ void synchronize(Event event);
 struct Graph {
   void* handle = nullptr;
 };
-/// What is enqueued on `where` from now on is kept and not run. Copies from or to host memory, events and waiting for that stream are
-/// failures until the end.
+/// What is enqueued on `where`, and on streams from when they wait for an event of it, is kept and not run; `where` waits for them before the
+/// end. Copies from or to host memory, the host's waiting, and events recorded outside (or waited for there) are failures until the end.
 void begin_capture(Cuda where);
 /// What was kept. Also ends a capture in which something failed; throws then.
 Graph end_capture(Cuda where);

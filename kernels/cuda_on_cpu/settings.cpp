@@ -88,6 +88,16 @@ void set_eager(bool eager) { settings().eager = eager; }
 int64_t memory_limit() { return settings().memory; }
 void set_memory(int64_t bytes) { settings().memory = std::min(bytes, int64_t(kArenaBytes)); }
 
+std::optional<uint64_t> streams_from_environment() {
+  const char* name = "LIBTRAIN_CUDA_STREAMS";
+  const char* expected = "late, random or random:SEED";
+  const std::string value = from_environment(name, "late");
+  if (value == "late") return std::nullopt;
+  if (value == "random") return 1;
+  if (value.rfind("random:", 0) == 0) return number(name, value.substr(7), expected);
+  refuse(name, value, expected);
+}
+
 bool instrumented() { return !instrumented_libraries().empty(); }
 void note_instrumented(const void* address) { instrumented_libraries().insert(library_of(address)); }
 bool is_instrumented(const void* address) { return instrumented_libraries().count(library_of(address)) > 0; }

@@ -5,21 +5,21 @@
 #include <algorithm>
 #include <cstring>
 #include <optional>
-#include <set>
+#include <random>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "kernels/cuda/runtime.h"
+#include "kernels/cuda_on_cpu/capture.h"
 #include "kernels/cuda_on_cpu/device_memory.h"
 #include "kernels/cuda_on_cpu/scheduler.h"
 #include "kernels/cuda_on_cpu/settings.h"
 
-using CapturedWork = std::vector<std::function<void()>>;
-
 struct CUstream_st {
   std::deque<libtrain::kernels::executor::Operation> queue;
-  std::optional<CapturedWork> captured;  // while capturing
+  std::shared_ptr<libtrain::kernels::executor::Capture> capture;  // that it takes part in
+  size_t lane = 0;                                                // there
 };
 
 namespace libtrain::kernels::executor {
@@ -28,7 +28,7 @@ namespace {
 constexpr size_t kLongestQueue = 4096;
 constexpr int kOperationsPerPoll = 16;
 
-std::set<CUstream_st*> created;
+std::vector<CUstream_st*> created;  // oldest first
 std::optional<std::string> failure;
 int64_t graphs_launched = 0;
 
@@ -36,6 +36,13 @@ struct EventState {
   std::shared_ptr<Point> latest;
 };
 EventState& state_of(runtime::Event event) { return *static_cast<EventState*>(event.handle); }
+
+/// Captured work, and a stream for each of its lanes but the first.
+struct CapturedGraph {
+  std::shared_ptr<const Capture> work;
+  std::vector<Cuda> others;
+};
+CapturedGraph& state_of(runtime::Graph graph) { return *static_cast<CapturedGraph*>(graph.handle); }
 
 void reach(Point& point) {
   point.reached = true;
@@ -48,10 +55,13 @@ void drop(CUstream_st& stream) {
   stream.queue.clear();
 }
 
+void run_until(const Point& point);
+
 void run_next(CUstream_st& stream) {
   const Operation operation = std::move(stream.queue.front());
   stream.queue.pop_front();
   try {
+    if (operation.awaited) run_until(*operation.awaited);
     if (operation.run) operation.run();
   } catch (const std::exception& e) {
     keep_failure(e.what());
@@ -70,10 +80,51 @@ CUstream_st& default_stream() {
   return stream;
 }
 
+/// What set_streams() has asked for.
+std::optional<std::mt19937_64>& chooser() {
+  static std::optional<std::mt19937_64> one = [] {
+    const auto seed = streams_from_environment();
+    return seed ? std::optional(std::mt19937_64(*seed)) : std::nullopt;
+  }();
+  return one;
+}
+
+/// An operation of some stream, if it need not wait for another.
+void run_some(std::mt19937_64& draw) {
+  if (draw() % 2) return;
+  std::vector<CUstream_st*> busy;
+  if (!default_stream().queue.empty()) busy.push_back(&default_stream());
+  std::ranges::copy_if(created, std::back_inserter(busy),
+                       [](const CUstream_st* stream) { return !stream->queue.empty(); });
+  if (busy.empty()) return;
+  CUstream_st& stream = *busy[draw() % busy.size()];
+  const Operation& next = stream.queue.front();
+  if (!next.awaited || next.awaited->reached) run_next(stream);
+}
+
 void capture(CUstream_st& stream, Operation operation) {
-  if (operation.point || operation.pinned_source || operation.to_host)
-    throw Failure("[graph] what a graph does cannot depend on the host: no events, no copies from or to its memory");
-  stream.captured->push_back(std::move(operation.run));
+  if (operation.pinned_source || operation.to_host)
+    throw Failure("[graph] what a graph does cannot depend on the host: no copies from or to its memory");
+  stream.capture->run(stream.lane, std::move(operation.run));
+}
+
+/// The stream takes part in the capture that the point belongs to, from now on if it did not before.
+void capture_wait(CUstream_st& stream, const Point* point) {
+  const auto& capture = point ? point->capture : nullptr;
+  if (!capture || capture->ended() || (stream.capture && stream.capture != capture))
+    throw Failure("[graph] an event that was recorded in a capture can be waited for there alone, and no other there");
+  if (!stream.capture) {
+    stream.lane = capture->join();
+    stream.capture = capture;
+  }
+  capture->wait(stream.lane, point->number);
+}
+
+/// The latest point of an event that the host asks for.
+Point* point_for_host(runtime::Event event) {
+  Point* const point = state_of(event).latest.get();
+  if (point && point->capture) throw Failure("[graph] the host cannot know when a captured event is reached");
+  return point;
 }
 
 }  // namespace
@@ -98,17 +149,23 @@ void throw_failure() {
 
 void push(Cuda where, Operation operation) {
   CUstream_st& stream = stream_of(where);
-  if (stream.captured) return capture(stream, std::move(operation));
+  if (stream.capture) return capture(stream, std::move(operation));
   stream.queue.push_back(std::move(operation));
   if (eager()) return drain(stream);
+  if (chooser()) run_some(*chooser());
   while (stream.queue.size() > kLongestQueue) run_next(stream);
 }
 
-bool is_capturing(Cuda where) { return stream_of(where).captured.has_value(); }
+void set_streams(std::optional<uint64_t> seed) {
+  const std::lock_guard lock(mutex());
+  seed ? void(chooser().emplace(*seed)) : chooser().reset();
+}
+
+bool is_capturing(Cuda where) { return stream_of(where).capture != nullptr; }
 int64_t graph_launches() { return graphs_launched; }
 
 void drain(CUstream_st& stream) {
-  if (stream.captured) throw Failure("[graph] nobody can wait for a stream that is capturing");
+  if (stream.capture) throw Failure("[graph] nobody can wait for a stream that is capturing");
   while (!stream.queue.empty()) run_next(stream);
 }
 
@@ -140,15 +197,15 @@ using namespace executor;
 
 Cuda create_stream() {
   const std::lock_guard lock(mutex());
-  return {*created.insert(new CUstream_st).first};
+  return {created.emplace_back(new CUstream_st)};
 }
 
 void destroy_stream(Cuda where) noexcept {
   const std::lock_guard lock(mutex());
   if (!where.stream) return;
-  where.stream->captured.reset();
+  where.stream->capture.reset();
   drain(*where.stream);
-  created.erase(where.stream);
+  std::erase(created, where.stream);
   delete where.stream;
 }
 
@@ -165,20 +222,24 @@ void destroy_event(Event event) noexcept { delete static_cast<EventState*>(event
 
 void record(Event event, Cuda where) {
   const std::lock_guard lock(mutex());
-  state_of(event).latest = std::make_shared<Point>(Point{&stream_of(where)});
-  push(where, {nullptr, state_of(event).latest});
+  CUstream_st& stream = stream_of(where);
+  state_of(event).latest = std::make_shared<Point>(Point{&stream});
+  Point& point = *state_of(event).latest;
+  point.capture = stream.capture;
+  if (!stream.capture) return push(where, {nullptr, state_of(event).latest});
+  point.number = stream.capture->record(stream.lane);
 }
 
 void wait(Cuda where, Event event) {
   const std::lock_guard lock(mutex());
-  if (is_capturing(where)) throw Failure("[graph] what a graph does cannot depend on an event");
   const auto point = state_of(event).latest;
-  if (point && !point->reached) push(where, {[point] { run_until(*point); }});
+  if (is_capturing(where) || (point && point->capture)) return capture_wait(stream_of(where), point.get());
+  if (point && !point->reached) push(where, {.run = nullptr, .awaited = point});
 }
 
 bool reached(Event event) {
   const std::lock_guard lock(mutex());
-  const auto point = state_of(event).latest;
+  const Point* const point = point_for_host(event);
   if (!point) return true;
   for (int i = 0; i < kOperationsPerPoll && !point->reached; ++i) run_next(*point->stream);  // to the point at most
   return point->reached;
@@ -186,20 +247,42 @@ bool reached(Event event) {
 
 void begin_capture(Cuda where) {
   const std::lock_guard lock(mutex());
-  stream_of(where).captured.emplace();
+  CUstream_st& stream = stream_of(where);
+  stream.capture = std::make_shared<Capture>();
+  stream.lane = 0;
 }
 
 Graph end_capture(Cuda where) {
   const std::lock_guard lock(mutex());
-  return {new CapturedWork(*std::exchange(stream_of(where).captured, std::nullopt))};
+  const auto work = std::exchange(stream_of(where).capture, nullptr);
+  for (CUstream_st* stream : created)
+    if (stream->capture == work) stream->capture.reset();
+  work->end();
+  if (!work->rejoined())
+    throw Failure("[graph] a stream that waited for the captured one was given work that this does not wait for");
+  auto graph = std::make_unique<CapturedGraph>(CapturedGraph{work, {}});
+  while (graph->others.size() + 1 < work->lanes()) graph->others.push_back(create_stream());
+  return {graph.release()};
 }
 
 void launch(Graph graph, Cuda where) {
   const std::lock_guard lock(mutex());
+  if (is_capturing(where)) throw Failure("[graph] a graph cannot be launched on a stream that is captured");
   ++graphs_launched;
-  for (const auto& run : *static_cast<CapturedWork*>(graph.handle)) push(where, {run});
+  const auto& [work, others] = state_of(graph);
+  std::vector<std::shared_ptr<Point>> points(work->points());
+  for (const Capture::Step& step : work->steps()) {
+    const Cuda on = step.lane == 0 ? where : others[step.lane - 1];
+    if (step.records)
+      push(on, {nullptr, points[*step.records] = std::make_shared<Point>(Point{&stream_of(on)})});
+    else
+      push(on, {.run = step.run, .awaited = step.waits_for ? points[*step.waits_for] : nullptr});
+  }
 }
 
-void destroy_graph(Graph graph) noexcept { delete static_cast<CapturedWork*>(graph.handle); }
+void destroy_graph(Graph graph) noexcept {
+  const std::unique_ptr<CapturedGraph> gone(&state_of(graph));
+  for (const Cuda other : gone->others) destroy_stream(other);
+}
 
 }  // namespace libtrain::kernels::runtime

@@ -1,20 +1,27 @@
 /// Streams: queues of what the host has enqueued and nobody has waited for yet.
 #pragma once
 #include <chrono>
+#include <cstdint>
 #include <deque>
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 
 #include "kernels/view.h"
 
 namespace libtrain::kernels::executor {
+
+class Capture;
 
 /// A recorded point of a stream.
 struct Point {
   CUstream_st* stream;
   bool reached = false;
   std::chrono::steady_clock::time_point time{};  // of that
+  std::shared_ptr<Capture> capture =
+      nullptr;        // of which it is a part: then it is reached each time that this is launched
+  size_t number = 0;  // there
 };
 
 struct Operation {
@@ -22,7 +29,8 @@ struct Operation {
   std::shared_ptr<Point> point = nullptr;  // reached when this is done
   const void* pinned_source = nullptr;     // host memory that a copy is going to read
   size_t pinned_bytes = 0;
-  bool to_host = false;  // a copy to pinned memory
+  bool to_host = false;                      // a copy to pinned memory
+  std::shared_ptr<Point> awaited = nullptr;  // before this
 };
 
 /// Held by every call of the runtime, and while kernels run: one at a time, whichever host thread waits.
@@ -38,6 +46,10 @@ void keep_failure(const char* what);
 /// Whether an operation in some queue is going to read of this host memory.
 bool is_queued_source(const void* begin, size_t bytes);
 CUstream_st& stream_of(Cuda where);
+
+/// Which stream gets on while the host neither waits nor polls. None, the default (LIBTRAIN_CUDA_STREAMS=late): each as late as the waits for its
+/// events allow. With a seed (random:SEED): now and then one of them, as long as it need not wait for another.
+void set_streams(std::optional<uint64_t> seed);
 
 /// Whether what this stream is given is kept for a graph.
 bool is_capturing(Cuda where);

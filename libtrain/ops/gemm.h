@@ -2,7 +2,8 @@
 #pragma once
 #include "kernels/column_sum.h"
 #include "kernels/gemm.h"
-#include "libtrain/tensor.h"
+#include "libtrain/side_stream.h"
+#include "libtrain/tape.h"
 
 namespace libtrain::detail {
 
@@ -35,14 +36,27 @@ template <class T> void run_column_sum(Device where, View<const T> dy, Sink<accu
   });
 }
 
+/// Calls `products`, which in backward write to these gradients and read of the step alone: beside the rest of backward, where that is asked
+/// for (side_stream.h).
+template <class F> void run_beside(Device where, std::span<const void* const> gradients, const F& products) {
+  SideStream* const side = SideStream::active();
+  if (side && where == Device::kCuda && !Tape::active() && !TapeObserver::present())
+    side->run(gradients, products);
+  else
+    products();
+}
+
 /// Gradients of y = x weight^T + bias for weight and bias, of those that are wanted: on a CUDA device from one product.
 template <class T, class A = accum_t<T>>
 void run_weight_gradient(Device where, View<const T> dy, View<const T> x, Sink<A> dweight, Sink<A> dbias) {
   const bool together = where == Device::kCuda && dweight && dbias && x.size() > 0 && dy.size() > 0;
   kernels::Gemm<T, A> product{.a = dy, .b = x, .transpose_a = true, .c = dweight};
   if (together) product.sums = dbias;
-  if (dweight) run_gemm(where, product);
-  if (!together) run_column_sum(where, dy, dbias);
+  const void* const gradients[] = {dweight.data, dbias.data};
+  run_beside(where, gradients, [&] {
+    if (dweight) run_gemm(where, product);
+    if (!together) run_column_sum(where, dy, dbias);
+  });
 }
 
 }  // namespace libtrain::detail

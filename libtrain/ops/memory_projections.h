@@ -122,7 +122,9 @@ template <class T> struct MemoryProjections::Layers {
       product.batch.sums = stride([&](size_t i) { return gradients[i].dbias.data; });
     }
     if (product.batch.a <= 0 || product.batch.c <= 0 || (first.dbias && product.batch.sums <= 0)) return false;
-    detail::run_gemm(where, product);
+    std::vector<const void*> written;
+    for (const Gradients& g : gradients) written.insert(written.end(), {g.dweight.data, g.dbias.data});
+    detail::run_beside(where, written, [&] { detail::run_gemm(where, product); });
     return true;
   }
 };

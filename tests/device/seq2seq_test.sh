@@ -49,6 +49,10 @@ cmp graphs/step-00000009/weights.safetensors more/step-00000009/weights.safetens
 "$program" "${tiny[@]}" --device cpu --graphs --out none 2>none.log >/dev/null && fail "--graphs on the CPU was taken"
 grep -q -- "--graphs is for CUDA devices" none.log || fail "--graphs on the CPU: $(cat none.log)"
 
+# Gradients of weights on a second stream: the same bits, with graphs too.
+"$program" "${tiny[@]}" --device cuda --graphs --weight-gradient-stream --out beside 2>beside.log >/dev/null || fail "with a second stream: $(cat beside.log)"
+cmp graphs/step-00000009/weights.safetensors beside/step-00000009/weights.safetensors || fail "weights with a second stream differ"
+
 "$program" evaluate --model cuda --device cuda --test pairs.tsv >evaluated 2>log || fail "evaluate: $(cat log)"
 on_cuda=$(printf 'abc\nba\n' | "$program" predict --model cuda --device cuda) || fail "predict on cuda"
 on_cpu=$(printf 'abc\nba\n' | "$program" predict --model cuda --device cpu) || fail "predict on the CPU"

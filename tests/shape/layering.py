@@ -14,7 +14,7 @@ RANKS = {
     "config": 1, "error": 1, "utf8": 1, "tickets": 1,
     "cuda": 2, "shape": 2, "stream_order": 3,
     "device": 3, "init": 3,
-    "host_memory": 2, "memory_source": 3, "allocator": 4, "graph": 5, "step_graphs": 6,
+    "host_memory": 2, "memory_source": 3, "allocator": 4, "side_stream": 4, "graph": 5, "step_graphs": 6,
     "tensor": 5,
     "tape": 6, "parameters": 6, "parameters_optimizer": 6, "packing": 6, "random": 6,
     "step_mailbox": 7, "data": 6, "io": 6, "loss_spikes": 2, "compare": 6, "tensor_file": 7, "optimizer_state": 8,
