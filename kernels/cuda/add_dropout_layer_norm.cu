@@ -38,10 +38,10 @@ template <class T> struct AddedRows {
   template <int group> struct Walk {
     const AddedRows& from;
     RowDropper<T> dropper;
-    Part<T, group + !group> bias;
+    Part<T, group> bias;
 
     __device__ Walk(const AddedRows& rows, int thread, int columns) : from(rows), dropper(rows.mask) {
-      if (group > 0 && from.branch_bias) bias.load(from.branch_bias, thread, columns);
+      if (group != kAnyRow && from.branch_bias) bias.load(from.branch_bias, thread, columns);
     }
     __device__ void begin(int64_t row) { dropper.begin(row); }
     __device__ uint4 pack(int i, int64_t place, int64_t column) const {

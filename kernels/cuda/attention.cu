@@ -37,7 +37,8 @@ bool is_short(const Attention<bf16>& a) {
 bool hopper_asked_for() {
   const char* const variable = std::getenv("LIBTRAIN_HOPPER_ATTENTION");
   const std::string value = variable ? variable : "";
-  if (value.empty() || value == "0") return false;
+  if (value.empty()) return !runtime::device_info().executed_on_cpu;
+  if (value == "0") return false;
   if (value != "1") throw Failure("[attention] LIBTRAIN_HOPPER_ATTENTION must be 0 or 1, got '" + value + "'");
   return true;
 }

@@ -1,7 +1,7 @@
 // Shapes    q, out, dout, dq [query rows, heads * D]; k, v, dk, dv [key rows, heads * D], D in {32, 64, 96, 128}; no sequence is longer
 //           than 128, and 128 only for D <= 64.
 // Mapping   A unit (one head of one sequence) lies in shared memory whole. It has a warp for every 16 rows that the longest sequence may
-//           have: 1, 2, 4 or 8; a block of 4 (8) warps has as many units as fit. A warp owns 16 queries, in backward then 16 keys: it
+//           have, 1 to 8; a block has one unit, or as many as fit into 4 warps. A warp owns 16 queries, in backward then 16 keys: it
 //           computes P and dS anew with keys as rows, so that dS need not pass through shared memory and no sum has two writers. Warps
 //           without rows idle, products leave out groups of 16 absent keys. Four blocks at the end zero the rows of no sequence.
 // Traffic   Forward reads q, k, v and writes out, each once: 8 D bytes a token. Backward reads q, k, v, dout and writes dq, dk, dv: 14 D.
@@ -31,7 +31,7 @@ struct Plan {
 
   __host__ __device__ int rows() const { return strips * kStrip; }
   /// Rows of the sums of a unit: a strip of keys reads those of kQueries queries, wanted or not.
-  __host__ __device__ int sum_rows() const { return strips == 1 ? 2 * kStrip : rows(); }
+  __host__ __device__ int sum_rows() const { return (rows() + 2 * kStrip - 1) / (2 * kStrip) * (2 * kStrip); }
 };
 
 /// A warp's place in its block, and its unit; units that do not exist have no rows.
@@ -171,7 +171,7 @@ template <int D> void backward(Cuda where, const Attention<bf16>& a, View<const 
 /// The division for the longest sequence.
 Plan plan_for(const Attention<bf16>& a) {
   const int64_t longest = a.max_queries > a.max_keys ? a.max_queries : a.max_keys, units = attention_units(a);
-  const int strips = longest > 64 ? kMostStrips : longest > 32 ? 4 : longest > 16 ? 2 : 1;
+  const int strips = longest > kStrip ? int((longest + kStrip - 1) / kStrip) : 1;
   const int units_per_block = strips < 4 ? 4 / strips : 1;
   return {units, blocks_for(units, units_per_block), strips, units_per_block};
 }

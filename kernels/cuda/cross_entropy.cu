@@ -128,7 +128,7 @@ __device__ void write_gradient(const RowShare<T, group, kept>& share, const RowG
 template <int group> constexpr int kThreads = group == kWarp ? 128 : group;
 
 /// Loss and lse (or gradients) of the rows, a row for each `group` threads. Ignored and impossible targets give 0.
-template <class T, int group, int kept> __global__ void __launch_bounds__(kThreads<group>)
+template <class T, int group, int kept> __global__ void __launch_bounds__(kThreads<group>, 1024 / kThreads<group>)
     forward_kernel(CrossEntropy<T> k, accum_t<T>* loss, T* dlogits, BadIndex* note) {
   using A = accum_t<T>;
   const int64_t rows = k.logits.dims[0], vocab = k.logits.dims[1];
@@ -206,6 +206,8 @@ void cross_entropy_forward(Cuda where, const CrossEntropy<T>& k, View<accum_t<T>
     forward_by<T, kWarp, kKept>(where, k, loss.data, dlogits.data);
   else if (packs <= 256 * kRowPacks)
     forward_by<T, 256, kKept>(where, k, loss.data, dlogits.data);
+  else if (packs <= 512 * kRowPacks)  // two blocks on a multiprocessor: one loads while the other sums
+    forward_by<T, 512, kKept>(where, k, loss.data, dlogits.data);
   else if (packs <= 1024 * kRowPacks)
     forward_by<T, 1024, kKept>(where, k, loss.data, dlogits.data);
   else

@@ -9,20 +9,32 @@
 namespace libtrain::kernels {
 namespace {
 
-/// Packs of a row that a thread of `group` holds: 32 elements of a warp's row, 16 of a block's; half as many in f64.
-template <class T, int group> constexpr int kPacks = (group == kWarp ? 128 : 64) / sizeof(accum_t<T>) / Pack<T>::kSize;
-template <class T, int group> using Part = RowPacks<T, group, kPacks<T, group>>;
+/// Who holds a row in registers: a warp one of up to 512 (f64: 256) columns, or of twice as many; a block eight times those of the former;
+/// nobody. Short rows are told apart because registers that are set aside and not used keep other warps away: at 512 columns that cost half of
+/// the speed on an H200.
+constexpr int kAnyRow = 0, kShortRow = 1, kWarpRow = 2,
+              kBlockRow = 3;  // numbers, for nvcc knows no better arguments of kernels
+constexpr int threads_of(int group) { return group == kBlockRow ? kBlockThreads : kWarp; }
 
-/// How many threads a row of whole packs is given: a warp, a block, or 0 where no group can hold it.
-template <class T, class... Data> int group_for(int64_t columns, const Data*... data) {
-  if (columns % Pack<T>::kSize != 0 || !aligned_16(data...)) return 0;
-  return columns <= Part<T, kWarp>::kColumns ? kWarp : columns <= Part<T, kBlockThreads>::kColumns ? kBlockThreads : 0;
+/// Packs of a row that a thread of the group holds.
+template <class T, int group>
+constexpr int kPacks = (group == kWarpRow ? 128 : 64) / int(sizeof(accum_t<T>)) / Pack<T>::kSize;
+template <class T, int group> using Part = RowPacks<T, threads_of(group), kPacks<T, group>>;
+
+/// Calls launch.operator()<group>() with the smallest group that can hold a row of whole packs, or kAnyRow where none can.
+template <class T, class Launch, class... Data>
+void for_group(int64_t columns, const Launch& launch, const Data*... data) {
+  if (columns % Pack<T>::kSize != 0 || !aligned_16(data...)) return launch.template operator()<kAnyRow>();
+  if (columns <= Part<T, kShortRow>::kColumns) return launch.template operator()<kShortRow>();
+  if (columns <= Part<T, kWarpRow>::kColumns) return launch.template operator()<kWarpRow>();
+  if (columns <= Part<T, kBlockRow>::kColumns) return launch.template operator()<kBlockRow>();
+  launch.template operator()<kAnyRow>();
 }
 
 /// Groups of a block, and the rows that one walks: every so many from its first on.
-constexpr int kGroups(int group) { return kBlockThreads / group; }
+constexpr int kGroups(int group) { return kBlockThreads / threads_of(group); }
 template <int group> __device__ int64_t first_row() {
-  return blockIdx.x * int64_t(kGroups(group)) + threadIdx.x / group;
+  return blockIdx.x * int64_t(kGroups(group)) + threadIdx.x / threads_of(group);
 }
 template <int group> __device__ int64_t row_stride() { return int64_t(gridDim.x) * kGroups(group); }
 
@@ -35,7 +47,7 @@ template <class T, int group> __device__ accum_t<T> mean_of(const Part<T, group>
 #pragma unroll
     for (int j = 0; j < Pack<T>::kSize; ++j) sum += pack.at[j];
   });
-  return group_reduce<Sum, group>(sum) / accum_t<T>(columns);
+  return group_reduce<Sum, threads_of(group)>(sum) / accum_t<T>(columns);
 }
 
 /// 1 / sqrt(mean of (x - mean)^2 + epsilon)
@@ -48,11 +60,11 @@ __device__ accum_t<T> rstd_of(const Part<T, group>& x, accum_t<T> mean, int thre
 #pragma unroll
     for (int j = 0; j < Pack<T>::kSize; ++j) squares += (pack.at[j] - mean) * (pack.at[j] - mean);
   });
-  return A(1) / CudaMath::sqrt(group_reduce<Sum, group>(squares) / A(columns) + A(epsilon));
+  return A(1) / CudaMath::sqrt(group_reduce<Sum, threads_of(group)>(squares) / A(columns) + A(epsilon));
 }
 
 /// Where rows come from. A thread makes a Walk<group> of it, tells it of each row, and gets pack i of its own in that row, as it is stored
-/// (`place` being row * columns + column); a Walk<0> gives single elements. Here: from memory.
+/// (`place` being row * columns + column); a Walk<kAnyRow> gives single elements. Here: from memory.
 template <class T> struct RowsFrom {
   const T* x;
 
@@ -65,13 +77,19 @@ template <class T> struct RowsFrom {
   };
 };
 
+/// Blocks that a multiprocessor has registers for.
+template <class T, int group> constexpr int kForwardBlocks = group == kWarpRow                      ? 1
+                                                             : group == kShortRow && sizeof(T) == 2 ? 3
+                                                                                                    : 2;
+template <class T, int group> constexpr int kBackwardBlocks = group == kShortRow && sizeof(T) == 2 ? 2 : 1;
+
 /// y, mean and rstd of rows that a group holds in registers.
 template <bool centered, int group, class T, class Source>
-__global__ void __launch_bounds__(kBlockThreads, group == kWarp ? 1 : 2)
+__global__ void __launch_bounds__(kBlockThreads, kForwardBlocks<T, group>)
     norm_forward_kernel(LayerNorm<T> k, Source source) {
   using A = accum_t<T>;
   const int64_t rows = k.x.dims[0];
-  const int columns = int(k.x.dims[1]), thread = threadIdx.x % group;
+  const int columns = int(k.x.dims[1]), thread = threadIdx.x % threads_of(group);
   Part<T, group> x, weight, bias;
   weight.load(k.weight.data, thread, columns);
   if constexpr (centered) bias.load(k.bias.data, thread, columns);
@@ -123,9 +141,9 @@ template <class T, int group, int outs> struct ColumnSums {
           thread, columns);
     } else {
       // Lane after lane, so that a warp writes to all banks; padded, so that it meets all when it reads column after column.
-      __shared__ A sums[outs][kPacks<T, group>][kSize][group + kBanks<A> / kSize];
+      __shared__ A sums[outs][kPacks<T, group>][kSize][threads_of(group) + kBanks<A> / kSize];
       for (int g = 0; g < kGroups(group); ++g) {
-        if (int(threadIdx.x) / group == g)
+        if (int(threadIdx.x) / threads_of(group) == g)
           each(
               [&](int out, int i, int) {
 #pragma unroll
@@ -136,7 +154,8 @@ template <class T, int group, int outs> struct ColumnSums {
       }
       for (int out = 0; out < outs; ++out)
         for (int c = threadIdx.x; c < columns; c += kBlockThreads)
-          partial[out * columns + c] = sums[out][c / kSize / group][c % kSize][c / kSize % group];
+          partial[out * columns + c] =
+              sums[out][c / kSize / threads_of(group)][c % kSize][c / kSize % threads_of(group)];
     }
   }
 
@@ -178,16 +197,17 @@ template <class A, int outs> __device__ inline void add_up_rows(const Partials<A
 }
 
 /// dx of rows that a group holds in registers, and the columns' sums. dx may be dy.
-template <bool centered, int group, class T, class Target> __global__ void __launch_bounds__(kBlockThreads)
+template <bool centered, int group, class T, class Target>
+__global__ void __launch_bounds__(kBlockThreads, kBackwardBlocks<T, group>)
     norm_backward_kernel(LayerNorm<T> k, const T* all_dy, Target target, NormSums<centered, T, Target> partials) {
   using A = accum_t<T>;
   constexpr int kSize = Pack<T>::kSize, kOut = kOuts<centered, Target>;
   const int64_t rows = k.x.dims[0];
-  const int columns = int(k.x.dims[1]), thread = threadIdx.x % group;
+  const int columns = int(k.x.dims[1]), thread = threadIdx.x % threads_of(group);
   Part<T, group> x, dy, weight;
   ColumnSums<T, group, kOut> sums;
   // Threads of a block have no registers left to keep narrow weights: they find them in the first cache.
-  constexpr bool kKeepsWeight = group == kWarp || sizeof(T) == sizeof(double);
+  constexpr bool kKeepsWeight = threads_of(group) == kWarp || sizeof(T) == sizeof(double);
   if constexpr (kKeepsWeight) weight.load(k.weight.data, thread, columns);
   const auto weight_at = [&](int i, int column) -> Pack<T> {
     if constexpr (kKeepsWeight)
@@ -214,8 +234,8 @@ template <bool centered, int group, class T, class Target> __global__ void __lau
       }
     });
     A mean_g = 0;
-    if constexpr (centered) mean_g = group_reduce<Sum, group>(sum_g) / A(columns);
-    const A mean_gn = group_reduce<Sum, group>(sum_gn) / A(columns);
+    if constexpr (centered) mean_g = group_reduce<Sum, threads_of(group)>(sum_g) / A(columns);
+    const A mean_gn = group_reduce<Sum, threads_of(group)>(sum_gn) / A(columns);
     x.for_packs(thread, columns, [&](int i, int column) {
       const Pack<T> x_pack = x[i], dy_pack = dy[i], w = weight_at(i, column);
       Elements<T, kSize> d;
@@ -237,7 +257,7 @@ template <bool centered, class T, class Source> __global__ void __launch_bounds_
   using A = accum_t<T>;
   const int64_t columns = k.x.dims[1], row = blockIdx.x;
   const T* x = k.x.data + row * columns;
-  typename Source::template Walk<0> walk(source, 0, 0);
+  typename Source::template Walk<kAnyRow> walk(source, 0, 0);
   walk.begin(row);
   A mean = 0, squares = 0;
   for (int64_t c = threadIdx.x; c < columns; c += kBlockThreads) mean += A(walk.element(row * columns + c, c));
@@ -294,15 +314,18 @@ template <bool centered, class T, class Target> __global__ void __launch_bounds_
 template <bool centered, class T, class Source, class... Data>
 void norm_forward(Cuda where, const char* name, const LayerNorm<T>& k, const Source& source, const Data*... data) {
   const int64_t rows = k.x.dims[0], columns = k.x.dims[1];
-  const int group = group_for<T>(columns, k.x.data, k.weight.data, k.bias.data, k.y.data, data...);
-  if (group == kWarp)
-    launch(where, name, {persistent_blocks(rows, kGroups(kWarp), 2), kBlockThreads},
-           norm_forward_kernel<centered, kWarp, T, Source>, k, source);
-  else if (group == kBlockThreads)
-    launch(where, name, {persistent_blocks(rows, 1, 4), kBlockThreads},
-           norm_forward_kernel<centered, kBlockThreads, T, Source>, k, source);
-  else
-    launch(where, name, {unsigned(rows), kBlockThreads}, norm_forward_any_kernel<centered, T, Source>, k, source);
+  for_group<T>(
+      columns,
+      [&]<int group>() {
+        if constexpr (group == kAnyRow)
+          launch(where, name, {unsigned(rows), kBlockThreads}, norm_forward_any_kernel<centered, T, Source>, k, source);
+        else
+          launch(where, name,
+                 {persistent_blocks(rows, kGroups(group), group == kBlockRow ? 4 : kForwardBlocks<T, group>),
+                  kBlockThreads},
+                 norm_forward_kernel<centered, group, T, Source>, k, source);
+      },
+      k.x.data, k.weight.data, k.bias.data, k.y.data, data...);
 }
 
 /// dx to `target`, all of whose addresses `data` are, and the columns' sums to `sums`, which has room for those of `most` blocks.
@@ -310,13 +333,19 @@ template <bool centered, class T, class Target, class... Data>
 void norm_backward(Cuda where, const char* name, const LayerNorm<T>& k, const T* dy, const Target& target,
                    const NormSums<centered, T, Target>& sums, int64_t most, const Data*... data) {
   const int64_t rows = k.x.dims[0];
-  const int group = group_for<T>(k.x.dims[1], k.x.data, k.weight.data, dy, data...);
-  const unsigned wanted = persistent_blocks(rows, group == kWarp ? kGroups(kWarp) : 1, 2);
-  const unsigned blocks = rows == 0 ? 1 : wanted < most ? wanted : unsigned(most);
-  const auto kernel = group == kWarp           ? norm_backward_kernel<centered, kWarp, T, Target>
-                      : group == kBlockThreads ? norm_backward_kernel<centered, kBlockThreads, T, Target>
-                                               : norm_backward_any_kernel<centered, T, Target>;
-  launch(where, name, {blocks, kBlockThreads}, kernel, k, dy, target, sums);
+  for_group<T>(
+      k.x.dims[1],
+      [&]<int group>() {
+        const unsigned wanted = persistent_blocks(rows, threads_of(group) == kWarp ? kGroups(kWarpRow) : 1, 2);
+        const unsigned blocks = rows == 0 ? 1 : wanted < most ? wanted : unsigned(most);
+        if constexpr (group == kAnyRow)
+          launch(where, name, {blocks, kBlockThreads}, norm_backward_any_kernel<centered, T, Target>, k, dy, target,
+                 sums);
+        else
+          launch(where, name, {blocks, kBlockThreads}, norm_backward_kernel<centered, group, T, Target>, k, dy, target,
+                 sums);
+      },
+      k.x.data, k.weight.data, dy, data...);
 }
 
 }  // namespace
