@@ -19,8 +19,8 @@ namespace {
 using namespace attention_fragments;
 
 constexpr int kMostStrips = 8;
-constexpr int kKeys = 64;                                    // keys of a strip of queries at a time
-template <int D> constexpr int kQueries = D > 96 ? 16 : 32;  // queries of a strip of keys at a time
+template <int D> constexpr int kQueries = D > 32 ? 16 : 32;                    // queries of a strip of keys at a time
+template <int kKeys> constexpr int kMostWarps = kKeys < 64 ? 4 : kMostStrips;  // of a block
 
 /// How the grid is divided. Blocks do not count those of the tail.
 struct Plan {
@@ -62,8 +62,16 @@ __device__ inline void load_all(RowTile<D> tile, const HeadRows<const bf16>& fro
   load_rows(tile, from, 0, groups_of(from.count) * kStrip, place.thread, place.threads);
 }
 
+/// Calls launch.operator()<kKeys>(): the keys that a strip of queries takes at a time are all where they are up to 64, and no more than there
+/// may be, for each costs registers and arithmetic, wanted or not.
+template <class Launch> void for_keys(const Plan& plan, const Launch& launch) {
+  if (plan.strips <= 2) return launch.template operator()<32>();
+  if (plan.strips == 3) return launch.template operator()<48>();
+  launch.template operator()<64>();
+}
+
 /// Output and log-sum-exp of whole sequences.
-template <int D> __global__ void __launch_bounds__(kMostStrips* kWarp)
+template <int D, int kKeys> __global__ void __launch_bounds__(kMostWarps<kKeys>* kWarp)
     short_forward_kernel(Attention<bf16> a, Plan plan) {
   LIBTRAIN_DYNAMIC_SHARED(shared);
   if (blockIdx.x >= plan.blocks) return clear_output_tail(a);
@@ -88,16 +96,18 @@ template <int D> __global__ void __launch_bounds__(kMostStrips* kWarp)
 
 template <int D> void forward(Cuda where, const Attention<bf16>& a, const Plan& plan) {
   const size_t bytes = size_t(plan.units_per_block) * 3 * size_t(plan.rows()) * D * sizeof(bf16);
-  launch(where, "attention_short_forward",
-         {plan.blocks + kTailBlocks, unsigned(plan.units_per_block * plan.strips * kWarp), bytes},
-         short_forward_kernel<D>, a, plan);
+  for_keys(plan, [&]<int kKeys>() {
+    launch(where, "attention_short_forward",
+           {plan.blocks + kTailBlocks, unsigned(plan.units_per_block * plan.strips * kWarp), bytes},
+           short_forward_kernel<D, kKeys>, a, plan);
+  });
 }
 
 /// dQ of the strip of queries `first` …; leaves the sums D of all its rows.
-template <int D> __device__ inline void gradient_of_queries(const Attention<bf16>& a, const AttentionUnit& u,
-                                                            Sink<bf16> dq, const ScoreRules& rules,
-                                                            const OperandTiles<D>& tiles, const QuerySums& sums,
-                                                            int first) {
+template <int D, int kKeys> __device__ inline void gradient_of_queries(const Attention<bf16>& a, const AttentionUnit& u,
+                                                                       Sink<bf16> dq, const ScoreRules& rules,
+                                                                       const OperandTiles<D>& tiles,
+                                                                       const QuerySums& sums, int first) {
   QueryStrip<D> strip;
   const int keys = first < u.queries ? rules.mask.visible_keys(first + kStrip - 1) : 0, passes = keys > kKeys ? 2 : 1;
 #pragma unroll
@@ -131,7 +141,7 @@ template <int D> __device__ inline void gradients_of_keys(const Attention<bf16>&
 }
 
 /// dQ, dK and dV of whole sequences.
-template <int D> __global__ void __launch_bounds__(kMostStrips* kWarp)
+template <int D, int kKeys> __global__ void __launch_bounds__(kMostWarps<kKeys>* kWarp)
     short_backward_kernel(Attention<bf16> a, PackedRows<const bf16> dout, AttentionGradients<bf16> g, Plan plan) {
   LIBTRAIN_DYNAMIC_SHARED(shared);
   if (blockIdx.x >= plan.blocks) {
@@ -154,7 +164,7 @@ template <int D> __global__ void __launch_bounds__(kMostStrips* kWarp)
   ptx::cp_async_wait<0>();
   __syncthreads();
   const ScoreRules rules = score_rules(a, u);
-  gradient_of_queries(a, u, g.dq, rules, tiles, sums, place.first);
+  gradient_of_queries<D, kKeys>(a, u, g.dq, rules, tiles, sums, place.first);
   __syncthreads();  // the sums D are complete
   if (place.first < u.keys && (g.dk.data || g.dv.data)) gradients_of_keys(a, u, g, rules, tiles, sums, place.first);
 }
@@ -162,10 +172,12 @@ template <int D> __global__ void __launch_bounds__(kMostStrips* kWarp)
 template <int D> void backward(Cuda where, const Attention<bf16>& a, View<const bf16> dout,
                                const AttentionGradients<bf16>& g, const Plan& plan) {
   const size_t unit_bytes = plan.rows() * 4 * D * sizeof(bf16) + plan.sum_rows() * 2 * sizeof(float);
-  launch(where, "attention_short_backward",
-         {plan.blocks + kTailBlocks, unsigned(plan.units_per_block * plan.strips * kWarp),
-          plan.units_per_block * unit_bytes},
-         short_backward_kernel<D>, a, PackedRows<const bf16>{dout.data, a.heads * D}, g, plan);
+  for_keys(plan, [&]<int kKeys>() {
+    launch(where, "attention_short_backward",
+           {plan.blocks + kTailBlocks, unsigned(plan.units_per_block * plan.strips * kWarp),
+            plan.units_per_block * unit_bytes},
+           short_backward_kernel<D, kKeys>, a, PackedRows<const bf16>{dout.data, a.heads * D}, g, plan);
+  });
 }
 
 /// The division for the longest sequence.
