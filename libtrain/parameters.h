@@ -171,7 +171,8 @@ class Parameters {
   View<StepState> step_view() const;
   /// Replaces the step state, as a resumed run does.
   void set_step(const StepState& state) const;
-  /// The step that random bits depend on, without waiting for the device.
+  /// The step that dropout's bits depend on, without waiting for the device. A loop of your own sets it before each forward pass, or every
+  /// step drops the same elements.
   void set_random_step(uint64_t step) const;
   /// Forgets the losses of the update to come and what became of the last one, likewise.
   void open_update() const;

@@ -213,11 +213,15 @@ void Batch::copy_from(const Batch& other) {
   target_tokens = other.target_tokens;
 }
 
-Batch make_batch(std::span<const Pair* const> pairs, const BatchOptions& options) {
+void check_options(const BatchOptions& options) {
   for (const auto& [name, multiple] :
        {std::pair{"capacity_multiple", options.capacity_multiple}, std::pair{"pairs_multiple", options.pairs_multiple},
         std::pair{"length_multiple", options.length_multiple}})
     LIBTRAIN_CHECK(multiple >= 1, "[batch] {} must be >= 1, got {}; 1 is exact", name, multiple);
+}
+
+Batch make_batch(std::span<const Pair* const> pairs, const BatchOptions& options) {
+  check_options(options);
   Side source{"source", options.source_vocab, {}, {}}, target{"target", options.target_vocab, {}, {}};
   for (size_t row = 0; row < pairs.size(); ++row) {
     LIBTRAIN_CHECK(pairs[row], "[batch] expected pairs, got a null pointer at row {}; leave it out", row);

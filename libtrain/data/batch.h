@@ -44,6 +44,9 @@ struct BatchOptions {
   Device device = Device::kCpu;  // where the tensors of the batch go
 };
 
+/// Throws InvalidArgument for a multiple below 1.
+void check_options(const BatchOptions& options);
+
 /// Packs `pairs` in this order. Throws InvalidArgument naming side, id, row, position and vocabulary size for an id outside [0, vocab) and
 /// for one that is kPad or kBos (which no text contains), and for a batch of 2^31 tokens or more.
 Batch make_batch(std::span<const Pair* const> pairs, const BatchOptions& options = {});

@@ -28,6 +28,7 @@ BucketedBatches::BucketedBatches(std::span<const Pair> pairs, Options options) :
       options.batches_per_bucket >= 1 && options.prefetch >= 0,
       "[batches] batches_per_bucket must be >= 1 and prefetch >= 0, got {} and {}; 32 and 2 are the defaults",
       options.batches_per_bucket, options.prefetch);
+  check_options(options.batch);
   if (options.batch.device == Device::kCuda) copies_ = std::make_unique<cuda::Stream>();
   for (size_t i = 0; i < pairs.size(); ++i) {
     const auto longest = int64_t(std::max(pairs[i].source.size(), pairs[i].target.size())) + 1;

@@ -49,7 +49,8 @@ class BucketedBatches : public BatchSource<Batch> {
  public:
   using Options = BucketedBatchesOptions;  // what the constructor takes
 
-  /// Throws InvalidArgument when there are no pairs, no limit is given, or a pair exceeds the token limit alone.
+  /// Throws InvalidArgument for the first option that is out of range, when there are no pairs or no limit is given, and for a pair that
+  /// exceeds the token limit alone.
   BucketedBatches(std::span<const Pair> pairs, Options options);
   BucketedBatches(const BucketedBatches&) = delete;  // background threads hold its address
   BucketedBatches& operator=(const BucketedBatches&) = delete;

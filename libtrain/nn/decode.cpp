@@ -63,6 +63,11 @@ Memory keep(const Memory& memory, const std::vector<size_t>& kept) {
 
 std::vector<Ids> greedy_decode(const Transformer& model, std::span<const Ids> sources, int64_t max_length,
                                Device device) {
+  const int64_t positions = model.options().max_positions;
+  LIBTRAIN_CHECK(
+      max_length >= 0 && max_length < positions,
+      "[greedy_decode] max_length must be in [0, {}), got {}; the model has {} positions, of which kBos takes one",
+      positions, max_length, positions);
   const NoTape nothing_recorded;
   std::vector<Pair> pairs;
   for (const Ids& source : sources) pairs.push_back({source, {}});

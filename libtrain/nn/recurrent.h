@@ -28,6 +28,10 @@ class RecurrentMaps {
   Tensor of_input(const Tensor& x) const { return linear(x, weight_ih_, bias_ih_); }
   /// h [batch, size] → [batch, gates * size]
   Tensor of_state(const Tensor& h) const { return linear(h, weight_hh_, bias_hh_); }
+  /// Throws unless `state` is [batch, size], as the parameters are.
+  void check_state(const char* op, const char* name, const Tensor& state, int64_t batch) const {
+    check_like(op, name, state, weight_hh_, {batch, size()});
+  }
   /// A state [batch, size] of zeros.
   Tensor zeros(int64_t batch) const { return Tensor::zeros({batch, size()}, weight_hh_.dtype(), weight_hh_.device()); }
 
@@ -48,8 +52,9 @@ class GRUCell {
   GRUCell(Parameters& parameters, const std::string& name, int64_t inputs, int64_t size)
       : maps_(parameters, name, "", 3, inputs, size) {}
 
-  /// x [batch, inputs], h [batch, size] → the next h
+  /// x [batch, inputs], h [batch, size] → the next h. Throws InvalidArgument when shapes, dtypes or devices differ from this.
   Tensor operator()(const Tensor& x, const Tensor& h) const {
+    maps_.check_state("gru", "h", h, x.dim(0));
     return detail::gru_step(maps_.of_input(x), maps_.of_state(h), h);
   }
   /// Zeros [batch, size].
@@ -67,8 +72,10 @@ class LSTMCell {
   LSTMCell(Parameters& parameters, const std::string& name, int64_t inputs, int64_t size)
       : maps_(parameters, name, "", 4, inputs, size) {}
 
-  /// x [batch, inputs] → the next state
+  /// x [batch, inputs], h and c [batch, size] → the next state. Throws InvalidArgument likewise.
   LstmState operator()(const Tensor& x, const LstmState& state) const {
+    maps_.check_state("lstm", "h", state.h, x.dim(0));
+    maps_.check_state("lstm", "c", state.c, x.dim(0));
     return detail::lstm_step(maps_.of_input(x), maps_.of_state(state.h), state.c);
   }
   /// Zeros [batch, size] for both.
@@ -187,6 +194,7 @@ inline GRU::GRU(Parameters& parameters, const std::string& name, int64_t inputs,
 
 inline Tensor GRU::operator()(const Tensor& x, std::vector<Tensor>& states) const {
   detail::open_states("gru", x, states, layers_.size(), [&](size_t i) { return layers_[i].zeros(x.dim(1)); });
+  for (size_t i = 0; i < layers_.size(); ++i) layers_[i].check_state("gru", "h", states[i], x.dim(1));
   Tensor y = x;
   for (size_t i = 0; i < layers_.size(); ++i)
     y = detail::over_time(layers_[i], y, [&](const Tensor& from_input) {
@@ -202,6 +210,10 @@ inline Tensor LSTM::operator()(const Tensor& x, std::vector<LstmState>& states) 
   detail::open_states("lstm", x, states, layers_.size(), [&](size_t i) {
     return LstmState{layers_[i].zeros(x.dim(1)), layers_[i].zeros(x.dim(1))};
   });
+  for (size_t i = 0; i < layers_.size(); ++i) {
+    layers_[i].check_state("lstm", "h", states[i].h, x.dim(1));
+    layers_[i].check_state("lstm", "c", states[i].c, x.dim(1));
+  }
   Tensor y = x;
   for (size_t i = 0; i < layers_.size(); ++i)
     y = detail::over_time(layers_[i], y, [&](const Tensor& from_input) {

@@ -29,7 +29,7 @@ class Sequential {
         return std::make_shared<Module>(parameters_, arguments...);
     }());
   }
-  /// Appends a function, such as relu, or a module that was made elsewhere. It takes a place too.
+  /// Appends a function, such as relu (one that is overloaded or has options goes in a lambda: [](const Tensor& x) { return gelu(x); }), or a module that was made elsewhere. It takes a place too.
   Sequential& add(std::function<Tensor(const Tensor&)> f) {
     steps_.push_back({std::move(f), [](bool) {}});
     return *this;

@@ -16,7 +16,10 @@ class MemoryProjections {
   MemoryProjections(const Tensor& memory, std::vector<Tensor> weights, std::vector<Tensor> biases = {});
 
   /// [memory rows, 2 size]: the key of each row, then its value.
-  const Tensor& keys_values(size_t layer) const { return keys_values_[layer]; }
+  const Tensor& keys_values(size_t layer) const {
+    check_layer(layer);
+    return keys_values_[layer];
+  }
   /// x [rows, in] → [rows, size]. To be called at most once per layer between two backward passes.
   Tensor queries(size_t layer, const Tensor& x) const;
 
@@ -26,6 +29,11 @@ class MemoryProjections {
     bool opened = false, adds_to_weight = false, adds_to_bias = false;
   };
   template <class T> struct Layers;
+
+  void check_layer(size_t layer) const {
+    LIBTRAIN_CHECK(layer < weights_.size(), "[memory_projections] layer {} is none of the {}; they count from 0", layer,
+                   weights_.size());
+  }
 
   std::vector<Tensor> weights_, biases_, keys_values_;
   std::shared_ptr<std::vector<Opened>> opened_;
@@ -191,6 +199,7 @@ inline MemoryProjections::MemoryProjections(const Tensor& memory, std::vector<Te
 
 inline Tensor MemoryProjections::queries(size_t layer, const Tensor& x) const {
   constexpr const char* kOp = "query_projection";
+  check_layer(layer);
   const Tensor &weight = weights_[layer], bias = biases_.empty() ? Tensor() : biases_[layer];
   detail::check_cross_projection(kOp, x, weight, bias);
   const int64_t size = weight.dim(0) / 3;

@@ -104,6 +104,24 @@ std::vector<Mistake> batch_mistakes() {
        [] {
          make_packing(std::vector<int64_t>{3, 2}, Device::kCpu, 4);
        }},
+      {"batches of capacities that nothing is a multiple of", kArgument, "capacity_multiple must be >= 1, got 0",
+       "[batch]", "1 is exact",
+       [] {
+         const std::vector<Pair> pairs{{{4, 5}, {6}}};
+         BucketedBatches batches(pairs, {.pairs = 4, .batch = {.capacity_multiple = 0}});
+       }},
+      {"decoding beyond the model's positions", kArgument, "max_length must be in [0, 4), got 4", "[greedy_decode]",
+       "of which kBos takes one",
+       [] {
+         const std::vector<std::vector<int32_t>> sources{{4, 5}};
+         greedy_decode(Model().transformer, sources, 4);
+       }},
+      {"keys and values of a layer that is not there", kArgument, "layer 1 is none of the 1", "[memory_projections]",
+       "they count from 0",
+       [] {
+         const MemoryProjections projections(Tensor::zeros({3, 4}), {Tensor::zeros({12, 4})}, {});
+         projections.keys_values(1);
+       }},
       {"more tokens than 32 bits count", kArgument, "4294967294 tokens", "[packing]", "use smaller batches",
        [] {
          packing_of({INT32_MAX, INT32_MAX});
