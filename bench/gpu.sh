@@ -6,8 +6,9 @@
 #   bench.jsonl    gpu_bench: kernels and steps with their share of the roofs of the same process
 #   tuned.jsonl    the steps and products again, with cuBLASLt's algorithms chosen by timing
 #   table.json     predicted and measured, a row a case; table.md: the table of docs/performance.md
-#   compare.log    libtrain against PyTorch; *.log: what each part printed
-# The exit status is 0 when nothing failed.
+#   compare-*.log  libtrain against PyTorch; *.log: what each part printed
+# and all of it to one file beside that folder, results.tar.gz (or $OUT.tar.gz). The exit status is 0 when nothing failed. A part that takes longer
+# than it may is cut off and has failed; torch.compile, the slowest to begin, comes last with the time that is left.
 set -uo pipefail
 small=()
 dependencies=
@@ -38,11 +39,11 @@ tuned() {
   cat "$results/tuned-$1.jsonl" >>"$results/tuned.jsonl"
 }
 has_torch() { "$python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' 2>/dev/null; }
-# compare CONFIG SECONDS VARIANTS: libtrain against PyTorch
+# compare NAME CONFIG SECONDS VARIANTS: libtrain against PyTorch
 compare() {
   if ! has_torch; then say "compare-$1" "not run" "$python has no PyTorch with CUDA"; return; fi
-  part "compare-$1" "$2" "$python" bench/compare_pytorch.py --device cuda --configs "$1" --variants "$3" --rounds 2 \
-    --python "$python" --libtrain "$build/bench/train_step_bench" --timeout 60
+  part "compare-$1" "$3" "$python" bench/compare_pytorch.py --device cuda --configs "$2" --variants "$4" --rounds 2 \
+    --python "$python" --libtrain "$build/bench/train_step_bench" --timeout "$3"
 }
 
 if [ ${#small[@]} -gt 0 ]; then
@@ -56,6 +57,7 @@ measure bench 150
 table bench
 tuned step
 [ ${#small[@]} -gt 0 ] || tuned linear
-compare base 120 eager,compile,packed
-compare big 100 eager,packed
+compare base base 100 eager,packed
+compare big big 100 eager,packed
+compare base-compile base $limit compile
 finish

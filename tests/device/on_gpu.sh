@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # Sourced by tests/gpu.sh and bench/gpu.sh, from the root of the project: builds for this machine's GPU, runs parts within a time limit and keeps
-# what each came to. Sets build, results, device; the caller sets `limit`, the seconds for everything.
+# what each came to. Sets build, results, device, capability (90 is Hopper); the caller sets `limit`, the seconds for everything.
 export PATH=$PATH:/usr/local/cuda/bin
 build=${build:-$PWD/build-gpu}
 results=${OUT:-$build/results}
@@ -16,13 +16,16 @@ find_device() {
     command -v $tool >/dev/null || { echo "gpu.sh: $tool is not here" >&2; exit 2; }
   done
   device=$(nvidia-smi --query-gpu=name,driver_version,clocks.max.sm,power.limit --format=csv,noheader | head -n 1)
-  [ -n "$device" ] || { echo "gpu.sh: nvidia-smi names no device" >&2; exit 2; }
+  capability=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader | head -n 1 | tr -d .)
+  if [ -z "$device" ] || [ -z "$capability" ]; then echo "gpu.sh: nvidia-smi names no device" >&2; exit 2; fi
   echo "device: $device"
 }
 
-# say NAME passed|failed|"not run" REMARK
+# say NAME passed|failed|"not run" REMARK   (printable ASCII of it: a line of a log may hold anything, JSON may not)
 say() {
-  local remark=${3//\\/\\\\}
+  local remark
+  remark=$(LC_ALL=C tr -cd '[:print:]' <<<"$3")
+  remark=${remark//\\/\\\\}
   remark=${remark//\"/\\\"}
   parts+=("{\"part\":\"$1\",\"outcome\":\"$2\",\"remark\":\"$remark\"}")
   echo "$1: $2 ${3:+($3)}"
@@ -31,13 +34,14 @@ say() {
 
 # part NAME SECONDS COMMAND…: runs it, keeps what it prints in NAME.log, or its standard output in $output where that is set
 part() {
-  local name=$1 seconds=$2 began=$SECONDS status=0 to=${output:-$results/$1.log} left=$((limit - SECONDS))
+  local name=$1 seconds=$2 began=$SECONDS status=0 to=${output:-$results/$1.log} left=$((limit - SECONDS)) run
   shift 2
   if [ $left -lt 5 ]; then say "$name" "not run" "no time left of $limit s"; return 1; fi
+  run=(timeout -k 5 $((seconds < left ? seconds : left)) "$@")
   if [ "$to" = "$results/$name.log" ]; then
-    timeout $((seconds < left ? seconds : left)) "$@" >"$to" 2>&1 || status=$?
+    "${run[@]}" >"$to" 2>&1 || status=$?
   else
-    timeout $((seconds < left ? seconds : left)) "$@" >"$to" 2>"$results/$name.log" || status=$?
+    "${run[@]}" >"$to" 2>"$results/$name.log" || status=$?
   fi
   if [ $status -eq 0 ]; then
     say "$name" passed "$((SECONDS - began)) s"
@@ -47,13 +51,14 @@ part() {
   return $status
 }
 
-# finish: writes results.json and exits
+# finish: writes results.json, packs the results into one file and exits
 finish() {
   local IFS=,
   printf '{"device":"%s","cuda":"%s","commit":"%s","date":"%s","parts":[%s]}\n' "$device" \
     "$(nvcc --version 2>/dev/null | sed -n 's/.*release \([0-9.]*\).*/\1/p')" "$(git rev-parse HEAD 2>/dev/null || echo unknown)" \
     "$(date -u +%FT%TZ)" "${parts[*]}" >"$results/results.json"
-  echo "results: $results/results.json"
+  tar -czf "$results.tar.gz" -C "${results%/*}" "${results##*/}"
+  echo "results: $results/results.json, all in $results.tar.gz"
   exit $failed
 }
 
@@ -61,7 +66,7 @@ finish() {
 build_for_device() {
   local dependencies=$1
   shift
-  options=(-DCMAKE_BUILD_TYPE=Release -DLIBTRAIN_CUDA=ON -DCMAKE_CUDA_ARCHITECTURES=native -DLIBTRAIN_EXAMPLES=OFF
+  options=(-DCMAKE_BUILD_TYPE=Release -DLIBTRAIN_CUDA=ON "-DCMAKE_CUDA_ARCHITECTURES=$capability-real" -DLIBTRAIN_EXAMPLES=OFF
     -DLIBTRAIN_INSTALL=OFF -DCMAKE_CUDA_FLAGS=-Xptxas=-v
     "-DCMAKE_CUDA_COMPILER_LAUNCHER=$PWD/tests/device/keep_ptxas_report.sh")
   if [ -n "$dependencies" ]; then
