@@ -5,7 +5,7 @@
 //           dresidual and dbranch: 5 x size (apart: 4, 3, and 1 for the bias). Statistics and partial sums beside that. Bound by memory.
 // Numerics  As layer_norm.cu and dropout.cu; the gradient of x is not rounded before it is dropped from.
 // Source    Vaswani et al. 2017, section 5.4 (residual dropout); Ba, Kiros, Hinton, arXiv 1607.06450.
-// Measured  Not yet on a device.
+// Measured  docs/kernels.md.
 #include "kernels/add_dropout_layer_norm.h"
 
 #include "kernels/cuda/dropout_bits.cuh"

@@ -7,7 +7,7 @@
 //           and with all products of the other warpgroup.
 // Numerics  As attention_short.cu. Rows of v behind a sequence's end are zeroed in shared memory: 0 times another sequence's NaN is NaN.
 // Source    Shah et al., FlashAttention-3, 2024; Spector et al., ThunderKittens, 2024 (this simple form of it).
-// Measured  Not yet on a device.
+// Measured  docs/kernels.md.
 #include "kernels/cuda/attention_hopper.cuh"
 
 namespace libtrain::kernels {

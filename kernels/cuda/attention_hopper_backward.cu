@@ -8,7 +8,7 @@
 //           again. Exponentials overlap with products: of the tile before for dQ, of the same tile for dK and dV.
 // Numerics  As attention_long.cu, D of queries too. Rows of tiles behind a sequence's end are zeroed in shared memory.
 // Source    Shah et al., FlashAttention-3, 2024; Dao, FlashAttention-2, 2023.
-// Measured  Not yet on a device.
+// Measured  docs/kernels.md.
 #include "kernels/cuda/attention_hopper.cuh"
 
 namespace libtrain::kernels {

@@ -11,7 +11,7 @@
 // Numerics  As attention_short.cu, but for D of queries that see more than 128 keys: rowsum(dO * O) of the rounded output, where its
 //           rounding is far below that of dS.
 // Source    Dao, FlashAttention-2, 2023; Milakov, Gimelshein, 2018 (online softmax).
-// Measured  Not yet on a device.
+// Measured  docs/kernels.md.
 #include "kernels/cuda/attention_blocks.cuh"
 
 namespace libtrain::kernels {

@@ -10,7 +10,7 @@
 //           sum of a row is that of the unrounded P. D = rowsum(P * dP): taken from the rounded output it would be felt where few keys are
 //           seen. Exponentials are base 2 with a relative error of 2^-22.
 // Source    Dao et al., FlashAttention, 2022; Dao, FlashAttention-2, 2023.
-// Measured  Not yet on a device.
+// Measured  docs/kernels.md.
 #include "kernels/cuda/attention_strips.cuh"
 
 namespace libtrain::kernels {

@@ -3,7 +3,7 @@
 // Traffic   Reads the rows that arrive, writes y: 2 x size of y, 3 x when it adds; bound by memory.
 // Numerics  Exact; one addition in f32 (f64 for f64), rounded once, when it adds. A row that is picked twice against the contract
 //           has the last pick as its inverse, whatever the order of threads.
-// Measured  Not yet on a device.
+// Measured  docs/kernels.md.
 #include "kernels/copy_rows.h"
 
 #include "kernels/cuda/elements.cuh"

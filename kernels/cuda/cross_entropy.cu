@@ -1,5 +1,5 @@
 // Shapes    logits, dlogits [rows, vocab]; targets, lse, loss [rows].
-// Mapping   Forward: a row belongs to a warp, to 256 or to 1,024 threads, by its length. Each thread holds up to 8 packs of 16 bytes of it in
+// Mapping   Forward: a row belongs to a warp, to 256, 512 or 1,024 threads, by its length. Each thread holds up to 8 packs of 16 bytes of it in
 //           registers: rows of 64 Ki bf16 or 32 Ki f32 are read once. Longer rows, and all of f64, are read twice. Rows begin
 //           at any address: packs lie between the first and the last multiple of 16 bytes, the few elements outside have a thread each.
 //           Backward: elementwise; a row belongs to a warp, or to a block of 256 threads for each 1,024 packs.
@@ -9,7 +9,7 @@
 // Numerics  Relative to the largest logit, which is found first. Sums in f32 (f64 for f64) in an order that follows from the shape and
 //           from the address of the logits modulo 16. The gradient is rounded once.
 // Source    Szegedy et al., CVPR 2016 (label smoothing); keeping the row and finding its maximum first, not online: QuACK.
-// Measured  Not yet on a device.
+// Measured  docs/kernels.md.
 #include "kernels/cross_entropy.h"
 
 #include "kernels/cuda/elements.cuh"

@@ -6,7 +6,7 @@
 //           a pack.
 // Numerics  One product in f32 (f64 for f64), plus the residual, rounded once. Bits by logical place: kernels/philox.h.
 // Source    Srivastava et al., JMLR 2014; Salmon et al., SC 2011.
-// Measured  Not yet on a device.
+// Measured  docs/kernels.md.
 #include "kernels/dropout.h"
 
 #include "kernels/cuda/dropout_bits.cuh"

@@ -4,7 +4,7 @@
 // Traffic   Reads average and weights, writes average: 12 bytes a weight in f32; bound by memory.
 // Numerics  The share in f64 and rounded once; the rest in f32 (f64 for f64), as on the CPU up to contraction.
 // Source    See kernels/moving_average.h.
-// Measured  Not yet on a device.
+// Measured  docs/kernels.md.
 #include "kernels/moving_average.h"
 
 #include "kernels/cuda/update.cuh"

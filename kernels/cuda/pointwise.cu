@@ -5,7 +5,7 @@
 //           Bound by memory, except erfc in f64.
 // Numerics  f32 (f64 for f64) throughout, rounded once; functions of CUDA's library, kernels/cuda/math.cuh.
 // Source    The formulas, with their papers: kernels/pointwise.h.
-// Measured  Not yet on a device.
+// Measured  docs/kernels.md.
 #include "kernels/pointwise.h"
 
 #include "kernels/cuda/elements.cuh"

@@ -5,7 +5,7 @@
 //           `rounded`, and a quarter of a byte more with `factors`. Bound by memory.
 // Numerics  In f32 (f64 for f64), as on the CPU up to contraction.
 // Source    See kernels/sgd.h.
-// Measured  Not yet on a device.
+// Measured  docs/kernels.md.
 #include "kernels/sgd.h"
 
 #include "kernels/cuda/update.cuh"

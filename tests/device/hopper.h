@@ -1,4 +1,4 @@
-/// Attention by the kernels for Hopper, which are off by default: the switch, and rows as those of the table.
+/// Attention by the kernels for Hopper, which are off where kernels are executed on the CPU: the switch, and rows as those of the table.
 #pragma once
 #include "kernels/cuda/attention_paths.h"
 #include "kernels/cuda/runtime.h"
