@@ -81,7 +81,12 @@ template <class T> struct RowsFrom {
 template <class T, int group> constexpr int kForwardBlocks = group == kWarpRow                      ? 1
                                                              : group == kShortRow && sizeof(T) == 2 ? 3
                                                                                                     : 2;
-template <class T, int group> constexpr int kBackwardBlocks = group == kShortRow && sizeof(T) == 2 ? 2 : 1;
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+constexpr bool kHalvesFit = false;  // compiled for sm_80, backward with dropout would spill
+#else
+constexpr bool kHalvesFit = true;
+#endif
+template <class T, int group> constexpr int kBackwardBlocks = kHalvesFit&& group == kShortRow && sizeof(T) == 2 ? 2 : 1;
 
 /// y, mean and rstd of rows that a group holds in registers.
 template <bool centered, int group, class T, class Source>
