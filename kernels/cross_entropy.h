@@ -11,8 +11,8 @@ namespace libtrain::kernels {
 template <class T> struct CrossEntropy {
   View<const T> logits;         // [rows, vocab], vocab > 0
   View<const int32_t> targets;  // [rows]: in [0, vocab), or ignore_index
-  View<accum_t<T>>
-      lse;  // [rows]  out of forward, into backward; 0 in ignored rows; none where forward makes the gradients
+  /// [rows] out of forward, into backward; 0 in ignored rows. None where forward makes the gradients.
+  View<accum_t<T>> lse;
   int64_t ignore_index;
   double label_smoothing;  // in [0, 1)
 };

@@ -3,6 +3,7 @@
 
 #include "kernels/cuda_on_cpu/stream.h"
 #include "tests/cuda/device_array.h"
+#include "tests/cuda/streams.h"
 #include "tests/cuda/toy_kernels.h"
 
 using namespace libtrain;
@@ -11,16 +12,6 @@ using Catch::Matchers::Contains;
 
 namespace {
 
-struct Stream {
-  Cuda where = runtime::create_stream();
-  ~Stream() { runtime::destroy_stream(where); }
-};
-struct Event {
-  runtime::Event event = runtime::create_event();
-  ~Event() { runtime::destroy_event(event); }
-  void record(const Stream& on) const { runtime::record(event, on.where); }
-  void hold(const Stream& on) const { runtime::wait(on.where, event); }
-};
 struct Graph {
   runtime::Graph graph;
   ~Graph() { runtime::destroy_graph(graph); }

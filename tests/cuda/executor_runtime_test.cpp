@@ -5,6 +5,7 @@
 #include <thread>
 
 #include "tests/cuda/device_array.h"
+#include "tests/cuda/streams.h"
 #include "tests/cuda/toy_kernels.h"
 
 using namespace libtrain;
@@ -13,14 +14,6 @@ using Catch::Matchers::Contains;
 
 namespace {
 
-struct Stream {
-  Cuda where = runtime::create_stream();
-  ~Stream() { runtime::destroy_stream(where); }
-};
-struct Event {
-  runtime::Event event = runtime::create_event();
-  ~Event() { runtime::destroy_event(event); }
-};
 /// Pinned floats.
 struct Pinned {
   float* data;

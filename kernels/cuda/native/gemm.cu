@@ -210,8 +210,8 @@ std::optional<cublasLtMatmulAlgo_t> algorithm_for(const Call<In, Out>& call, con
   return known[call.key] = choice;
 }
 
-/// Whether vectors of an epilogue lie where kernels of cuBLASLt that read 16 bytes at a time may fault: the heuristic is said to look, but has
-/// been seen to pick such kernels.
+/// Whether vectors of an epilogue lie where kernels of cuBLASLt that read 16 bytes at a time may fault: the heuristic is said to look, but others
+/// report that it picks such kernels all the same.
 template <class T> bool is_odd(const T* data, int64_t stride) {
   return data && alignment_of(data, stride * int64_t(sizeof(T))) < 16;
 }
