@@ -76,16 +76,10 @@ template <class T> struct RowsFrom {
   };
 };
 
-/// Blocks that a multiprocessor has registers for.
-template <class T, int group> constexpr int kForwardBlocks = group == kWarpRow                      ? 1
-                                                             : group == kShortRow && sizeof(T) == 2 ? 3
-                                                                                                    : 2;
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
-constexpr bool kHalvesFit = false;  // compiled for sm_80, backward with dropout would spill
-#else
-constexpr bool kHalvesFit = true;
-#endif
-template <class T, int group> constexpr int kBackwardBlocks = kHalvesFit&& group == kShortRow && sizeof(T) == 2 ? 2 : 1;
+/// Blocks that a multiprocessor has registers for. With two, backward with dropout would spill on sm_80.
+template <class T, int group> constexpr bool kIsSlim = group == kShortRow && sizeof(T) == 2;
+template <class T, int group> constexpr int kForwardBlocks = kIsSlim<T, group> ? 3 : group == kWarpRow ? 1 : 2;
+template <class T, int group> constexpr int kBackwardBlocks = kIsSlim<T, group>&& kBuiltForHopper ? 2 : 1;
 
 /// y, mean and rstd of rows that a group holds in registers.
 template <bool centered, int group, class T, class Source>

@@ -44,6 +44,7 @@
 namespace libtrain::kernels {
 
 inline constexpr int warpSize = 32;
+constexpr bool kBuiltForHopper = true;  // the executed device is one
 
 __device__ __forceinline__ uint4 load_16(const void* from) { return executor::load<uint4>(from); }
 __device__ __forceinline__ uint2 load_8(const void* from) { return executor::load<uint2>(from); }

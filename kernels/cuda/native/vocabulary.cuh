@@ -14,6 +14,13 @@
 
 namespace libtrain::kernels {
 
+/// Whether this is compiled for Hopper or what came after it: for what fits into registers there alone.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+constexpr bool kBuiltForHopper = false;
+#else
+constexpr bool kBuiltForHopper = true;
+#endif
+
 /// Vector accesses, each one instruction: `from` and `to` are multiples of their size. Streaming ones are for data that
 /// nobody reads again soon.
 __device__ __forceinline__ uint4 load_16(const void* from) { return *static_cast<const uint4*>(from); }
@@ -42,8 +49,7 @@ void launch(Cuda where, const char* name, LaunchShape shape, void (*kernel)(Para
   runtime::count_launch(name);
   cudaError_t status = cudaSuccess;
   if (shape.shared_bytes > 48 * 1024)
-    status = cudaError_t(
-        runtime::allow_shared_bytes(reinterpret_cast<const void*>(kernel), int(shape.shared_bytes)));
+    status = cudaError_t(runtime::allow_shared_bytes(reinterpret_cast<const void*>(kernel), int(shape.shared_bytes)));
   if (status == cudaSuccess) {
     kernel<<<shape.grid, shape.block, shape.shared_bytes, where.stream>>>(Parameters(arguments)...);
     status = cudaGetLastError();
