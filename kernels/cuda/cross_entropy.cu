@@ -6,7 +6,7 @@
 // Traffic   Forward reads the logits once (long rows: twice, the second time as far as the L2 cache has kept them), backward reads
 //           them and writes dlogits: 3 x rows x vocab; 2 where forward writes the gradients from its registers. Bound by memory; one
 //           exponential an element each way.
-// Numerics  Relative to the largest logit, which is found first. Sums in f32 (f64 for f64) in an order that follows from the shape and
+// Numerics  Relative to the largest logit, which is found first. bf16: exponentials by exp_for. Sums in f32 (f64 for f64) in an order that follows from the shape and
 //           from the address of the logits modulo 16. The gradient is rounded once.
 // Source    Szegedy et al., CVPR 2016 (label smoothing); keeping the row and finding its maximum first, not online: QuACK.
 // Measured  docs/kernels.md.
@@ -83,10 +83,26 @@ template <class T> struct RowGradient {
   A dsum, lse, uniform, confidence;
   int target;  // -1: the row does not count
 
+  /// Logits of neighbouring columns, the first of them `first`, become their gradients. Whether the target is among them is asked once.
+  template <int width> __device__ void apply(A (&x)[width], int first) const {
+    if (target < 0) {
+#pragma unroll
+      for (int j = 0; j < width; ++j) x[j] = 0;
+      return;
+    }
+#pragma unroll
+    for (int j = 0; j < width; ++j) x[j] = exp_for<T>(x[j] - lse) - uniform;
+    if (target >= first && target < first + width) {
+#pragma unroll
+      for (int j = 0; j < width; ++j) x[j] = first + j == target ? x[j] - confidence : x[j];
+    }
+#pragma unroll
+    for (int j = 0; j < width; ++j) x[j] *= dsum;
+  }
   __device__ A operator()(A x, int column) const {
-    if (target < 0) return 0;
-    const A difference = CudaMath::exp(x - lse) - uniform;
-    return dsum * (column == target ? difference - confidence : difference);
+    A one[1] = {x};
+    apply(one, column);
+    return one[0];
   }
 };
 
@@ -98,11 +114,11 @@ template <class T, int group, int kept> __device__ accum_t<T> row_loss(const Row
   const A at_target = share.thread == 0 ? A(share.row.data[target]) : A(0);
   if constexpr (group == kWarp) __syncwarp();  // as larger groups do below
   A most = Max::identity<A>();
-  share.for_values([&](A x) { most = x > most ? x : most; });
+  share.for_values([&](A x) { most = CudaMath::max(most, x); });
   most = group_reduce<Max, group>(most);
   A exponentials = 0, differences = 0;
   share.for_values([&](A x) {
-    exponentials += CudaMath::exp(x - most);
+    exponentials += exp_for<T>(x - most);
     differences += x - most;
   });
   const A log_sum = CudaMath::log(group_reduce<Sum, group>(exponentials));
@@ -119,8 +135,7 @@ __device__ void write_gradient(const RowShare<T, group, kept>& share, const RowG
   const int end = share.row.end_column(share.thread);
   if (end >= 0) dx[end] = T(gradient(share.end, end));
   share.for_packs([&](Pack<T> pack, int first) {
-#pragma unroll
-    for (int j = 0; j < Pack<T>::kSize; ++j) pack.at[j] = gradient(pack.at[j], first + j);
+    gradient.apply(pack.at, first);
     store_pack(dx + first, pack);
   });
 }
@@ -166,8 +181,7 @@ template <class T> __device__ void row_backward(const Row<T>& x, const RowGradie
   for (int i = thread; i < x.packs; i += threads) {
     const int first = x.column_of(i);
     Pack<T> pack = x[i];
-#pragma unroll
-    for (int j = 0; j < Pack<T>::kSize; ++j) pack.at[j] = gradient(pack.at[j], first + j);
+    gradient.apply(pack.at, first);
     if (alike) {
       put_pack(dx.data + first, pack, dx.accumulate);
     } else {

@@ -18,6 +18,18 @@ struct CudaMath {
   __device__ static double sqrt(double x) { return ::sqrt(x); }
   __device__ static float tanh(float x) { return tanhf(x); }
   __device__ static double tanh(double x) { return ::tanh(x); }
+  /// The other one, where one is NaN.
+  __device__ static float max(float x, float y) { return fmaxf(x, y); }
+  __device__ static double max(double x, double y) { return fmax(x, y); }
 };
+
+/// e^x, as exactly as a result of type T shows it. bf16: 2^(x log2(e)) by the hardware's exponential, two instructions for eight; relative
+/// error at most 2^-22 + 2^-23 |x|, and 0 below 2^-126.
+template <class T> __device__ inline accum_t<T> exp_for(accum_t<T> x) {
+  if constexpr (sizeof(T) == 2)
+    return ptx::exp2_approx(x * 1.44269504088896340736f);
+  else
+    return CudaMath::exp(x);
+}
 
 }  // namespace libtrain::kernels
