@@ -20,7 +20,7 @@ template <class A, int outs> struct Partials {
   }
 };
 
-constexpr int kSumGroup = 16;  // blocks whose sums are added up by the last of them
+constexpr int kSumGroup = 20;  // blocks whose sums are added up by the last of them; registers hold four numbers of each
 
 /// Blocks that add up the same columns: this one is number `index` of `count`.
 struct SumPeers {
@@ -33,20 +33,47 @@ __host__ __device__ constexpr int sum_tickets(int count) {
   return count <= kSumGroup ? 1 : 1 + (count + kSumGroup - 1) / kSumGroup;
 }
 
-/// Sum of `count` numbers, `stride` apart.
-template <class A> __device__ inline A sum_apart(const A* first, int count, int64_t stride) {
-  A sum = first[0];
-#pragma unroll 8
-  for (int i = 1; i < count; ++i) sum += first[i * stride];
+/// Sums of `count` times `width` numbers, `stride` apart. Those of a group are all on their way before the first is added: nobody else
+/// is at work any more, and each wait is a whole trip to the L2 cache.
+template <int width, class A>
+__device__ inline Elements<A, width> sum_apart(const A* first, int count, int64_t stride) {
+  Elements<A, width> sum{};
+#pragma unroll 1
+  for (int begin = 0; begin < count; begin += kSumGroup) {
+    Elements<A, width> part[kSumGroup] = {};
+#pragma unroll
+    for (int i = 0; i < kSumGroup; ++i)
+      if (begin + i < count) part[i] = load_elements<width>(first + (begin + i) * stride);
+#pragma unroll
+    for (int i = 0; i < kSumGroup; ++i) sum = plus(sum, part[i]);
+  }
   return sum;
 }
 
-/// The block has written partial[peers.index][i][c] for columns c from `begin` to `end`; the last of the peers writes the outs there. The
-/// whole block calls it.
-template <class A, int outs> __device__ inline void add_up_blocks(const Partials<A, outs>& p, SumPeers peers,
-                                                                  int64_t columns, int64_t begin, int64_t end) {
+/// Columns that a block adds up, of `columns` in all.
+struct SumColumns { int64_t columns, begin, end; };
+
+/// Calls put(i, c, sum) for columns c, c + 1, … c + width - 1 of out i: the sums of `count` blocks, `stride` apart from `from` on.
+template <int outs, int width, class A, class Put> __device__ inline void sum_columns(const A* from, SumColumns which,
+                                                                                      int count, int64_t stride,
+                                                                                      const Put& put) {
+  const int64_t packs = (which.end - which.begin) / width;
+  for (int64_t at = threadIdx.x; at < outs * packs; at += blockDim.x) {
+    int i = 0;
+#pragma unroll
+    for (int out = 1; out < outs; ++out) i += at >= out * packs;
+    const int64_t c = which.begin + (at - i * packs) * width;
+    put(i, c, sum_apart<width>(from + i * which.columns + c, count, stride));
+  }
+}
+
+/// The block has written partial[peers.index][i][c] for its columns c; the last of the peers writes the outs there, `width` columns a
+/// thread. The whole block calls it.
+template <int width, class A, int outs>
+__device__ inline void add_up_blocks(const Partials<A, outs>& p, SumPeers peers, SumColumns which) {
   if (!p.wanted()) return;
-  const int64_t size = outs * columns;
+  using Sums = Elements<A, width>;
+  const int64_t size = outs * which.columns;
   int count = peers.count;
   int64_t stride = size;
   if (count > kSumGroup) {
@@ -54,18 +81,20 @@ template <class A, int outs> __device__ inline void add_up_blocks(const Partials
     const int members = left < kSumGroup ? left : kSumGroup;
     if (!arrives_last(peers.tickets + 1 + group, members)) return;
     A* sums = p.partial + int64_t(group) * kSumGroup * size;  // of the group's first block, then of the group
-    for (int i = 0; i < outs; ++i)
-      for (int64_t c = begin + threadIdx.x; c < end; c += blockDim.x)
-        sums[i * columns + c] = sum_apart(sums + i * columns + c, members, size);
+    sum_columns<outs, width>(sums, which, members, size, [&](int i, int64_t c, const Sums& sum) {
+      store_elements(sums + i * which.columns + c, sum);
+    });
     count = peers.groups();
     stride = size * kSumGroup;
   }
   if (!arrives_last(peers.tickets, count)) return;
+  sum_columns<outs, width>(p.partial, which, count, stride, [&](int i, int64_t c, const Sums& sum) {
+    Sink<A> out = p.out[0];
 #pragma unroll
-  for (int i = 0; i < outs; ++i)
-    if (p.out[i].data)
-      for (int64_t c = begin + threadIdx.x; c < end; c += blockDim.x)
-        put(p.out[i].data[c], sum_apart(p.partial + i * columns + c, count, stride), p.out[i].accumulate);
+    for (int other = 1; other < outs; ++other)
+      if (i == other) out = p.out[other];
+    if (out.data) put_elements(out.data + c, sum, out.accumulate);
+  });
 }
 
 /// Blocks that hold all columns, `width` a lane, in `row_blocks` rows of the grid.
@@ -101,7 +130,7 @@ template <class T, int width> __device__ inline void add_up_columns(const Elemen
     p.partial[blockIdx.y * columns + begin + i] = total;
   }
   const int count = int(gridDim.y);
-  add_up_blocks(p, {int(blockIdx.y), count, p.tickets + int(blockIdx.x) * sum_tickets(count)}, columns, begin, end);
+  add_up_blocks<1>(p, {int(blockIdx.y), count, p.tickets + int(blockIdx.x) * sum_tickets(count)}, {columns, begin, end});
 }
 
 }  // namespace libtrain::kernels

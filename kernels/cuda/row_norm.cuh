@@ -189,9 +189,16 @@ template <bool centered, class Target> constexpr int kOuts = 1 + centered + Targ
 
 template <bool centered, class T, class Target> using NormSums = Partials<accum_t<T>, kOuts<centered, Target>>;
 
-/// Adds up the sums of the launch's blocks, which the whole block has written.
+/// Adds up the sums of the launch's blocks, which the whole block has written; a Pack of columns a thread where addresses allow.
 template <class A, int outs> __device__ inline void add_up_rows(const Partials<A, outs>& sums, int64_t columns) {
-  add_up_blocks(sums, {int(blockIdx.x), int(gridDim.x), sums.tickets}, columns, 0, columns);
+  const SumPeers peers{int(blockIdx.x), int(gridDim.x), sums.tickets};
+  uintptr_t addresses = reinterpret_cast<uintptr_t>(sums.partial);
+#pragma unroll
+  for (int out = 0; out < outs; ++out) addresses |= reinterpret_cast<uintptr_t>(sums.out[out].data);
+  if (addresses % 16 == 0 && columns % Pack<A>::kSize == 0)
+    add_up_blocks<Pack<A>::kSize>(sums, peers, {columns, 0, columns});
+  else
+    add_up_blocks<1>(sums, peers, {columns, 0, columns});
 }
 
 /// dx of rows that a group holds in registers, and the columns' sums. dx may be dy.
@@ -272,7 +279,7 @@ template <bool centered, class T, class Source> __global__ void __launch_bounds_
 
 /// dx of rows of any length, and the columns' sums: a block walks rows, reads each twice, and keeps its sums, each in the care of one
 /// thread, where they will be read. dx may be dy.
-template <bool centered, class T, class Target> __global__ void __launch_bounds__(kBlockThreads)
+template <bool centered, class T, class Target> __global__ void __launch_bounds__(kBlockThreads, 1)
     norm_backward_any_kernel(LayerNorm<T> k, const T* all_dy, Target target, NormSums<centered, T, Target> partials) {
   using A = accum_t<T>;
   constexpr int kOut = kOuts<centered, Target>;
