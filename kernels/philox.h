@@ -38,8 +38,11 @@ LIBTRAIN_HOST_DEVICE inline uint64_t random_key(RandomState state) {
   return mix(state.seed ^ mix(state.step));
 }
 
-/// Dropout's coin: an element is kept when its 16 random bits are at or above this threshold. p is in [0, 1).
-LIBTRAIN_HOST_DEVICE inline uint32_t dropout_threshold(float p) { return uint32_t(p * 65536.0f + 0.5f); }
+/// Dropout's coin: an element is kept when its 16 random bits are at or above this threshold, which they can be. p is in [0, 1).
+LIBTRAIN_HOST_DEVICE inline uint32_t dropout_threshold(float p) {
+  const uint32_t rounded = uint32_t(p * 65536.0f + 0.5f);
+  return rounded < 65535 ? rounded : 65535;
+}
 /// 1 / (share of elements kept), for the threshold as rounded.
 LIBTRAIN_HOST_DEVICE inline float dropout_scale(float p) { return 65536.0f / float(65536u - dropout_threshold(p)); }
 
@@ -48,8 +51,12 @@ LIBTRAIN_HOST_DEVICE inline float dropout_scale(float p) { return 65536.0f / flo
 struct DropoutRow {
   uint32_t position, sequence, stream;
 };
+/// Likewise by twos: the bits of an even column are the lower half of a word.
+LIBTRAIN_HOST_DEVICE inline std::array<uint32_t, 4> dropout_words(uint64_t key, DropoutRow row, uint32_t block) {
+  return philox<7>({block, row.position, row.sequence, row.stream}, uint32_t(key), uint32_t(key >> 32));
+}
 LIBTRAIN_HOST_DEVICE inline std::array<uint16_t, 8> dropout_bits(uint64_t key, DropoutRow row, uint32_t block) {
-  const auto word = philox<7>({block, row.position, row.sequence, row.stream}, uint32_t(key), uint32_t(key >> 32));
+  const auto word = dropout_words(key, row, block);
   return {uint16_t(word[0]), uint16_t(word[0] >> 16), uint16_t(word[1]), uint16_t(word[1] >> 16),
           uint16_t(word[2]), uint16_t(word[2] >> 16), uint16_t(word[3]), uint16_t(word[3] >> 16)};
 }

@@ -14,8 +14,10 @@
 namespace libtrain::kernels {
 namespace {
 
-/// Rows that copies of 16 bytes can read.
-bool rows_fit(const bf16* data, int64_t stride) { return !data || packs_fit(data, stride); }
+/// Rows that copies of 16 bytes can read, and between which 32 bits can count the bytes.
+bool rows_fit(const bf16* data, int64_t stride) {
+  return !data || (packs_fit(data, stride) && stride * int64_t(sizeof(bf16)) <= INT32_MAX);
+}
 
 bool tensor_cores_fit(const Attention<bf16>& a) {
   const bool sized = a.head_dim == 32 || a.head_dim == 64 || a.head_dim == 96 || a.head_dim == 128;
@@ -28,7 +30,7 @@ bool gradients_fit(const Attention<bf16>& a, View<const bf16> dout, const Attent
          rows_fit(g.dv.data, a.v.stride);
 }
 
-/// Whether q, k, v and dout of a sequence fit the shared memory of every device from sm_80 on: 64 KiB and some.
+/// Whether what backward keeps of a sequence fits the shared memory of every device from sm_80 on: 96 KiB.
 bool is_short(const Attention<bf16>& a) {
   const int64_t longest = a.max_queries > a.max_keys ? a.max_queries : a.max_keys;
   return longest <= (a.head_dim <= 64 ? 128 : 64);

@@ -44,8 +44,9 @@ struct AttentionUnit {
   int queries, keys;
 };
 
-template <class T> __device__ inline AttentionUnit attention_unit(const Attention<T>& a, int64_t index) {
-  const int sequence = int(index / a.heads), head = int(index % a.heads);
+template <class T> __device__ inline AttentionUnit attention_unit(const Attention<T>& a, unsigned index) {
+  const unsigned heads = unsigned(a.heads);  // units are no more than blocks, which are numbered in 32 bits
+  const int sequence = int(index / heads), head = int(index % heads);
   const int32_t *query = a.query_ends.data + sequence, *key = a.key_ends.data + sequence;
   return {sequence, head, query[0], key[0], query[1] - query[0], key[1] - key[0]};
 }
@@ -66,25 +67,34 @@ struct AttentionMask {
 /// Dropout's coins for the probabilities of a unit.
 struct AttentionDropout {
   bool active;
-  float kept;  // factor of what is not dropped
-  uint32_t threshold, sequence, stream, head;
+  float kept;      // factor of what is not dropped
+  uint32_t bound;  // the threshold, in the upper half
+  DropoutRow unit;
   uint64_t key;
+
+  /// The bits of this query and keys 8 * block …, by twos.
+  __device__ std::array<uint32_t, 4> words(int query, int block) const {
+    return dropout_words(key, {uint32_t(query), unit.sequence, unit.stream}, uint32_t(block));
+  }
+  /// Whether the even or the odd key of a word is kept.
+  __device__ bool keeps_even(uint32_t word) const { return word << 16 >= bound; }
+  __device__ bool keeps_odd(uint32_t word) const { return word >= bound; }
 
   /// Bit i: whether the probability of this query and key 8 * block + i is kept.
   __device__ uint32_t coins(int query, int block) const {
-    const auto bits =
-        dropout_bits(key, attention_dropout_row(uint32_t(query), sequence, stream, head), uint32_t(block));
+    const auto word = words(query, block);
     uint32_t kept_bits = 0;
 #pragma unroll
-    for (int i = 0; i < 8; ++i) kept_bits |= uint32_t(bits[i] >= threshold) << i;
+    for (int i = 0; i < 4; ++i)
+      kept_bits |= uint32_t(keeps_even(word[i])) << 2 * i | uint32_t(keeps_odd(word[i])) << (2 * i + 1);
     return kept_bits;
   }
 };
 
 template <class T> __device__ inline AttentionDropout attention_dropout(const Attention<T>& a, const AttentionUnit& u) {
-  if (!(a.dropout > 0)) return {false, 1, 0, 0, 0, 0, 0};
-  return {true,     dropout_scale(a.dropout), dropout_threshold(a.dropout), uint32_t(u.sequence),
-          a.stream, uint32_t(u.head),         random_key(*a.state)};
+  if (!(a.dropout > 0)) return {false, 1, 0, {}, 0};
+  return {true, dropout_scale(a.dropout), dropout_threshold(a.dropout) << 16,
+          attention_dropout_row(0, uint32_t(u.sequence), a.stream, uint32_t(u.head)), random_key(*a.state)};
 }
 
 /// Bytes of the four lanes that differ in bits `stride` and 2 * stride of their number: byte i is that of the i-th, in all four.

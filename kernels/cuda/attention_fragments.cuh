@@ -31,31 +31,40 @@ template <int D> struct RowTile {
   }
 };
 
-/// Rows of one head of one sequence.
+/// Rows of one head of one sequence. attention.cu sees to it that 32 bits hold the bytes between rows: a place is then one multiplication.
 template <class T> struct HeadRows {
   T* data;
-  int64_t stride;
-  int count;
+  int row_bytes, count;
 
-  __device__ T* at(int row) const { return data + row * stride; }
+  __device__ T* at(int row) const {
+    using Byte = std::conditional_t<std::is_const_v<T>, const unsigned char, unsigned char>;
+    return reinterpret_cast<T*>(reinterpret_cast<Byte*>(data) + int64_t(row) * row_bytes);
+  }
 };
 
 template <int D, class T> __device__ inline HeadRows<T> queries_of(PackedRows<T> rows, const AttentionUnit& u) {
-  return {head_of(rows, u.first_query, u.head, D), rows.stride, u.queries};
+  return {head_of(rows, u.first_query, u.head, D), int(rows.stride * sizeof(T)), u.queries};
 }
 template <int D, class T> __device__ inline HeadRows<T> keys_of(PackedRows<T> rows, const AttentionUnit& u) {
-  return {head_of(rows, u.first_key, u.head, D), rows.stride, u.keys};
+  return {head_of(rows, u.first_key, u.head, D), int(rows.stride * sizeof(T)), u.keys};
 }
 
-/// Starts copying rows first … first + rows - 1 to a tile; those that do not exist become zero. The work of `threads` threads.
+/// Starts copying rows first … first + rows - 1 to a tile; those that do not exist become zero. The work of `threads` threads, whole warps.
 template <int D> __device__ inline void load_rows(RowTile<D> tile, const HeadRows<const bf16>& from, int first,
                                                   int rows, int thread, int threads) {
   constexpr int kChunks = D / 8;
-#pragma unroll 4
-  for (int i = thread; i < rows * kChunks; i += threads) {
-    const int row = i / kChunks, chunk = i % kChunks;
+  const auto load = [&](int row, int chunk) {
     const bool there = first + row < from.count;
     ptx::cp_async_16(tile.chunk(row, chunk), from.at(there ? first + row : 0) + chunk * 8, there ? 16 : 0);
+  };
+  if constexpr (kWarp % kChunks == 0) {  // a thread keeps its chunk
+    const int step = threads / kChunks;
+#pragma unroll 4
+    for (int begin = 0; begin < rows; begin += step)
+      if (const int row = begin + thread / kChunks; rows % step == 0 || row < rows) load(row, thread % kChunks);
+  } else {
+#pragma unroll 4
+    for (int i = thread; i < rows * kChunks; i += threads) load(i / kChunks, i % kChunks);
   }
 }
 
@@ -128,41 +137,68 @@ __device__ inline void transpose_quad(uint32_t (&word)[4]) {
   }
 }
 
-/// A strip times `factor` of each of a lane's two rows → rows first … of `to`, 16 bytes a lane.
-template <int D> __device__ inline void store_strip(const HeadRows<bf16>& to, int first, const Fragment<D>& strip,
-                                                    const float (&factor)[2], bool accumulate) {
-#pragma unroll
-  for (int n = 0; n < D / 8; n += 4)
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const int row = first + row_of(2 * half);
-      const bool there = row < to.count;
-      bf16* const chunk = to.at(there ? row : 0) + 8 * (n + lane() % 4);
-      uint32_t word[4] = {};
-      if (accumulate) {  // each lane reads what it will write
-        const uint4 old = there ? load_16(chunk) : make_uint4(0, 0, 0, 0);
-        word[0] = old.x, word[1] = old.y, word[2] = old.z, word[3] = old.w;
-        transpose_quad(word);
-      }
-#pragma unroll
-      for (int i = 0; i < 4; ++i)
-        word[i] = ptx::pack_bf16(strip[n + i][2 * half] * factor[half] + detail::low_half(word[i]),
-                                 strip[n + i][2 * half + 1] * factor[half] + detail::high_half(word[i]));
-      transpose_quad(word);
-      if (there) store_16(chunk, make_uint4(word[0], word[1], word[2], word[3]));
-    }
+/// Two words of each of two neighbouring lanes: word i of lane j becomes word j of lane i.
+__device__ inline void transpose_pair(uint32_t (&word)[2]) {
+  const bool odd = lane() & 1;
+  const uint32_t got = __shfl_xor_sync(kAllLanes, odd ? word[0] : word[1], 1);
+  word[0] = odd ? got : word[0];
+  word[1] = odd ? word[1] : got;
 }
 
-/// The scores of queries first_query … with keys first_key … that the mask hides become -inf. Rows are queries.
-template <int columns>
-__device__ inline void hide_keys(Fragment<columns>& scores, const AttentionMask& mask, int first_query, int first_key) {
-  if (first_key + columns <= mask.visible_keys(first_query)) return;
+/// A strip times `factor` of each of a lane's two rows → rows first … of `to`, 8 bytes a lane: a quad writes 32 at a time.
+template <bool accumulate, int D> __device__ inline void put_strip(const HeadRows<bf16>& to, int first,
+                                                                   const Fragment<D>& strip, const float (&factor)[2]) {
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const int row = first + row_of(2 * half);
+    const bool there = row < to.count;
+    bf16* const place = to.at(there ? row : 0) + lane() % 2 * 8 + lane() / 2 % 2 * 4;
+#pragma unroll
+    for (int n = 0; n < D / 8; n += 2) {
+      uint32_t word[2] = {};
+      if constexpr (accumulate) {  // each lane reads what it will write
+        const uint2 old = there ? load_8(place + 8 * n) : make_uint2(0, 0);
+        word[0] = old.x, word[1] = old.y;
+        transpose_pair(word);
+      }
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        float x = strip[n + i][2 * half] * factor[half], y = strip[n + i][2 * half + 1] * factor[half];
+        if constexpr (accumulate) x += detail::low_half(word[i]), y += detail::high_half(word[i]);
+        word[i] = ptx::pack_bf16(x, y);
+      }
+      transpose_pair(word);
+      if (there) store_8(place + 8 * n, make_uint2(word[0], word[1]));
+    }
+  }
+}
+template <int D> __device__ inline void store_strip(const HeadRows<bf16>& to, int first, const Fragment<D>& strip,
+                                                    const float (&factor)[2], bool accumulate) {
+  if (accumulate)
+    put_strip<true>(to, first, strip, factor);
+  else
+    put_strip<false>(to, first, strip, factor);
+}
+
+/// The scores of 16 queries first_query … with 16 keys first_key …, those of the last 8 in `high`, become -inf where the mask hides them. Rows
+/// are queries.
+__device__ inline void hide_group(float (&low)[4], float (&high)[4], const AttentionMask& mask, int first_query,
+                                  int first_key) {
+  if (first_key + kStrip <= mask.visible_keys(first_query)) return;
 #pragma unroll
   for (int e = 0; e < 4; ++e) {
     const int visible = mask.visible_keys(first_query + row_of(e)) - first_key - column_of(e);
-#pragma unroll
-    for (int n = 0; n < columns / 8; ++n) scores[n][e] = 8 * n < visible ? scores[n][e] : -INFINITY;
+    low[e] = 0 < visible ? low[e] : -INFINITY;
+    high[e] = 8 < visible ? high[e] : -INFINITY;
   }
+}
+
+/// Likewise for a fragment.
+template <int columns>
+__device__ inline void hide_keys(Fragment<columns>& scores, const AttentionMask& mask, int first_query, int first_key) {
+#pragma unroll
+  for (int n = 0; n < columns / 8; n += 2)
+    hide_group(scores[n], scores[n + 1], mask, first_query, first_key + 8 * n);
 }
 
 /// Likewise where rows are keys and columns queries.
@@ -176,24 +212,35 @@ template <int columns> __device__ inline void hide_keys_in_rows(Fragment<columns
       if (first_key + row_of(e) >= mask.visible_keys(first_query + 8 * n + column_of(e))) scores[n][e] = -INFINITY;
 }
 
-/// Dropout's coins for a fragment whose rows are queries: bit 4 n + e. A lane draws for one query and eight keys, a quad shares.
-template <int columns> __device__ inline uint32_t coins_of_fragment(const AttentionDropout& dropout, int first_query,
-                                                                    int first_key, int groups) {
-  if (!dropout.active) return ~0u;
-  uint32_t coins = 0;
+/// Probabilities of 16 queries with 16 keys, those of the last 8 in `high`, become zero where dropout's coins say so. Rows are queries. A
+/// lane draws for one query and eight keys, and gives each lane of its quad the bits of its columns.
+__device__ inline void drop_group(float (&low)[4], float (&high)[4], const AttentionDropout& dropout, int first_query,
+                                  int first_key) {
+  if (!dropout.active) return;
+  const int i = lane() % 4, query = first_query + lane() / 4 + i % 2 * 8;
+  const auto drawn = dropout.words(query, first_key / 8 + i / 2);
+  uint32_t word[4] = {drawn[0], drawn[1], drawn[2], drawn[3]};
+  transpose_quad(word);
+#pragma unroll
+  for (int e = 0; e < 4; e += 2) {
+    low[e] = dropout.keeps_even(word[e / 2]) ? low[e] : 0;
+    low[e + 1] = dropout.keeps_odd(word[e / 2]) ? low[e + 1] : 0;
+    high[e] = dropout.keeps_even(word[2 + e / 2]) ? high[e] : 0;
+    high[e + 1] = dropout.keeps_odd(word[2 + e / 2]) ? high[e + 1] : 0;
+  }
+}
+
+/// Likewise for the first `groups` times 16 columns of a fragment.
+template <int columns> __device__ inline void drop_keys(Fragment<columns>& p, const AttentionDropout& dropout,
+                                                        int first_query, int first_key, int groups) {
 #pragma unroll
   for (int n = 0; n < columns / 8; n += 2) {
     if (n / 2 >= groups) break;
-    const int i = lane() % 4, query = first_query + lane() / 4 + i % 2 * 8, block = first_key / 8 + n + i / 2;
-    const uint32_t drawn = gather_bytes<1>(dropout.coins(query, block)) >> column_of(0);
-#pragma unroll
-    for (int pair = 0; pair < 4; ++pair)  // rows g and g + 8 of column block n, then of n + 1
-      coins |= (drawn >> 8 * pair & 3) << (4 * n + 2 * pair);
+    drop_group(p[n], p[n + 1], dropout, first_query, first_key + 8 * n);
   }
-  return coins;
 }
 
-/// Likewise where rows are keys. The eight lanes that hold a column share what they draw for it and its neighbours.
+/// Dropout's coins for a fragment whose rows are keys: bit 4 n + e. The eight lanes that hold a column share what they draw for it and its neighbours.
 template <int columns>
 __device__ inline uint32_t coins_of_rows(const AttentionDropout& dropout, int first_key, int first_query, int groups) {
   if (!dropout.active) return ~0u;

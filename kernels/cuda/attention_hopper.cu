@@ -36,17 +36,6 @@ template <int D> __device__ inline void bring(const AttentionUnit& u, const Keys
   }
 }
 
-/// Zeroes dropped probabilities of the strip of queries `first` ….
-__device__ inline void drop_keys(Fragment<kKeys>& p, const ScoreRules& rules, int first, int first_key) {
-  if (!rules.dropout.active) return;
-#pragma unroll
-  for (int part = 0; part < kKeys / 64; ++part) {
-    const int key = first_key + part * 64;
-    const int groups = groups_of(rules.mask.visible_keys(first + kStrip - 1) - key);
-    drop(p, coins_of_fragment<64>(rules.dropout, first, key, groups), part * 8);
-  }
-}
-
 /// Starts the scores of 64 queries, rows q_row … of q, with a tile of keys; starts adding the values of another. Both tiles are there.
 /// Warpgroup; between the two nothing may be waited for, or ptxas has each product waited for.
 template <int D> __device__ inline void start_scores(Fragment<kKeys>& scores, const Keys<D>& ring,
@@ -67,7 +56,8 @@ template <int D> __device__ inline void weigh(OutputStrip<D>& out, Fragment<kKey
                                               int first, int tile, float (&rescale)[2]) {
   hide_keys(p, rules.mask, first, tile * kKeys);
   online_softmax(out, p, rules.factor, rescale);
-  drop_keys(p, rules, first, tile * kKeys);
+  const int groups = groups_of(rules.mask.visible_keys(first + kStrip - 1) - tile * kKeys);
+  drop_keys(p, rules.dropout, first, tile * kKeys, groups);
 }
 
 /// Lets a warpgroup's 64 queries attend to all tiles; `first` is the first query of this warp's strip. A tile's exponentials are taken while

@@ -51,12 +51,12 @@ template <int D> __device__ inline void rescale_sum(OutputStrip<D>& out, const f
     for (int e = 0; e < 4; ++e) out.sum[n][e] *= rescale[e / 2];
 }
 
-/// Zero where the coin says so, in columns 8 first … of x, as many as there are coins for.
-template <int columns> __device__ inline void drop(Fragment<columns>& x, uint32_t coins, int first = 0) {
+/// Zero where the coin says so.
+template <int columns> __device__ inline void drop(Fragment<columns>& x, uint32_t coins) {
 #pragma unroll
-  for (int n = 0; n < (columns < 64 ? columns : 64) / 8; ++n)
+  for (int n = 0; n < columns / 8; ++n)
 #pragma unroll
-    for (int e = 0; e < 4; ++e) x[first + n][e] = coins >> (4 * n + e) & 1 ? x[first + n][e] : 0;
+    for (int e = 0; e < 4; ++e) x[n][e] = coins >> (4 * n + e) & 1 ? x[n][e] : 0;
 }
 
 /// Lets the strip of queries first_query … (rows q_row … of the tile q) attend to `columns` keys first_key … (rows kv_row … of k, v).
@@ -70,7 +70,7 @@ template <int D, int columns> __device__ inline void attend(OutputStrip<D>& out,
   float rescale[2];
   online_softmax(out, p, rules.factor, rescale);
   rescale_sum(out, rescale);
-  if (rules.dropout.active) drop(p, coins_of_fragment<columns>(rules.dropout, first_query, first_key, groups));
+  drop_keys(p, rules.dropout, first_query, first_key, groups);
   add_product(out.sum, p, v, kv_row, groups);
 }
 
@@ -105,14 +105,17 @@ template <int D, int columns> __device__ inline void weigh(Fragment<columns>& p,
                                                            const QueryStrip<D>& strip, const ScoreRules& rules,
                                                            int first_query, int first_key, int groups) {
   hide_keys(p, rules.mask, first_query, first_key);
-  const uint32_t coins = coins_of_fragment<columns>(rules.dropout, first_query, first_key, groups);
 #pragma unroll
-  for (int n = 0; n < columns / 8; ++n)
+  for (int n = 0; n < columns / 8; n += 2) {
+    float kept[2][4];
 #pragma unroll
-    for (int e = 0; e < 4; ++e) {
-      p[n][e] = ptx::exp2_approx(p[n][e] * rules.factor - strip.lse[e / 2]);
-      p_dp[n][e] = coins >> (4 * n + e) & 1 ? p[n][e] * p_dp[n][e] * rules.dropout.kept : 0;
-    }
+    for (int e = 0; e < 8; ++e)
+      kept[e / 4][e % 4] = p[n + e / 4][e % 4] =
+          ptx::exp2_approx(p[n + e / 4][e % 4] * rules.factor - strip.lse[e % 4 / 2]);
+    if (n / 2 < groups) drop_group(kept[0], kept[1], rules.dropout, first_query, first_key + 8 * n);
+#pragma unroll
+    for (int e = 0; e < 8; ++e) p_dp[n + e / 4][e % 4] *= kept[e / 4][e % 4] * rules.dropout.kept;
+  }
 }
 
 /// Adds the keys' share to the sums D.
@@ -136,7 +139,7 @@ __device__ inline void subtract_sums(Fragment<columns>& p_dp, const Fragment<col
 }
 
 /// What a pass of a strip over its keys does: the sums D have to be there before dQ can be summed.
-enum class QueryPass { kSums, kGradient, kBoth };  // both: where all keys are in one step
+enum class QueryPass { kSums, kGradient };
 
 /// Takes the strip of queries through `columns` keys.
 template <int D, int columns> __device__ inline void add_keys(QueryStrip<D>& strip, const ScoreRules& rules,
@@ -147,8 +150,7 @@ template <int D, int columns> __device__ inline void add_keys(QueryStrip<D>& str
   multiply_rows(p, tiles.q, q_row, tiles.k, kv_row, groups);
   multiply_rows(ds, tiles.dout, q_row, tiles.v, kv_row, groups);
   weigh(p, ds, strip, rules, first_query, first_key, groups);
-  if (pass != QueryPass::kGradient) add_sums(strip, ds);
-  if (pass == QueryPass::kSums) return;
+  if (pass == QueryPass::kSums) return add_sums(strip, ds);
   subtract_sums(ds, p, strip);
   add_product(strip.dq, ds, tiles.k, kv_row, groups);
 }

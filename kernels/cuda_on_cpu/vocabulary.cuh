@@ -51,6 +51,7 @@ __device__ __forceinline__ uint2 load_8(const void* from) { return executor::loa
 __device__ __forceinline__ uint4 load_16_streaming(const void* from) { return executor::load<uint4>(from); }
 __device__ __forceinline__ void store_16(void* to, uint4 value) { executor::store(to, value); }
 __device__ __forceinline__ void store_8(void* to, uint2 value) { executor::store(to, value); }
+__device__ __forceinline__ void store_4(void* to, uint32_t value) { executor::store(to, value); }
 __device__ __forceinline__ void store_16_streaming(void* to, uint4 value) { executor::store(to, value); }
 
 struct LaunchShape {

@@ -28,6 +28,7 @@ __device__ __forceinline__ uint2 load_8(const void* from) { return *static_cast<
 __device__ __forceinline__ uint4 load_16_streaming(const void* from) { return __ldcs(static_cast<const uint4*>(from)); }
 __device__ __forceinline__ void store_16(void* to, uint4 value) { *static_cast<uint4*>(to) = value; }
 __device__ __forceinline__ void store_8(void* to, uint2 value) { *static_cast<uint2*>(to) = value; }
+__device__ __forceinline__ void store_4(void* to, uint32_t value) { *static_cast<uint32_t*>(to) = value; }
 __device__ __forceinline__ void store_16_streaming(void* to, uint4 value) { __stcs(static_cast<uint4*>(to), value); }
 
 /// Blocks, threads of a block and bytes of dynamic shared memory. A grid without blocks launches nothing.
