@@ -109,13 +109,13 @@ bool TrainLoop::step() {
 bool TrainLoop::step_here() {
   fire_reports();  // left over when a handler threw
   fire_nonfinite();
+  if (checkpoint_due_) fire_checkpoint();
   if (nonfinite_) settle();
   if (state_.batch == batches_) close_epoch();  // something was thrown at its end
   fire_epoch();
   if (complete()) settle();
   if (complete()) return false;
   const int64_t updates = state_.updates;
-  bool save = false;
   try {
     clock_ = seconds_now();
     open_epoch();
@@ -124,9 +124,9 @@ bool TrainLoop::step_here() {
       return options_.checkpoint_every > 0 && state_.updates > updates &&
              state_.updates % options_.checkpoint_every == 0;
     };
-    const bool asked = checkpoint_requested_.exchange(false);
-    collect(asked || save_is_due() || state_.batch == batches_ ? 0 : kLag);
-    save = asked || save_is_due();
+    if (checkpoint_requested_.exchange(false)) checkpoint_due_ = true;
+    collect(checkpoint_due_ || save_is_due() || state_.batch == batches_ ? 0 : kLag);
+    if (save_is_due()) checkpoint_due_ = true;
     take_time();
     answer_nonfinite();
   } catch (...) {
@@ -137,7 +137,7 @@ bool TrainLoop::step_here() {
   fire_reports();
   fire_nonfinite();
   fire_epoch();
-  if (save) fire_checkpoint();
+  if (checkpoint_due_) fire_checkpoint();
   return true;
 }
 
@@ -296,6 +296,7 @@ void TrainLoop::fire_reports() {
 void TrainLoop::fire_epoch() {
   if (const auto report = std::exchange(finished_epoch_, std::nullopt))
     for (const auto& handler : epoch_handlers_) handler(*report);
+  checkpoint_due_ = false;
 }
 
 void TrainLoop::fire_checkpoint() {
@@ -325,6 +326,7 @@ void TrainLoop::restore(const TrainState& state) {
                  "of {}; pass what load_checkpoint() returned, to a loop with the same accumulate",
                  state.epoch, state.batch, state.steps, state.updates, state.accumulated, options_.accumulate);
   state_ = state;
+  checkpoint_due_ = false;
   nonfinite_.reset();
   answered_.reset();
   nonfinite_in_a_row_ = 0;
