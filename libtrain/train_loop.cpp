@@ -19,9 +19,6 @@ double seconds_now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-/// For reports, which programs print: what is no number has no sign, "-nan" would only raise a question.
-double without_sign_of_nan(double value) { return std::isnan(value) ? std::fabs(value) : value; }
-
 /// Adds the loss of a mini-batch to the totals of the open update, on the device.
 void accumulate_loss(const TokenLoss& loss, const Parameters& parameters) {
   visit_float("train_loop", loss.sum.dtype(), [&]<class T> {
@@ -109,10 +106,10 @@ bool TrainLoop::step() {
 bool TrainLoop::step_here() {
   fire_reports();  // left over when a handler threw
   fire_nonfinite();
-  if (checkpoint_due_) fire_checkpoint();
   if (nonfinite_) settle();
   if (state_.batch == batches_) close_epoch();  // something was thrown at its end
   fire_epoch();
+  if (checkpoint_due_) fire_checkpoint();
   if (complete()) settle();
   if (complete()) return false;
   const int64_t updates = state_.updates;
@@ -296,10 +293,10 @@ void TrainLoop::fire_reports() {
 void TrainLoop::fire_epoch() {
   if (const auto report = std::exchange(finished_epoch_, std::nullopt))
     for (const auto& handler : epoch_handlers_) handler(*report);
-  checkpoint_due_ = false;
 }
 
 void TrainLoop::fire_checkpoint() {
+  checkpoint_due_ = false;
   for (const auto& handler : checkpoint_handlers_) handler(state_);
   if (updated_since_) nonfinite_in_a_row_ = 0;
 }
@@ -326,10 +323,10 @@ void TrainLoop::restore(const TrainState& state) {
                  "of {}; pass what load_checkpoint() returned, to a loop with the same accumulate",
                  state.epoch, state.batch, state.steps, state.updates, state.accumulated, options_.accumulate);
   state_ = state;
-  checkpoint_due_ = false;
   nonfinite_.reset();
   answered_.reset();
   nonfinite_in_a_row_ = 0;
+  checkpoint_due_ = false;
   let_updates_through();
   const StepState open = parameters_.step();
   update_began_ = state;
