@@ -47,11 +47,11 @@ class ResidualSum {
 /// The sublayer is given in two parts: inner(x), and the linear map `output` of that.
 class Residual {
  public:
-  /// Registers the norm as "<norm_name>.weight" and "<norm_name>.bias".
+  /// Registers the norm as "<norm_name>.weight" and "<norm_name>.bias". Throws InvalidArgument unless options.dropout is in [0, 1).
   Residual(Parameters& parameters, const std::string& norm_name, const TransformerLayerOptions& options)
-      : norm_(parameters, norm_name, options.size),
+      : rate_(detail::checked_share("residual", "dropout", options.dropout)),
+        norm_(parameters, norm_name, options.size),
         pre_norm_(options.pre_norm),
-        rate_(options.dropout),
         dropout_{options.dropout, parameters.new_random_stream(), parameters.random_state()} {}
 
   /// `sum` [tokens, size] with the sublayer's branch added; inner is given [tokens, size], and `output` maps what it returns back to size.
@@ -68,9 +68,9 @@ class Residual {
  private:
   static NormalizedSum unnormalized(const Tensor& x) { return {x, x}; }
 
+  float rate_;
   LayerNorm norm_;
   bool pre_norm_;
-  float rate_;
   DropoutSpec dropout_;
 };
 

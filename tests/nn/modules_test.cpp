@@ -82,6 +82,32 @@ TEST_CASE("sequential: modules are named by their place, run in order, and follo
   CHECK(values_of(Sequential(parameters, "empty")(x)) == values_of(x));
 }
 
+TEST_CASE("modules: a share to drop outside [0, 1) is refused before anything is registered", "[nn]") {
+  Parameters parameters;
+  const auto refused = [&](const std::function<void(float)>& make) {
+    for (const float p : {1.f, -0.5f, NAN})
+      CHECK(message_of<InvalidArgument>([&] { make(p); }).find(format_message(" must be in [0, 1), got {}; ", p)) !=
+            std::string::npos);
+    const std::string message = message_of<InvalidArgument>([&] { make(1.5f); });
+    CHECK(names_of(parameters).empty());
+    return message;
+  };
+  CHECK(refused([&](float p) { Dropout(parameters, p); }) ==
+        "[dropout] p must be in [0, 1), got 1.5; 0 turns it off, 0.1 is usual");
+  CHECK(refused([&](float p) { FeedForward(parameters, "f", 4, 8, Activation::kRelu, p); }) ==
+        "[feed_forward] dropout must be in [0, 1), got 1.5; 0 turns it off, 0.1 is usual");
+  CHECK(refused([&](float p) { MultiHeadAttention(parameters, "a", 4, 2, p); }) ==
+        "[attention] dropout must be in [0, 1), got 1.5; 0 turns it off, 0.1 is usual");
+  const auto options = [](float p) { return TransformerLayerOptions{.size = 4, .heads = 2, .dropout = p}; };
+  CHECK(refused([&](float p) { Residual(parameters, "r", options(p)); }) ==
+        "[residual] dropout must be in [0, 1), got 1.5; 0 turns it off, 0.1 is usual");
+  refused([&](float p) { EncoderLayer(parameters, "e", options(p)); });
+  refused([&](float p) { DecoderLayer(parameters, "d", options(p)); });
+  CHECK(refused([&](float p) {
+          Transformer(parameters, {.source_vocab = 9, .target_vocab = 9, .layer = options(p)});
+        }) == "[transformer] dropout must be in [0, 1), got 1.5; 0 turns it off, 0.1 is usual");
+}
+
 TEST_CASE("recurrent layers: cells over time, whose states go on where the last call ended", "[nn]") {
   Parameters parameters({.dtype = DType::f64});
   const GRU gru(parameters, "gru", 3, 4, 2);
