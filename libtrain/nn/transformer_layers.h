@@ -79,11 +79,10 @@ class EncoderLayer {
  public:
   /// Registers "<name>.self_attn.*", "<name>.linear1.*", "<name>.linear2.*", "<name>.norm1.*" and "<name>.norm2.*".
   EncoderLayer(Parameters& parameters, const std::string& name, const TransformerLayerOptions& options)
-      : attention_(parameters, name + ".self_attn", options.size, options.heads, options.dropout),
-        feed_forward_(parameters, name + ".", options.size, options.feed_forward_size, options.activation,
-                      options.dropout),
-        around_attention_(parameters, name + ".norm1", options),
-        around_feed_forward_(parameters, name + ".norm2", options) {}
+      : attention_(parameters, join_name(name, "self_attn"), options.size, options.heads, options.dropout),
+        feed_forward_(parameters, name, options.size, options.feed_forward_size, options.activation, options.dropout),
+        around_attention_(parameters, join_name(name, "norm1"), options),
+        around_feed_forward_(parameters, join_name(name, "norm2"), options) {}
 
   /// x [tokens, size] → [tokens, size]. Either is a sum whose last term may be open: a Tensor will do for x, value() or normalized() of the
   /// result completes it.
@@ -113,13 +112,12 @@ class DecoderLayer {
  public:
   /// Registers those of EncoderLayer with "<name>.multihead_attn.*" and "<name>.norm3.*" besides.
   DecoderLayer(Parameters& parameters, const std::string& name, const TransformerLayerOptions& options)
-      : self_attention_(parameters, name + ".self_attn", options.size, options.heads, options.dropout),
-        memory_attention_(parameters, name + ".multihead_attn", options.size, options.heads, options.dropout),
-        feed_forward_(parameters, name + ".", options.size, options.feed_forward_size, options.activation,
-                      options.dropout),
-        around_self_(parameters, name + ".norm1", options),
-        around_memory_(parameters, name + ".norm2", options),
-        around_feed_forward_(parameters, name + ".norm3", options) {}
+      : self_attention_(parameters, join_name(name, "self_attn"), options.size, options.heads, options.dropout),
+        memory_attention_(parameters, join_name(name, "multihead_attn"), options.size, options.heads, options.dropout),
+        feed_forward_(parameters, name, options.size, options.feed_forward_size, options.activation, options.dropout),
+        around_self_(parameters, join_name(name, "norm1"), options),
+        around_memory_(parameters, join_name(name, "norm2"), options),
+        around_feed_forward_(parameters, join_name(name, "norm3"), options) {}
 
   /// x [target tokens, size], memory [source tokens, size] → [target tokens, size]; x and the result are sums, as in EncoderLayer.
   ResidualSum operator()(const ResidualSum& x, const Packing& target, const Tensor& memory,

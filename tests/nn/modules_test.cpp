@@ -108,6 +108,26 @@ TEST_CASE("modules: a share to drop outside [0, 1) is refused before anything is
         }) == "[transformer] dropout must be in [0, 1), got 1.5; 0 turns it off, 0.1 is usual");
 }
 
+TEST_CASE("modules: parameters are named below the module's name, or without one by their own names alone", "[nn]") {
+  Parameters parameters;
+  const FeedForward feed_forward(parameters, "part", 4, 8, Activation::kRelu, 0);
+  CHECK(names_of(parameters) == std::vector<std::string>{"part.linear1.weight", "part.linear1.bias",
+                                                         "part.linear2.weight", "part.linear2.bias"});
+  const TransformerLayerOptions options{.size = 4, .heads = 2};
+  for (const std::string name : {"encoder", ""}) {
+    Parameters store;
+    const EncoderLayer encoder(store, name, options);
+    for (const char* own : {"self_attn.in_proj_weight", "linear2.bias", "norm1.weight", "norm2.bias"})
+      CHECK(store.contains(join_name(name, own)));
+    const DecoderLayer decoder(store, join_name(name, "decoder"), options);
+    for (const char* own : {"multihead_attn.out_proj.bias", "linear1.weight", "norm2.weight", "norm3.weight"})
+      CHECK(store.contains(join_name(name, "decoder.") + own));
+  }
+  Parameters nameless;
+  const DecoderLayer decoder(nameless, "", options);
+  for (const std::string& name : names_of(nameless)) CHECK(name[0] != '.');
+}
+
 TEST_CASE("recurrent layers: cells over time, whose states go on where the last call ended", "[nn]") {
   Parameters parameters({.dtype = DType::f64});
   const GRU gru(parameters, "gru", 3, 4, 2);
