@@ -6,6 +6,18 @@
 #include "libtrain/libtrain.h"
 #include "op_cases.h"
 
+namespace {
+
+/// As in a program, where <cmath>'s functions of numbers have some of the names too.
+libtrain::Sequential functions_by_name(libtrain::Parameters& parameters) {
+  using namespace libtrain;
+  Sequential net(parameters, "net");
+  net.add(gelu).add(tanh).add(exp).add(softmax).add(log_softmax).add([](const Tensor& x) { return scale(x, 2); });
+  return net;
+}
+
+}  // namespace
+
 namespace libtrain::testing {
 using test::message_of;
 namespace {
@@ -80,6 +92,13 @@ TEST_CASE("sequential: modules are named by their place, run in order, and follo
   outer.add(net).add<Linear>(3, 2);  // shares the modules of `net`
   CHECK(outer(x).shape() == Shape{4, 2});
   CHECK(values_of(Sequential(parameters, "empty")(x)) == values_of(x));
+}
+
+TEST_CASE("sequential: functions go in by their names, also those that numbers or options have overloads of", "[nn]") {
+  Parameters parameters;
+  const Tensor x = drawn({4, 5}, 1);
+  CHECK(values_of(functions_by_name(parameters)(x)) ==
+        values_of(scale(log_softmax(softmax(exp(tanh(gelu(x, GeluForm::kErf))), -1), -1), 2)));
 }
 
 TEST_CASE("modules: a share to drop outside [0, 1) is refused before anything is registered", "[nn]") {
