@@ -72,7 +72,7 @@ void add_both(std::vector<Case>& cases, const std::string& name, std::vector<Ten
                    }});
 }
 
-/// Bias and activation in the product's epilogue against a kernel of their own: what detail::kActivationInProduct is to be set by.
+/// Bias and activation in the product's epilogue against a kernel of their own: which of them linear_activation() is to take.
 void add_epilogues(std::vector<Case>& cases, const std::string& suffix, const Tensor& x, const Tensor& w,
                    double flops) {
   const Tensor bias = values({w.dim(0)}, x.dtype());

@@ -139,16 +139,17 @@ void set_aside(FileSystem& files, const std::string& path) {
   files.rename(path, format_message("{}.damaged-{}", path, number));
 }
 
-/// Whether the checkpoint is there, undamaged, that this manifest is of. Another one in its place is an error: neither of the two may be lost.
-bool is_saved_already(FileSystem& files, const std::string& path, const std::string& manifest) {
-  if (std::ranges::none_of(kCheckpointFiles, [&](const char* name) { return fs::exists(path + "/" + name); }))
-    return false;
+/// The checkpoint that is there, undamaged, of the same state and tensors as this manifest; nothing where there is none. Another one in its
+/// place is an error: neither of the two may be lost.
+std::optional<Manifest> saved_already(FileSystem& files, const std::string& path, const std::string& manifest) {
   std::optional<Manifest> saved;
+  if (std::ranges::none_of(kCheckpointFiles, [&](const char* name) { return fs::exists(path + "/" + name); }))
+    return saved;
   try {
     saved = verified_manifest(path);
   } catch (const CheckpointError&) {
     set_aside(files, path);
-    return false;
+    return saved;
   }
   const auto differs = [&](const char* field) {
     return saved->at(field).raw() != JsonView(manifest).find(field)->raw();
@@ -156,7 +157,16 @@ bool is_saved_already(FileSystem& files, const std::string& path, const std::str
   if (differs("state") || differs("random") || differs("files"))
     throw CheckpointError(
         format_message("[{}] is another checkpoint of the same step; move it away, or save to another folder", path));
-  return true;
+  return saved;
+}
+
+/// Writes the manifest over that of the checkpoint that is there, unless it says the same. A score that is not given is left as it is.
+void renew(FileSystem& files, const Manifest& saved, Json manifest) {
+  if (!manifest.contains("score") && saved.contains("score")) manifest["score"] = saved.text("score");
+  const std::string text = sealed(manifest.dump(1));
+  const auto bytes = std::as_bytes(std::span(text));
+  if (!std::ranges::equal(read_file(saved.path(), int64_t(fs::file_size(saved.path()))), bytes))
+    write_file_atomically(files, saved.path(), bytes);
 }
 
 /// Of those with a score, the one with the lowest; the older of equals. Empty when there is none.
@@ -217,7 +227,9 @@ std::string save_checkpoint(const std::string& folder, const Parameters& paramet
 
   FileSystem& files = options.files;
   const std::string path = checkpoint_path(folder, state.steps), text = sealed(manifest.dump(1));
-  if (!is_saved_already(files, path, text)) {
+  if (const auto saved = saved_already(files, path, text)) {
+    renew(files, *saved, std::move(manifest));
+  } else {
     StagedDirectory staged(files, path);
     staged.write(kWeightsFile, weight_bytes);
     staged.write(kOptimizerFile, optimizer_bytes);

@@ -39,8 +39,8 @@ struct SaveOptions {
 
 /// Writes `<folder>/step-<state.steps, 8 digits>` (the folder is made if needed), then its name to `<folder>/latest`, and returns its path.
 /// Afterwards removes the oldest checkpoints of the folder until `keep` are left, but never the one just written nor the one with the lowest
-/// score, and what saves of processes that are no more have left unfinished. One of that step with the same state and tensors, which is there
-/// already, is left alone, its `program` and `score` included; a damaged one is kept under another name. `program` must be a JSON object.
+/// score, and what saves of processes that are no more have left unfinished. Of one of that step with the same state and tensors, which is there
+/// already, `program` and the score (where one is given) are replaced; a damaged one is kept under another name. `program` must be a JSON object.
 /// Throws InvalidArgument for `program` or `keep` that cannot be; CheckpointError when another checkpoint of that step is there; IoError,
 /// naming path and reason, when anything cannot be written or an old one not removed. What was there before stays, and nothing half-written
 /// does: training may go on and save again.

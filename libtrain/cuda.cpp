@@ -112,6 +112,10 @@ void synchronize() {
   detail::cuda_call([] { runtime::synchronize(current_stream()); });
 }
 
+bool is_capturing() {
+  return detail::cuda_call([] { return runtime::is_capturing(current_stream()); });
+}
+
 bool executed_on_cpu() {
   return cuda_available() && detail::cuda_call([] { return runtime::device_info().executed_on_cpu; });
 }

@@ -73,6 +73,9 @@ class Event {
 /// Blocks until everything on this thread's stream has been done.
 void synchronize();
 
+/// Whether what this thread's stream is given is kept for a graph, and not run now.
+bool is_capturing();
+
 /// Whether the "device" is this machine's CPU, executing the CUDA kernels thread by thread: for tests, slow.
 bool executed_on_cpu();
 

@@ -24,9 +24,10 @@ size_t edit_distance(std::string_view a, std::string_view b) {
 }
 
 const auto& shown(const auto& value) { return value; }
-/// What is no number has no sign that means anything.
-double shown(const double& value) { return std::isnan(value) ? std::fabs(value) : value; }
+double shown(const double& value) { return without_sign_of_nan(value); }
 }  // namespace
+
+double without_sign_of_nan(double value) { return std::isnan(value) ? std::fabs(value) : value; }
 
 std::string format_parts(std::string_view format, std::initializer_list<MessagePart> parts) {
   fmt::dynamic_format_arg_store<fmt::format_context> store;

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <iterator>
 
+#include "libtrain/cuda.h"
 #include "libtrain/parameters.h"
 
 namespace libtrain {
@@ -19,6 +20,10 @@ void Parameters::keep_moments(int64_t count) const {
                  "[parameters] a store keeps 0 to 2 moments, got {}; an optimizer may keep more in tensors of its own",
                  count);
   if (count == moments()) return;
+  if (count > moments() && device() == Device::kCuda && cuda::is_capturing())
+    throw DeviceError(
+        "[parameters] moments cannot be made in captured work: each launch would begin them anew; call keep_moments() "
+        "before");
   auto kept = moments_;
   for (int64_t i = 0; i < std::ssize(kept); ++i) {
     Tensor& moment = kept[size_t(i)];
@@ -26,9 +31,6 @@ void Parameters::keep_moments(int64_t count) const {
     if (i >= count) moment = Tensor();
     if (i >= count || moment.defined()) continue;
     moment = Tensor::zeros({capacity_}, options_.dtype, options_.device);
-    // Captured work would set it to zero again at each launch: a capture refuses what the host writes.
-    const double zero = 0;
-    copy_bytes(moment.node_handle()->data, device(), &zero, Device::kCpu, size_t(size_of(dtype())));
   }
   moments_ = std::move(kept);
   ++changes_;

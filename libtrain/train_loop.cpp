@@ -19,9 +19,6 @@ double seconds_now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-/// For reports, which programs print: what is no number has no sign, "-nan" would only raise a question.
-double without_sign_of_nan(double value) { return std::isnan(value) ? std::fabs(value) : value; }
-
 /// Adds the loss of a mini-batch to the totals of the open update, on the device.
 void accumulate_loss(const TokenLoss& loss, const Parameters& parameters) {
   visit_float("train_loop", loss.sum.dtype(), [&]<class T> {
@@ -112,10 +109,10 @@ bool TrainLoop::step_here() {
   if (nonfinite_) settle();
   if (state_.batch == batches_) close_epoch();  // something was thrown at its end
   fire_epoch();
+  if (checkpoint_due_) fire_checkpoint();
   if (complete()) settle();
   if (complete()) return false;
   const int64_t updates = state_.updates;
-  bool save = false;
   try {
     clock_ = seconds_now();
     open_epoch();
@@ -124,9 +121,9 @@ bool TrainLoop::step_here() {
       return options_.checkpoint_every > 0 && state_.updates > updates &&
              state_.updates % options_.checkpoint_every == 0;
     };
-    const bool asked = checkpoint_requested_.exchange(false);
-    collect(asked || save_is_due() || state_.batch == batches_ ? 0 : kLag);
-    save = asked || save_is_due();
+    if (checkpoint_requested_.exchange(false)) checkpoint_due_ = true;
+    collect(checkpoint_due_ || save_is_due() || state_.batch == batches_ ? 0 : kLag);
+    if (save_is_due()) checkpoint_due_ = true;
     take_time();
     answer_nonfinite();
   } catch (...) {
@@ -137,7 +134,7 @@ bool TrainLoop::step_here() {
   fire_reports();
   fire_nonfinite();
   fire_epoch();
-  if (save) fire_checkpoint();
+  if (checkpoint_due_) fire_checkpoint();
   return true;
 }
 
@@ -299,6 +296,7 @@ void TrainLoop::fire_epoch() {
 }
 
 void TrainLoop::fire_checkpoint() {
+  checkpoint_due_ = false;
   for (const auto& handler : checkpoint_handlers_) handler(state_);
   if (updated_since_) nonfinite_in_a_row_ = 0;
 }
@@ -328,6 +326,7 @@ void TrainLoop::restore(const TrainState& state) {
   nonfinite_.reset();
   answered_.reset();
   nonfinite_in_a_row_ = 0;
+  checkpoint_due_ = false;
   let_updates_through();
   const StepState open = parameters_.step();
   update_began_ = state;

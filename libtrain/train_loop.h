@@ -127,7 +127,7 @@ struct TrainState {
 ///
 /// After an exception from data, model, schedule, rewind or a handler of on_update the loop stands where the open update began, with no gradient
 /// accumulated. Other handlers are called between mini-batches: after an exception from one of them the loop stands behind the last mini-batch.
-/// Either way it may go on.
+/// Either way it may go on. What was still to be told by then (the end of an epoch, a checkpoint that is due) comes before the next mini-batch.
 ///
 /// On a CUDA device the host runs ahead and never waits within an epoch: on_step is fired up to two mini-batches late (all of them before
 /// on_epoch, on_checkpoint and the end of run()). The loop enqueues on a stream of its own, on which events are fired too; around each call
@@ -217,6 +217,7 @@ class TrainLoop {
   int64_t nonfinite_in_a_row_ = 0;
   bool updated_since_ = false;                 // after the last of them
   std::optional<EpochReport> finished_epoch_;  // likewise
+  bool checkpoint_due_ = false;                // asked for or after so many updates, not yet told
   double clock_ = 0;                           // when time was last taken
   double seconds_ = 0, epoch_seconds_ = 0;     // since the last report; since the epoch began
   std::unique_ptr<cuda::Stream> stream_;       // on a CUDA device

@@ -24,7 +24,7 @@ class Block {
       : norm1_(parameters, name + ".norm1", kSize),
         norm2_(parameters, name + ".norm2", kSize),
         attention_(parameters, name + ".attention", kSize, kHeads, 0.1f),
-        feed_forward_(parameters, name + ".", kSize, 4 * kSize, libtrain::Activation::kGelu, 0.1f) {}
+        feed_forward_(parameters, name, kSize, 4 * kSize, libtrain::Activation::kGelu, 0.1f) {}
 
   Tensor operator()(const Tensor& x, const libtrain::Packing& packing) const {
     const Tensor y = add(x, attention_.self(norm1_(x), packing, true));

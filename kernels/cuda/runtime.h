@@ -68,6 +68,8 @@ struct Graph {
 /// What is enqueued on `where`, and on streams from when they wait for an event of it, is kept and not run; `where` waits for them before the
 /// end. Copies from or to host memory, the host's waiting, and events recorded outside (or waited for there) are failures until the end.
 void begin_capture(Cuda where);
+/// Whether what is enqueued on `where` is kept.
+bool is_capturing(Cuda where);
 /// What was kept. Also ends a capture in which something failed; throws then.
 Graph end_capture(Cuda where);
 /// Enqueues all of it, as one launch.

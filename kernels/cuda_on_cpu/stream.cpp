@@ -161,7 +161,6 @@ void set_streams(std::optional<uint64_t> seed) {
   seed ? void(chooser().emplace(*seed)) : chooser().reset();
 }
 
-bool is_capturing(Cuda where) { return stream_of(where).capture != nullptr; }
 int64_t graph_launches() { return graphs_launched; }
 
 void drain(CUstream_st& stream) {
@@ -243,6 +242,11 @@ bool reached(Event event) {
   if (!point) return true;
   for (int i = 0; i < kOperationsPerPoll && !point->reached; ++i) run_next(*point->stream);  // to the point at most
   return point->reached;
+}
+
+bool is_capturing(Cuda where) {
+  const std::lock_guard lock(mutex());
+  return stream_of(where).capture != nullptr;
 }
 
 void begin_capture(Cuda where) {

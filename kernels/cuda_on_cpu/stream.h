@@ -51,8 +51,6 @@ CUstream_st& stream_of(Cuda where);
 /// events allow. With a seed (random:SEED): now and then one of them, as long as it need not wait for another.
 void set_streams(std::optional<uint64_t> seed);
 
-/// Whether what this stream is given is kept for a graph.
-bool is_capturing(Cuda where);
 /// As the counter of runtime::counters().
 int64_t graph_launches();
 

@@ -25,10 +25,12 @@ std::optional<int64_t> steps_of(std::string_view name) {
   return name.starts_with(kPrefix) ? number(name.substr(kPrefix.size())) : std::nullopt;
 }
 
-/// The process of a name like step-00000012.tmp-4711 or latest.tmp-4711.
+/// The process of a name like step-00000012.tmp-4711, latest.tmp-4711 or manifest.json.tmp-4711.
 std::optional<int64_t> writer_of(std::string_view name) {
   const size_t at = name.rfind(kStaging);
-  if (at == name.npos || !(steps_of(name.substr(0, at)) || name.substr(0, at) == kLatestFile)) return {};
+  if (at == name.npos) return {};
+  const std::string_view written = name.substr(0, at);
+  if (!steps_of(written) && written != kLatestFile && written != kManifestFile) return {};
   return number(name.substr(at + kStaging.size()));
 }
 
@@ -94,7 +96,7 @@ void remove_old_checkpoints(FileSystem& files, const std::string& folder, int64_
 }
 
 void remove_abandoned_checkpoints(FileSystem& files, const std::string& folder) {
-  for_entries(folder, [&](const fs::path& path) {
+  const auto remove_abandoned = [&](const fs::path& path) {
     const auto writer = writer_of(path.filename().native());
     if (!writer || !is_gone(*writer)) return;
     try {
@@ -104,7 +106,9 @@ void remove_abandoned_checkpoints(FileSystem& files, const std::string& folder) 
         files.remove_file(path);
     } catch (const std::exception&) {  // another user's, say
     }
-  });
+  };
+  for_entries(folder, remove_abandoned);
+  for (const StepFolder& step : step_folders(folder)) for_entries(step.path, remove_abandoned);
 }
 
 }  // namespace libtrain

@@ -32,7 +32,7 @@ std::vector<std::string> complete_checkpoints(const std::string& folder);
 void remove_old_checkpoints(FileSystem& files, const std::string& folder, int64_t keep,
                             const std::vector<std::string>& spared);
 
-/// Removes what processes that are no more (on this machine) have left while they wrote a checkpoint. What cannot be removed stays.
+/// Removes what processes that are no more (on this machine) have left while they wrote a checkpoint, or the manifest of one. What cannot be removed stays.
 void remove_abandoned_checkpoints(FileSystem& files, const std::string& folder);
 
 }  // namespace libtrain

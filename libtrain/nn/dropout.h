@@ -9,9 +9,8 @@ class Dropout {
  public:
   /// Elements are zeroed with probability p, the others divided by 1 - p. Throws InvalidArgument for p outside [0, 1).
   Dropout(Parameters& parameters, float p)
-      : rate_(p), spec_{p, parameters.new_random_stream(), parameters.random_state()} {
-    LIBTRAIN_CHECK(p >= 0 && p < 1, "[dropout] p must be in [0, 1), got {}; 0 turns it off, 0.1 is usual", p);
-  }
+      : rate_(detail::checked_share("dropout", "p", p)),
+        spec_{p, parameters.new_random_stream(), parameters.random_state()} {}
 
   /// x [..., columns] → the same shape
   Tensor operator()(const Tensor& x) const { return dropout(x, spec_); }

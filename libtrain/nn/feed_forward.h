@@ -6,17 +6,18 @@
 
 namespace libtrain {
 
-/// linear2(dropout(activation(linear1(x)))) (Vaswani et al. 2017, section 3.3). Parameters: "<name>linear1.*" and "<name>linear2.*", where
-/// `name` ends with a dot, as in torch.nn.TransformerEncoderLayer.
+/// linear2(dropout(activation(linear1(x)))) (Vaswani et al. 2017, section 3.3). Parameters: "linear1.*" and "linear2.*", as in
+/// torch.nn.TransformerEncoderLayer.
 class FeedForward {
  public:
-  /// size → inner → size. What the activation gives is dropped with probability `dropout`, in [0, 1).
+  /// Registers "<name>.linear1.*" and "<name>.linear2.*": size → inner → size. What the activation gives is dropped with probability `dropout`.
+  /// Throws InvalidArgument unless that is in [0, 1).
   FeedForward(Parameters& parameters, const std::string& name, int64_t size, int64_t inner, Activation activation,
               float dropout)
-      : first_(parameters, name + "linear1", size, inner),
-        second_(parameters, name + "linear2", inner, size),
+      : rate_(detail::checked_share("feed_forward", "dropout", dropout)),
+        first_(parameters, join_name(name, "linear1"), size, inner),
+        second_(parameters, join_name(name, "linear2"), inner, size),
         activation_(activation),
-        rate_(dropout),
         dropout_{dropout, parameters.new_random_stream(), parameters.random_state()} {}
 
   /// x [tokens, size] → [tokens, size]
@@ -33,9 +34,9 @@ class FeedForward {
   void train(bool on) { dropout_.p = on ? rate_ : 0; }
 
  private:
+  float rate_;
   Linear first_, second_;
   Activation activation_;
-  float rate_;
   DropoutSpec dropout_;
 };
 

@@ -11,13 +11,14 @@ namespace libtrain {
 /// "in_proj_weight" [3 size, size] and "in_proj_bias" [3 size] (rows of queries, keys, values), "out_proj.weight", "out_proj.bias".
 class MultiHeadAttention {
  public:
-  /// Attention probabilities are dropped with probability `dropout` while a tape is alive and train(true) holds.
+  /// Attention probabilities are dropped with probability `dropout` while a tape is alive and train(true) holds. Throws InvalidArgument unless
+  /// that is in [0, 1) and `heads` divide the size.
   MultiHeadAttention(Parameters& parameters, const std::string& name, int64_t size, int64_t heads, float dropout)
-      : in_weight_(parameters.add(join_name(name, "in_proj_weight"), {3 * size, size}, init::xavier_uniform())),
+      : rate_(detail::checked_share("attention", "dropout", dropout)),
+        in_weight_(parameters.add(join_name(name, "in_proj_weight"), {3 * size, size}, init::xavier_uniform())),
         in_bias_(parameters.add(join_name(name, "in_proj_bias"), {3 * size}, init::constant(0))),
         out_(parameters, join_name(name, "out_proj"), size, size),
         heads_(heads),
-        rate_(dropout),
         dropout_{dropout, parameters.new_random_stream(), parameters.random_state()} {
     LIBTRAIN_CHECK(heads > 0 && size % heads == 0,
                    "[attention] size {} does not divide into {} heads; choose heads that divide it", size, heads);
@@ -59,10 +60,10 @@ class MultiHeadAttention {
   void train(bool on) { dropout_.p = on ? rate_ : 0; }
 
  private:
+  float rate_;
   Tensor in_weight_, in_bias_;
   Linear out_;
   int64_t heads_;
-  float rate_;
   DropoutSpec dropout_;
 };
 

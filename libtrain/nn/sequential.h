@@ -29,10 +29,14 @@ class Sequential {
         return std::make_shared<Module>(parameters_, arguments...);
     }());
   }
-  /// Appends a function, such as relu (one that is overloaded or has options goes in a lambda: [](const Tensor& x) { return gelu(x); }), or a module that was made elsewhere. It takes a place too.
-  Sequential& add(std::function<Tensor(const Tensor&)> f) {
-    steps_.push_back({std::move(f), [](bool) {}});
-    return *this;
+  /// Appends a function by its name, such as relu, gelu or tanh: of all functions of that name the one from a Tensor to a Tensor. It takes a place
+  /// too.
+  Sequential& add(Tensor (*f)(const Tensor&)) { return append_function(f); }
+  /// Appends a lambda, say for a function with options ([](const Tensor& x) { return gelu(x, GeluForm::kTanh); }), or a module that was made
+  /// elsewhere, which train() does not reach. It takes a place too.
+  template <class F>
+  requires std::is_invocable_r_v<Tensor, F&, const Tensor&> Sequential& add(F f) {
+    return append_function(std::move(f));
   }
 
   /// x → what the last module returns; x itself when there is none.
@@ -57,6 +61,11 @@ class Sequential {
                       [module](bool on) {
                         if constexpr (requires { module->train(on); }) module->train(on);
                       }});
+    return *this;
+  }
+
+  Sequential& append_function(std::function<Tensor(const Tensor&)> f) {
+    steps_.push_back({std::move(f), [](bool) {}});
     return *this;
   }
 

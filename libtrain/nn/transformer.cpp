@@ -20,8 +20,7 @@ const TransformerOptions& checked(const TransformerOptions& o) {
   LIBTRAIN_CHECK(o.layer.feed_forward_size > 0,
                  "[transformer] feed_forward_size must be > 0, got {}; two to four times the size is usual",
                  o.layer.feed_forward_size);
-  LIBTRAIN_CHECK(o.layer.dropout >= 0 && o.layer.dropout < 1,
-                 "[transformer] dropout must be in [0, 1), got {}; 0 turns it off, 0.1 is usual", o.layer.dropout);
+  detail::checked_share("transformer", "dropout", o.layer.dropout);
   LIBTRAIN_CHECK(o.label_smoothing >= 0 && o.label_smoothing < 1,
                  "[transformer] label_smoothing must be in [0, 1), got {}; 0 turns it off, 0.1 is usual",
                  o.label_smoothing);

@@ -47,11 +47,11 @@ class ResidualSum {
 /// The sublayer is given in two parts: inner(x), and the linear map `output` of that.
 class Residual {
  public:
-  /// Registers the norm as "<norm_name>.weight" and "<norm_name>.bias".
+  /// Registers the norm as "<norm_name>.weight" and "<norm_name>.bias". Throws InvalidArgument unless options.dropout is in [0, 1).
   Residual(Parameters& parameters, const std::string& norm_name, const TransformerLayerOptions& options)
-      : norm_(parameters, norm_name, options.size),
+      : rate_(detail::checked_share("residual", "dropout", options.dropout)),
+        norm_(parameters, norm_name, options.size),
         pre_norm_(options.pre_norm),
-        rate_(options.dropout),
         dropout_{options.dropout, parameters.new_random_stream(), parameters.random_state()} {}
 
   /// `sum` [tokens, size] with the sublayer's branch added; inner is given [tokens, size], and `output` maps what it returns back to size.
@@ -68,9 +68,9 @@ class Residual {
  private:
   static NormalizedSum unnormalized(const Tensor& x) { return {x, x}; }
 
+  float rate_;
   LayerNorm norm_;
   bool pre_norm_;
-  float rate_;
   DropoutSpec dropout_;
 };
 
@@ -79,11 +79,10 @@ class EncoderLayer {
  public:
   /// Registers "<name>.self_attn.*", "<name>.linear1.*", "<name>.linear2.*", "<name>.norm1.*" and "<name>.norm2.*".
   EncoderLayer(Parameters& parameters, const std::string& name, const TransformerLayerOptions& options)
-      : attention_(parameters, name + ".self_attn", options.size, options.heads, options.dropout),
-        feed_forward_(parameters, name + ".", options.size, options.feed_forward_size, options.activation,
-                      options.dropout),
-        around_attention_(parameters, name + ".norm1", options),
-        around_feed_forward_(parameters, name + ".norm2", options) {}
+      : attention_(parameters, join_name(name, "self_attn"), options.size, options.heads, options.dropout),
+        feed_forward_(parameters, name, options.size, options.feed_forward_size, options.activation, options.dropout),
+        around_attention_(parameters, join_name(name, "norm1"), options),
+        around_feed_forward_(parameters, join_name(name, "norm2"), options) {}
 
   /// x [tokens, size] → [tokens, size]. Either is a sum whose last term may be open: a Tensor will do for x, value() or normalized() of the
   /// result completes it.
@@ -113,13 +112,12 @@ class DecoderLayer {
  public:
   /// Registers those of EncoderLayer with "<name>.multihead_attn.*" and "<name>.norm3.*" besides.
   DecoderLayer(Parameters& parameters, const std::string& name, const TransformerLayerOptions& options)
-      : self_attention_(parameters, name + ".self_attn", options.size, options.heads, options.dropout),
-        memory_attention_(parameters, name + ".multihead_attn", options.size, options.heads, options.dropout),
-        feed_forward_(parameters, name + ".", options.size, options.feed_forward_size, options.activation,
-                      options.dropout),
-        around_self_(parameters, name + ".norm1", options),
-        around_memory_(parameters, name + ".norm2", options),
-        around_feed_forward_(parameters, name + ".norm3", options) {}
+      : self_attention_(parameters, join_name(name, "self_attn"), options.size, options.heads, options.dropout),
+        memory_attention_(parameters, join_name(name, "multihead_attn"), options.size, options.heads, options.dropout),
+        feed_forward_(parameters, name, options.size, options.feed_forward_size, options.activation, options.dropout),
+        around_self_(parameters, join_name(name, "norm1"), options),
+        around_memory_(parameters, join_name(name, "norm2"), options),
+        around_feed_forward_(parameters, join_name(name, "norm3"), options) {}
 
   /// x [target tokens, size], memory [source tokens, size] → [target tokens, size]; x and the result are sums, as in EncoderLayer.
   ResidualSum operator()(const ResidualSum& x, const Packing& target, const Tensor& memory,

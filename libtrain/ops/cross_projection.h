@@ -38,15 +38,14 @@ template <class T> struct ProjectionPart {
     run_gemm(where,
              kernels::Gemm<T, T>{.a = input, .b = weight, .transpose_b = true, .bias = bias, .c = {y.view<T>().data}});
   }
-  /// Without dy the part of the weight's and bias's gradients is zero, and the input gets none.
-  template <class A> void backward(Device where, View<const T> dy, const BackwardStep& step, size_t input_number,
-                                   Sink<A> dweight, Sink<A> dbias) const {
-    if (!dy) return clear(where, dweight, dbias);
+  /// The input's gradient; none without dy. Comes before the weight's sink is asked for: should both be one tensor, each adds to its gradient.
+  void backward_input(Device where, View<const T> dy, const BackwardStep& step, size_t input_number) const {
+    if (!dy) return;
     if (const auto dx = step.sink<T>(input_number)) run_gemm(where, kernels::Gemm<T, T>{.a = dy, .b = weight, .c = dx});
-    backward_weight(where, dy, dweight, dbias);
   }
-  /// Of those rows of the gradients that are its own.
+  /// Those rows of the weight's and bias's gradients that are its own; zero without dy.
   template <class A> void backward_weight(Device where, View<const T> dy, Sink<A> dweight, Sink<A> dbias) const {
+    if (!dy) return clear(where, dweight, dbias);
     if (dweight) dweight.data += offset();
     if (dbias) dbias.data += first_row;
     run_weight_gradient<T>(where, dy, input, dweight, dbias);
@@ -82,9 +81,12 @@ inline CrossProjection cross_projection(const Tensor& x, const Tensor& memory, c
     keys_values.forward(x.device(), y.keys_values);
     record(kOp, {y.queries, y.keys_values}, {x, memory, weight, bias}, {}, [=](const BackwardStep& step) {
       const Device where = step.output.device();
+      const auto dqueries = step.doutput<T>(0), dkeys_values = step.doutput<T>(1);
+      queries.backward_input(where, dqueries, step, 0);
+      keys_values.backward_input(where, dkeys_values, step, 1);
       const auto dweight = step.sink<A>(2), dbias = b ? step.sink<A>(3) : Sink<A>{};
-      queries.backward(where, step.doutput<T>(0), step, 0, dweight, dbias);
-      keys_values.backward(where, step.doutput<T>(1), step, 1, dweight, dbias);
+      queries.backward_weight(where, dqueries, dweight, dbias);
+      keys_values.backward_weight(where, dkeys_values, dweight, dbias);
     });
   });
   return y;

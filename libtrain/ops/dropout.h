@@ -35,9 +35,14 @@ Tensor dropout_add(const Tensor& residual, const Tensor& x, const Packing& packi
 
 namespace detail {
 
+/// p, the share that `op` is to drop and calls `name`. Throws InvalidArgument unless it is one.
+inline float checked_share(const char* op, const char* name, float p) {
+  LIBTRAIN_CHECK(p >= 0 && p < 1, "[{}] {} must be in [0, 1), got {}; 0 turns it off, 0.1 is usual", op, name, p);
+  return p;
+}
+
 inline void check_dropout(const Tensor& x, const Packing& packing, const DropoutSpec& spec) {
-  LIBTRAIN_CHECK(spec.p >= 0 && spec.p < 1, "[dropout] p must be in [0, 1), got {}; 0 turns it off, 0.1 is usual",
-                 spec.p);
+  checked_share("dropout", "p", spec.p);
   LIBTRAIN_CHECK(x.rank() >= 1, "[dropout] x must be [..., columns], got {}; reshape() it", x.spec());
   if (!spec.active()) return;
   check_is("dropout", "random_state", spec.random_state, DType::i64, x.device(), {2});

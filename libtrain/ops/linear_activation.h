@@ -14,12 +14,9 @@ Tensor linear_activation(const Tensor& x, const Tensor& weight, const Tensor& bi
 
 namespace detail {
 
-/// Whether, where nothing is recorded, the product on a CUDA device adds the bias and applies the activation itself. Backward reads what
-/// comes before them, and dropout behind them would be a kernel of its own. On an H200 it takes three fifths of the
-/// time of two kernels (gpu_bench, linear_relu and linear_gelu_tanh).
-inline constexpr bool kActivationInProduct = true;
-
-/// activation(x weight^T + bias) by one product, rounded once, recorded nowhere. kGelu is not for this.
+/// activation(x weight^T + bias) by one product, rounded once, recorded nowhere: backward reads what comes before bias and activation, and
+/// dropout behind them would be a kernel of its own. kGelu is not for this. On an H200 it takes three fifths of the time of two kernels
+/// (gpu_bench, linear_relu and linear_gelu_tanh).
 inline Tensor activation_in_product(const Tensor& x, const Tensor& weight, const Tensor& bias, Activation activation) {
   check_linear("linear_activation", x, weight, bias);
   const Tensor y(x.shape().with_last(weight.dim(0)), x.dtype(), x.device());
@@ -40,7 +37,7 @@ inline Tensor activation_in_product(const Tensor& x, const Tensor& weight, const
 
 inline Tensor linear_activation(const Tensor& x, const Tensor& weight, const Tensor& bias, Activation activation,
                                 const Packing& packing, const DropoutSpec& spec) {
-  if (detail::kActivationInProduct && !Tape::active() && x.device() == Device::kCuda && activation != Activation::kGelu)
+  if (!Tape::active() && x.device() == Device::kCuda && activation != Activation::kGelu)
     return detail::activation_in_product(x, weight, bias, activation);
   return bias_activation(linear(x, weight), bias, activation, packing, spec);
 }

@@ -123,6 +123,8 @@ template <class T> void LinearCrossEntropy<T>::backward(int64_t chunk, View<T> d
 /// x [rows, in] and targets [rows] without the rows that are ignored; themselves when all count.
 inline std::pair<Tensor, Tensor> without_ignored(const Tensor& x, const Tensor& targets, int64_t ignore_index) {
   const View<const int32_t> all = flat_targets(targets);
+  const std::span<const int32_t> classes(all.data, size_t(all.size()));
+  if (std::ranges::find(classes, ignore_index) == classes.end()) return {x, targets};
   std::vector<int32_t> rows, kept;
   for (int64_t row = 0; row < all.size(); ++row) {
     if (all.data[row] == ignore_index) continue;
@@ -130,7 +132,6 @@ inline std::pair<Tensor, Tensor> without_ignored(const Tensor& x, const Tensor& 
     kept.push_back(all.data[row]);
   }
   const int64_t count = int64_t(rows.size());
-  if (count == all.size()) return {x, targets};
   const auto tensor = [count](std::span<const int32_t> values) { return Tensor::from(values, {count}); };
   return {index_select(x.reshape({all.size(), x.dim(-1)}), tensor(rows)), tensor(kept)};
 }

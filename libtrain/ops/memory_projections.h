@@ -151,6 +151,8 @@ inline MemoryProjections::MemoryProjections(const Tensor& memory, std::vector<Te
     const Tensor& bias = biases_.empty() ? Tensor() : biases_[i];
     detail::check_cross_projection(kOp, memory, weights_[i], bias);
     check_like(kOp, "weight", weights_[i], weights_[0], weights_[0].shape());
+    LIBTRAIN_CHECK(memory.node_handle() != weights_[i].node_handle(),
+                   "[{}] memory and a weight are one tensor, {}; use cross_projection()", kOp, memory.spec());
   }
   const int64_t rows = memory.dim(0), size = weights_[0].dim(0) / 3;
   const Tensor all({int64_t(count), rows, 2 * size}, memory.dtype(), memory.device());
@@ -215,9 +217,10 @@ inline Tensor MemoryProjections::queries(size_t layer, const Tensor& x) const {
     record(kOp, y, {x, weight, bias, keys_values_[layer]}, {},
            [part, layer, opened = opened_](const BackwardStep& step) {
              const Device where = step.output.device();
+             part.backward_input(where, step.doutput<T>(), step, 0);
              const auto dweight = step.sink<A>(1), dbias = part.bias ? step.sink<A>(2) : Sink<A>{};
              (*opened)[layer] = {true, dweight.accumulate, dbias.accumulate};
-             part.template backward<A>(where, step.doutput<T>(), step, 0, dweight, dbias);
+             part.template backward_weight<A>(where, step.doutput<T>(), dweight, dbias);
              // The rows of keys and values wait for the gradients of these; without, nobody comes to them.
              const int64_t size = part.weight.dims[0];
              const View<const T> others{nullptr, {2 * size, part.weight.dims[1], 1, 1}};

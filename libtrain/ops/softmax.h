@@ -10,10 +10,14 @@ namespace libtrain {
 ///   x [..., size, ...] f32, bf16 or f64  →  the shape and dtype of x
 /// -inf gives 0; where all of a sum are -inf, where one is +inf or NaN, the results are NaN. Along the last dimension one kernel; along
 /// others x is copied there and back. Throws InvalidArgument for an integer tensor and for a dimension that x does not have.
-Tensor softmax(const Tensor& x, int dim = -1);
+Tensor softmax(const Tensor& x, int dim);
+/// Likewise along the last dimension.
+inline Tensor softmax(const Tensor& x) { return softmax(x, -1); }
 
 /// The logarithm of that, without the detour through numbers that may be too small: x - log(sum of exp(x)).
-Tensor log_softmax(const Tensor& x, int dim = -1);
+Tensor log_softmax(const Tensor& x, int dim);
+/// Likewise along the last dimension.
+inline Tensor log_softmax(const Tensor& x) { return log_softmax(x, -1); }
 
 // ---------------------------------------------------------------------------------------------------------------------
 

@@ -212,11 +212,13 @@ TEST_CASE("checkpoint folder: what dead processes left goes, what living ones wr
   plant(folder + "/other" + gone, {kWeightsFile});
   plant(folder, {"latest" + gone, "latest" + alive, "later" + gone});
   plant(folder + "/step-00000009.tmp-99999999999999", {kWeightsFile});
+  plant(folder + "/step-00000006", {kManifestFile, kManifestFile + gone, kManifestFile + alive, kWeightsFile + gone});
   remove_abandoned_checkpoints(real_file_system(), folder);
   const Record left = names_in(folder);
-  CHECK(left == Record{"file.tsv", "later" + gone, "latest" + alive, "other" + gone, "step-00000008" + alive,
-                       "step-00000009" + gone, "step-00000009.tmp-99999999999999"});
+  CHECK(left == Record{"file.tsv", "later" + gone, "latest" + alive, "other" + gone, "step-00000006",
+                       "step-00000008" + alive, "step-00000009" + gone, "step-00000009.tmp-99999999999999"});
   CHECK(names_in(folder + "/step-00000009" + gone) == Record{"note"});
+  CHECK(names_in(folder + "/step-00000006") == Record{kManifestFile, kManifestFile + alive, kWeightsFile + gone});
 }
 
 }  // namespace libtrain::testing

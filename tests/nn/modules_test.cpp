@@ -6,6 +6,18 @@
 #include "libtrain/libtrain.h"
 #include "op_cases.h"
 
+namespace {
+
+/// As in a program, where <cmath>'s functions of numbers have some of the names too.
+libtrain::Sequential functions_by_name(libtrain::Parameters& parameters) {
+  using namespace libtrain;
+  Sequential net(parameters, "net");
+  net.add(gelu).add(tanh).add(exp).add(softmax).add(log_softmax).add([](const Tensor& x) { return scale(x, 2); });
+  return net;
+}
+
+}  // namespace
+
 namespace libtrain::testing {
 using test::message_of;
 namespace {
@@ -80,6 +92,59 @@ TEST_CASE("sequential: modules are named by their place, run in order, and follo
   outer.add(net).add<Linear>(3, 2);  // shares the modules of `net`
   CHECK(outer(x).shape() == Shape{4, 2});
   CHECK(values_of(Sequential(parameters, "empty")(x)) == values_of(x));
+}
+
+TEST_CASE("sequential: functions go in by their names, also those that numbers or options have overloads of", "[nn]") {
+  Parameters parameters;
+  const Tensor x = drawn({4, 5}, 1);
+  CHECK(values_of(functions_by_name(parameters)(x)) ==
+        values_of(scale(log_softmax(softmax(exp(tanh(gelu(x, GeluForm::kErf))), -1), -1), 2)));
+}
+
+TEST_CASE("modules: a share to drop outside [0, 1) is refused before anything is registered", "[nn]") {
+  Parameters parameters;
+  const auto refused = [&](const std::function<void(float)>& make) {
+    for (const float p : {1.f, -0.5f, NAN})
+      CHECK(message_of<InvalidArgument>([&] { make(p); }).find(format_message(" must be in [0, 1), got {}; ", p)) !=
+            std::string::npos);
+    const std::string message = message_of<InvalidArgument>([&] { make(1.5f); });
+    CHECK(names_of(parameters).empty());
+    return message;
+  };
+  CHECK(refused([&](float p) { Dropout(parameters, p); }) ==
+        "[dropout] p must be in [0, 1), got 1.5; 0 turns it off, 0.1 is usual");
+  CHECK(refused([&](float p) { FeedForward(parameters, "f", 4, 8, Activation::kRelu, p); }) ==
+        "[feed_forward] dropout must be in [0, 1), got 1.5; 0 turns it off, 0.1 is usual");
+  CHECK(refused([&](float p) { MultiHeadAttention(parameters, "a", 4, 2, p); }) ==
+        "[attention] dropout must be in [0, 1), got 1.5; 0 turns it off, 0.1 is usual");
+  const auto options = [](float p) { return TransformerLayerOptions{.size = 4, .heads = 2, .dropout = p}; };
+  CHECK(refused([&](float p) { Residual(parameters, "r", options(p)); }) ==
+        "[residual] dropout must be in [0, 1), got 1.5; 0 turns it off, 0.1 is usual");
+  refused([&](float p) { EncoderLayer(parameters, "e", options(p)); });
+  refused([&](float p) { DecoderLayer(parameters, "d", options(p)); });
+  CHECK(refused([&](float p) {
+          Transformer(parameters, {.source_vocab = 9, .target_vocab = 9, .layer = options(p)});
+        }) == "[transformer] dropout must be in [0, 1), got 1.5; 0 turns it off, 0.1 is usual");
+}
+
+TEST_CASE("modules: parameters are named below the module's name, or without one by their own names alone", "[nn]") {
+  Parameters parameters;
+  const FeedForward feed_forward(parameters, "part", 4, 8, Activation::kRelu, 0);
+  CHECK(names_of(parameters) == std::vector<std::string>{"part.linear1.weight", "part.linear1.bias",
+                                                         "part.linear2.weight", "part.linear2.bias"});
+  const TransformerLayerOptions options{.size = 4, .heads = 2};
+  for (const std::string name : {"encoder", ""}) {
+    Parameters store;
+    const EncoderLayer encoder(store, name, options);
+    for (const char* own : {"self_attn.in_proj_weight", "linear2.bias", "norm1.weight", "norm2.bias"})
+      CHECK(store.contains(join_name(name, own)));
+    const DecoderLayer decoder(store, join_name(name, "decoder"), options);
+    for (const char* own : {"multihead_attn.out_proj.bias", "linear1.weight", "norm2.weight", "norm3.weight"})
+      CHECK(store.contains(join_name(name, "decoder.") + own));
+  }
+  Parameters nameless;
+  const DecoderLayer decoder(nameless, "", options);
+  for (const std::string& name : names_of(nameless)) CHECK(name[0] != '.');
 }
 
 TEST_CASE("recurrent layers: cells over time, whose states go on where the last call ended", "[nn]") {

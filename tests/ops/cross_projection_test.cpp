@@ -1,5 +1,8 @@
+#include <cmath>
+
 #include "catch.h"
 #include "libtrain/libtrain.h"
+#include "libtrain/ops/memory_projections.h"
 
 namespace libtrain::testing {
 namespace {
@@ -44,6 +47,45 @@ TEST_CASE("cross_projection: a half that is not used gets zero in weight and bia
             return linear(memory, slice(w, 4, 12), slice(b, 4, 12));
           }));
   }
+}
+
+TEST_CASE("cross_projection: where the weight is an input too, its gradients as both add up", "[ops]") {
+  const Tensor other = values({12, 8}, DType::f64, 1), w = values({12, 8}, DType::f64, 2),
+               b = values({12}, DType::f64, 3);
+  using Project = std::function<CrossProjection(const Tensor&, const Tensor&, const Tensor&)>;
+  const Project at_once = [&](const auto& x, const auto& memory, const auto& weight) {
+    return cross_projection(x, memory, weight, b);
+  };
+  const Project layered = [&](const auto& x, const auto& memory, const auto& weight) {
+    const MemoryProjections projections(memory, {weight}, {b});
+    return CrossProjection{projections.queries(0, x), projections.keys_values(0)};
+  };
+  /// The gradients of `wanted`, added up, of queries, keys and values times what is drawn.
+  const auto sum_of_gradients = [&](const Project& project, const Tensor& x, const Tensor& memory, const Tensor& weight,
+                                    std::initializer_list<Tensor> wanted) {
+    for (const Tensor* input : {&x, &memory, &weight, &b}) input->clear_grad();
+    Tape tape;
+    const auto [queries, keys_values] = project(x, memory, weight);
+    const auto weighed = [](const Tensor& y, int seed) { return sum(mul(y, values(y.shape(), DType::f64, seed))); };
+    tape.backward(add(weighed(queries, 4), weighed(keys_values, 5)));
+    std::vector<double> total(size_t(weight.numel()));
+    for (const Tensor& each : wanted)
+      for (size_t i = 0; i < total.size(); ++i) total[i] += each.grad().to_vector<double>()[i];
+    return total;
+  };
+  const auto check_same = [](const std::vector<double>& a, const std::vector<double>& expected) {
+    for (size_t i = 0; i < a.size(); ++i) {
+      INFO(i);
+      CHECK(std::abs(a[i] - expected[i]) < 1e-12);
+    }
+  };
+  const Tensor twin = values({12, 8}, DType::f64, 2), third = values({12, 8}, DType::f64, 2);
+  for (const Project& project : {at_once, layered})
+    check_same(sum_of_gradients(project, w, other, w, {w}), sum_of_gradients(project, twin, other, w, {twin, w}));
+  check_same(sum_of_gradients(at_once, other, w, w, {w}), sum_of_gradients(at_once, other, twin, w, {twin, w}));
+  check_same(sum_of_gradients(at_once, w, w, w, {w}), sum_of_gradients(at_once, twin, third, w, {twin, third, w}));
+  CHECK_THROWS_WITH(layered(other, w, w),
+                    "[memory_projections] memory and a weight are one tensor, f64[12, 8]; use cross_projection()");
 }
 
 TEST_CASE("cross_projection: what does not fit is refused", "[ops]") {

@@ -4,6 +4,7 @@
 #include "catch.h"
 #include "data/temporary_file.h"
 #include "io/faulty_files.h"
+#include "libtrain/io/checkpoint_folder.h"
 #include "libtrain/io/safetensors.h"
 #include "run_in_place.h"
 
@@ -137,7 +138,7 @@ TEST_CASE("checkpoint: another one in the same place is an error, and stays", "[
   Parameters parameters;
   const Tensor weight = parameters.add("w", {3}, init::constant(1));
   const std::string path = save_checkpoint(place.folder(), parameters, {.steps = 1}, R"({"epochs": 3})");
-  CHECK(save_checkpoint(place.folder(), parameters, {.steps = 1}, R"({"epochs": 4})") == path);  // the same run
+  CHECK(save_checkpoint(place.folder(), parameters, {.steps = 1}) == path);  // the same run
   weight.fill(2);
   CHECK(message_of<CheckpointError>([&] { save_checkpoint(place.folder(), parameters, {.steps = 1}); }) ==
         "[" + path + "] is another checkpoint of the same step; move it away, or save to another folder");
@@ -145,6 +146,31 @@ TEST_CASE("checkpoint: another one in the same place is an error, and stays", "[
   CHECK(weight.to_vector<float>()[0] == 1);
   CHECK(message_of<InvalidArgument>([&] { save_checkpoint(place.folder(), parameters, {}, "{}", {.keep = -1}); }) ==
         "[save_checkpoint] keep must be >= 0 (0: all), got -1");
+}
+
+TEST_CASE("checkpoint: saved once more at the same step, it has what the program said last, and keeps its score",
+          "[checkpoint]") {
+  const TemporaryFile place("");
+  Parameters parameters;
+  parameters.add("w", {3}, init::constant(1));
+  FaultyFiles files(place.folder());
+  const auto save = [&](const std::string& program, std::optional<double> score) {
+    const Checkpoint saved = verify_checkpoint(
+        save_checkpoint(place.folder(), parameters, {.steps = 1}, program, {.score = score, .files = files}));
+    return std::pair(saved.program, saved.score);
+  };
+  using Said = std::pair<std::string, std::optional<double>>;
+  CHECK(save(R"({"epochs":3})", std::nullopt) == Said(R"({"epochs":3})", std::nullopt));
+  CHECK(save(R"({"epochs":3})", 2.5) == Said(R"({"epochs":3})", 2.5));
+  CHECK(save(R"({"epochs":4})", std::nullopt) == Said(R"({"epochs":4})", 2.5));
+  CHECK(save(R"({"epochs":4})", NAN) == Said(R"({"epochs":4})", 2.5));
+  const fs::directory_iterator entries(checkpoint_path(place.folder(), 1));
+  CHECK(std::distance(begin(entries), end(entries)) == std::ssize(kCheckpointFiles));
+  files.fail_at(0);
+  CHECK(save(R"({"epochs":4})", 2.5) == Said(R"({"epochs":4})", 2.5));  // nothing is written
+  CHECK_THROWS_AS(save(R"({"epochs":5})", 1.5), IoError);
+  const Checkpoint left = verify_checkpoint(checkpoint_path(place.folder(), 1));
+  CHECK(std::pair(left.program, left.score) == Said(R"({"epochs":4})", 2.5));
 }
 
 TEST_CASE("checkpoint: tensors with more dimensions than the library has are listed like others", "[checkpoint]") {

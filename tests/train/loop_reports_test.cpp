@@ -1,6 +1,7 @@
 /// What reports of a loop say of time, and in which order they come after a handler threw.
 #include <chrono>
 #include <cstdio>
+#include <set>
 #include <thread>
 
 #include "catch.h"
@@ -94,6 +95,42 @@ TEST_CASE("train loop: after a handler threw, the end of its epoch is told befor
   CHECK(run.loop.run());
   CHECK(events ==
         std::vector<std::string>{"step 1", "step 2", "step 3", "epoch 0", "step 4", "step 5", "step 6", "epoch 1"});
+}
+
+TEST_CASE("train loop: a checkpoint that was due when a handler threw is made before the next mini-batch", "[train]") {
+  const auto pairs = reversal_pairs(64);  // 8 mini-batches
+  ToyRun run(pairs, {.checkpoint_every = 3});
+  std::set<int64_t> to_throw;
+  std::vector<std::string> events;
+  run.loop.on_step([&](const StepReport& report) {
+    events.push_back("step " + std::to_string(report.step));
+    if (report.step == 4) run.loop.request_checkpoint();
+    if (to_throw.erase(report.step)) throw Error("planned");
+  });
+  run.loop.on_checkpoint([&](const TrainState& state) {
+    events.push_back("saved " + std::to_string(state.steps));
+    if (to_throw.erase(-state.steps)) throw Error("planned");
+  });
+  to_throw = {3, 5, -6};  // when one is due, when one was asked for, and in the handler that saves
+  for (int i = 0; i < 3; ++i) CHECK_THROWS_AS(run.loop.run(), Error);
+  CHECK(run.loop.run());
+  CHECK(events == std::vector<std::string>{"step 1", "step 2", "step 3", "saved 3", "step 4", "step 5", "saved 5",
+                                           "step 6", "saved 6", "step 7", "step 8", "saved 8"});
+}
+
+TEST_CASE("train loop: a checkpoint that was due is forgotten when the loop is set back", "[train]") {
+  const auto pairs = reversal_pairs(64);
+  ToyRun run(pairs, {.checkpoint_every = 3});
+  const TrainState begin = run.loop.state();
+  int saved = 0;
+  run.loop.on_step([&](const StepReport& report) {
+    if (report.step == 3) throw Error("planned");
+  });
+  run.loop.on_checkpoint([&](const TrainState&) { ++saved; });
+  CHECK_THROWS_AS(run.loop.run(), Error);
+  run.loop.restore(begin);
+  CHECK(run.loop.step());
+  CHECK(saved == 0);
 }
 
 }  // namespace libtrain::testing

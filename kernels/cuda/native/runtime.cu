@@ -55,12 +55,6 @@ cudaMemoryType kind_of_memory(const void* pointer) {
   return attributes.type;
 }
 
-bool is_capturing(Cuda where) {
-  cudaStreamCaptureStatus status;
-  check(cudaStreamIsCapturing(where.stream, &status), "cudaStreamIsCapturing");
-  return status != cudaStreamCaptureStatusNone;
-}
-
 cudaEvent_t handle_of(Event event) { return static_cast<cudaEvent_t>(event.handle); }
 
 std::string dims(std::array<unsigned, 3> d) {
@@ -172,6 +166,12 @@ bool reached(Event event) {
 void synchronize(Event event) {
   ++counted().host_waits;
   check(cudaEventSynchronize(handle_of(event)), "cudaEventSynchronize");
+}
+
+bool is_capturing(Cuda where) {
+  cudaStreamCaptureStatus status;
+  check(cudaStreamIsCapturing(where.stream, &status), "cudaStreamIsCapturing");
+  return status != cudaStreamCaptureStatusNone;
 }
 
 // Relaxed: the capturing thread may allocate, and ask whether events of other streams have been reached.
