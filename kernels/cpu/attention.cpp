@@ -10,6 +10,7 @@
 
 #include <limits>
 
+#include "kernels/cpu/dropout_bits.h"
 #include "kernels/cpu/exp.h"
 #include "kernels/cpu/tile_product.h"
 #include "kernels/cpu/transpose.h"
@@ -96,27 +97,16 @@ template <class T, class A> void store_rows(const Unit<T>& u, Sink<T> sink, Pack
   }
 }
 
-/// Random words of eight keys for a vector of queries: lane i of words[w] has the 16 bits of keys 2w (low) and 2w + 1
-/// (high). The bits of dropout_bits() in kernels/philox.h, with query positions as lanes.
+/// Random bits of eight keys for a vector of queries: lane i of words[w] has the 16 bits of keys 2w (low) and 2w + 1 (high).
 LIBTRAIN_INLINE void draw_bits(uint64_t key, DropoutRow first, uint32_t key_block, uint32_t (&words)[4][kLanes]) {
 #pragma omp simd
   for (int i = 0; i < kLanes; ++i) {
-    uint32_t c0 = key_block, c1 = first.position + uint32_t(i), c2 = first.sequence, c3 = first.stream;
-    uint32_t k0 = uint32_t(key), k1 = uint32_t(key >> 32);
-#pragma GCC unroll 7
-    for (int round = 0; round < 7; ++round) {
-      const uint64_t a = uint64_t(0xD2511F53u) * c0, b = uint64_t(0xCD9E8D57u) * c2;
-      c0 = uint32_t(b >> 32) ^ c1 ^ k0;
-      c1 = uint32_t(b);
-      c2 = uint32_t(a >> 32) ^ c3 ^ k1;
-      c3 = uint32_t(a);
-      k0 += 0x9E3779B9u;
-      k1 += 0xBB67AE85u;
-    }
-    words[0][i] = c0;
-    words[1][i] = c1;
-    words[2][i] = c2;
-    words[3][i] = c3;
+    const DropoutWords drawn =
+        dropout_words(key, key_block, first.position + uint32_t(i), first.sequence, first.stream);
+    words[0][i] = drawn.first;
+    words[1][i] = drawn.second;
+    words[2][i] = drawn.third;
+    words[3][i] = drawn.fourth;
   }
 }
 
