@@ -3,6 +3,7 @@
 
 #include "any_threads.h"
 #include "catch.h"
+#include "compare.h"
 #include "libtrain/parameters.h"
 #include "ops/loss_inputs.h"
 
@@ -94,7 +95,7 @@ TEST_CASE("cross_entropy: classes masked by -inf take no part") {
   CHECK(cross_entropy(masked, targets).sum.item() == Approx(std::log(1 + std::exp(-1.))).epsilon(1e-14));
   const Values gradient = loss_gradient(masked, targets);
   const double p = 1 / (1 + std::exp(-1.));
-  CHECK(worst(gradient, {1 - p, 0, p - 1, 0, 0, 0}) <= 1e-15);
+  CHECK(worst_difference(gradient, {1 - p, 0, p - 1, 0, 0, 0}) <= 1e-15);
   CHECK(cross_entropy(masked, targets, -100, 0.1).sum.item() == kInf);
   CHECK(cross_entropy(masked, ids({1, 2})).sum.item() == kInf);
   CHECK(std::isnan(cross_entropy(Tensor::full({1, 3}, -kInf), ids({0})).sum.item()));
@@ -122,7 +123,7 @@ TEST_CASE("cross_entropy: an ignored row gets gradient zero and leaves an accumu
     tape.backward(cross_entropy(logits, ids({-100, 3, -100})).sum);
   }
   const Values both = values_of(logits.grad());
-  CHECK(worst(both, loss_gradient(logits, ids({1, 3, 2}))) <= 1e-15);
+  CHECK(worst_difference(both, loss_gradient(logits, ids({1, 3, 2}))) <= 1e-15);
 }
 
 TEST_CASE("cross_entropy: a weighted loss weighs its gradient") {
@@ -132,7 +133,7 @@ TEST_CASE("cross_entropy: a weighted loss weighs its gradient") {
   logits.clear_grad();
   Tape tape;
   tape.backward(cross_entropy(logits, targets, -100, 0.1).sum, Tensor::full({}, -2.5, DType::f64));
-  CHECK(worst(values_of(logits.grad()), expected) <= 1e-14);
+  CHECK(worst_difference(values_of(logits.grad()), expected) <= 1e-14);
 }
 
 TEST_CASE("cross_entropy: the logits' memory takes their gradient only when nobody else can see it") {
@@ -233,7 +234,7 @@ TEST_CASE("TokenLoss: the mean divides loss and gradient by the count") {
   const Tensor mean = loss.mean();
   CHECK(mean.item() == Approx(loss.sum.item() / 3).epsilon(1e-14));
   tape.backward(mean, Tensor::full({}, 2, DType::f64));
-  CHECK(worst(values_of(logits.grad()), expected) <= 1e-15);
+  CHECK(worst_difference(values_of(logits.grad()), expected) <= 1e-15);
 }
 
 TEST_CASE("TokenLoss: sum and count are checked") {

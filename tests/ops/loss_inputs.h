@@ -1,20 +1,15 @@
 /// Logits and targets of the tests of cross-entropies.
 #pragma once
-#include <cmath>
 #include <limits>
 
-#include "catch.h"
-#include "op_cases.h"
+#include "normal_tensor.h"
 
 namespace libtrain::testing {
 
 inline constexpr double kInf = std::numeric_limits<double>::infinity();
 
 inline Tensor random(const Shape& shape, DType dtype = DType::f64, uint64_t seed = 3) {
-  Values values(static_cast<size_t>(shape.numel()));
-  Generator generator(seed);
-  normal()(values, generator);
-  return Tensor::from(std::span<const double>(values), shape).cast(dtype);
+  return normal_tensor(shape, dtype, seed);
 }
 
 inline Tensor ids(std::initializer_list<int32_t> values) { return Tensor::from(values, {int64_t(values.size())}); }
@@ -25,13 +20,6 @@ inline Tensor random_targets(int64_t rows, int64_t vocab) {
   integers(0, vocab)(values, generator);
   for (size_t i = 2; i < values.size(); i += 5) values[i] = -100;
   return Tensor::from(std::span<const double>(values), {rows}).cast(DType::i32);
-}
-
-inline double worst(const Values& a, const Values& b) {
-  REQUIRE(a.size() == b.size());
-  double most = 0;
-  for (size_t i = 0; i < a.size(); ++i) most = std::isnan(a[i] - b[i]) ? kInf : std::max(most, std::abs(a[i] - b[i]));
-  return most;
 }
 
 }  // namespace libtrain::testing
