@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 
 #include "catch.h"
 
@@ -42,26 +41,6 @@ Result run(const OpCase& row, const std::vector<Tensor>& inputs) {
 
 Result run(const OpCase& row, DType dtype, Device device) { return run(row, make_inputs(row, dtype, device)); }
 
-double largest(const Values& values) {
-  double most = 0;
-  for (const double value : values) most = std::max(most, std::abs(value));
-  return most;
-}
-
-double worst_difference(const Values& a, const Values& b) {
-  REQUIRE(a.size() == b.size());
-  double worst = 0;
-  for (size_t i = 0; i < a.size(); ++i) {
-    if (std::isnan(a[i]) || std::isnan(b[i])) return NAN;
-    if (a[i] != b[i]) worst = std::max(worst, std::abs(a[i] - b[i]));
-  }
-  return worst;
-}
-
-bool same_bits(const Values& a, const Values& b) {
-  return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(double)) == 0);
-}
-
 bool same_bits(const Result& a, const Result& b) {
   bool same = same_bits(a.output, b.output) && a.gradients.size() == b.gradients.size();
   for (size_t i = 0; same && i < a.gradients.size(); ++i) same = same_bits(a.gradients[i], b.gradients[i]);
@@ -74,6 +53,37 @@ double bound(const OpCase& row, DType dtype, const Values& exact) {
   const double u = dtype == DType::f64 ? 0x1p-53 : dtype == DType::f32 ? 0x1p-24 : 0x1p-9;
   const double chain = dtype == DType::bf16 ? 4 : 4 * std::sqrt(double(row.terms) + 16);
   return u * chain * std::max(1.0, largest(exact));
+}
+
+void check_memory(const OpCase& row, Device device) {
+  const Result plain = run(row, DType::f32, device);
+  const int64_t before = allocator_stats(device).guard_violations;
+  set_allocator_guards(true);  // fills memory with NaN: whatever a kernel forgets to write shows
+  const Result guarded = run(row, DType::f32, device);
+  set_allocator_guards(false);
+  CHECK(allocator_stats(device).guard_violations == before);
+  CHECK(same_bits(plain, guarded));
+}
+
+void check_second_backward(const OpCase& row, Device device) {
+  const auto inputs = make_inputs(row, DType::f64, device);
+  const Result once = run(row, inputs), twice = run(row, inputs);
+  for (size_t i = 0; i < once.gradients.size(); ++i) {
+    Values doubled = once.gradients[i];
+    for (double& value : doubled) value *= 2;
+    CHECK(worst_difference(twice.gradients[i], doubled) <= 1e-12 * std::max(1.0, largest(doubled)));
+  }
+}
+
+bool has_float_input(const OpCase& row) {
+  return !row.inputs.empty() && is_float(row.inputs[0].dtype) && row.inputs[0].shape.numel() > 0;
+}
+
+void check_nan(const OpCase& row, Device device) {
+  const auto inputs = make_inputs(row, DType::f32, device);
+  inputs[0].fill(NAN);
+  const Values output = values_of(row.call(inputs));
+  CHECK((output.empty() || std::ranges::any_of(output, [](double value) { return std::isnan(value); })));
 }
 
 void check_against_exact(const OpCase& row, DType dtype, Device device) {

@@ -1,6 +1,6 @@
 /// How a row of the table is run and judged, on any device.
 #pragma once
-#include "op_cases.h"
+#include "compare.h"
 
 namespace libtrain::testing {
 
@@ -13,10 +13,6 @@ Result run(const OpCase& row, const std::vector<Tensor>& inputs);
 Result run(const OpCase& row, DType dtype, Device device);
 Tensor upstream(const Tensor& output);
 
-double largest(const Values& values);
-/// NaN when one of the two has it at a place.
-double worst_difference(const Values& a, const Values& b);
-bool same_bits(const Values& a, const Values& b);
 bool same_bits(const Result& a, const Result& b);
 
 /// How far a result in `dtype` may be from the exact one; docs/numerics.md derives it.
@@ -24,5 +20,13 @@ double bound(const OpCase& row, DType dtype, const Values& exact);
 
 /// Output and gradients in `dtype` on `device` agree, within the bound, with f64 on the CPU from the same rounded inputs.
 void check_against_exact(const OpCase& row, DType dtype, Device device);
+/// Nothing is written outside, nothing is left unwritten, the same bits come twice.
+void check_memory(const OpCase& row, Device device);
+/// A second backward adds to the gradients.
+void check_second_backward(const OpCase& row, Device device);
+/// Whether the first input has floats, which check_nan needs.
+bool has_float_input(const OpCase& row);
+/// A NaN in the first input reaches the output.
+void check_nan(const OpCase& row, Device device);
 
 }  // namespace libtrain::testing

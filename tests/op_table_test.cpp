@@ -68,41 +68,17 @@ TEST_CASE("table: f32 and bf16 agree with f64", "[table]") {
 }
 
 TEST_CASE("table: nothing is written outside, nothing is left unwritten, the same bits come twice", "[table]") {
-  for (const OpCase& row : op_cases()) DYNAMIC_SECTION(row.name) {
-      const Result plain = run(row, make_inputs(row, DType::f32, Device::kCpu));
-      const int64_t before = allocator_stats(Device::kCpu).guard_violations;
-      set_allocator_guards(true);  // fills memory with NaN: whatever a kernel forgets to write shows
-      const Result guarded = run(row, make_inputs(row, DType::f32, Device::kCpu));
-      set_allocator_guards(false);
-      CHECK(allocator_stats(Device::kCpu).guard_violations == before);
-      CHECK(same_bits(plain.output, guarded.output));
-      for (size_t i = 0; i < plain.gradients.size(); ++i) CHECK(same_bits(plain.gradients[i], guarded.gradients[i]));
-    }
+  for (const OpCase& row : op_cases()) DYNAMIC_SECTION(row.name) check_memory(row, Device::kCpu);
 }
 
 TEST_CASE("table: a second backward adds to the gradients", "[table]") {
   for (const OpCase& row : op_cases())
-    if (!row.big) DYNAMIC_SECTION(row.name) {
-        const auto inputs = make_inputs(row, DType::f64, Device::kCpu);
-        const Result once = run(row, inputs), twice = run(row, inputs);
-        for (size_t i = 0; i < once.gradients.size(); ++i) {
-          Values doubled = once.gradients[i];
-          for (double& value : doubled) value *= 2;
-          CHECK(worst_difference(twice.gradients[i], doubled) <= 1e-12 * std::max(1.0, largest(doubled)));
-        }
-      }
+    if (!row.big) DYNAMIC_SECTION(row.name) check_second_backward(row, Device::kCpu);
 }
 
 TEST_CASE("table: a NaN in the input reaches the output or stops at a documented place", "[table]") {
-  for (const OpCase& row : op_cases()) {
-    if (row.big || row.inputs.empty() || !is_float(row.inputs[0].dtype) || row.inputs[0].shape.numel() == 0) continue;
-    DYNAMIC_SECTION(row.name) {
-      const auto inputs = make_inputs(row, DType::f32, Device::kCpu);
-      inputs[0].fill(NAN);
-      const Values output = values_of(row.call(inputs));
-      CHECK((output.empty() || std::ranges::any_of(output, [](double value) { return std::isnan(value); })));
-    }
-  }
+  for (const OpCase& row : op_cases())
+    if (!row.big && has_float_input(row)) DYNAMIC_SECTION(row.name) check_nan(row, Device::kCpu);
 }
 
 }  // namespace libtrain::testing

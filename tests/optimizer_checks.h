@@ -3,13 +3,12 @@
 #include <bit>
 #include <cmath>
 
-#include "catch.h"
+#include "compare.h"
 #include "kernels/adam.h"
 #include "kernels/clip_by_norm.h"
 #include "kernels/clip_by_value.h"
 #include "kernels/moving_average.h"
 #include "kernels/sgd.h"
-#include "op_cases.h"
 
 namespace libtrain::testing {
 
@@ -110,13 +109,6 @@ template <class T> struct FlatBuffers {
   }
 };
 
-inline double worst(const Tensor& a, const Tensor& b) {
-  const Values x = values_of(a), y = values_of(b);
-  double most = 0;
-  for (size_t i = 0; i < x.size(); ++i) most = std::max(most, std::abs(x[i] - y[i]));
-  return most;
-}
-
 /// What stands beside the buffers must stay, and each weight must have been rounded as it is, unless its unit is frozen.
 template <class T> void check_rounded(const FlatBuffers<T>& flat, bool rounds, bool factors) {
   const auto bits = flat.rounded.template to_vector<bf16>();
@@ -163,9 +155,9 @@ template <class T> void check_update(Device where, const UpdateKind& kind, int64
   CHECK(std::abs(a.gradient_norm - e.gradient_norm) <= 1e-14 * e.gradient_norm);
   CHECK(std::abs(a.gradient_scale - e.gradient_scale) <= 1e-14 * e.gradient_scale);
   CHECK(std::tuple(a.updates, a.skipped_updates, a.loss_sum, a.loss_count, a.skip) == std::tuple(4, 0, 0, 0, 0));
-  CHECK(worst(actual.m, expected.m) <= 4 * u);
-  CHECK(worst(actual.v, expected.v) <= 4 * u);
-  CHECK(worst(actual.weights, expected.weights) <= 32 * u);
+  CHECK(worst_difference(actual.m, expected.m) <= 4 * u);
+  CHECK(worst_difference(actual.v, expected.v) <= 4 * u);
+  CHECK(worst_difference(actual.weights, expected.weights) <= 32 * u);
   check_rounded(actual, rounds, kind.factors);
 }
 
@@ -219,7 +211,7 @@ template <class T> void check_pointwise(Device where, int64_t size, int64_t firs
   }
   CHECK(wrong == 0);
   CHECK(limited * 4 >= size - 31);  // half of them lie beyond 20
-  CHECK(worst(actual.m, expected.m) <= (std::is_same_v<T, float> ? 0x1p-22 : 0x1p-51));
+  CHECK(worst_difference(actual.m, expected.m) <= (std::is_same_v<T, float> ? 0x1p-22 : 0x1p-51));
 }
 inline void check_pointwise(Device where) {
   for (const int64_t size : {1, 31, 4096, 8003, 70000})
@@ -254,11 +246,11 @@ inline void check_skip(Device where, const UpdateKind& kind) {
     const Tensor weights = flat.weights.clone(), m = flat.m.clone(), v = flat.v.clone();
     flat.clip(1);
     flat.update(true, kind);
-    CHECK(worst(flat.weights, weights) == 0);
-    CHECK(worst(flat.m, m) == 0);
+    CHECK(worst_difference(flat.weights, weights) == 0);
+    CHECK(worst_difference(flat.m, m) == 0);
     flat.average(0.9);
-    CHECK(worst(flat.m, m) == 0);
-    CHECK(worst(flat.v, v) == 0);
+    CHECK(worst_difference(flat.m, m) == 0);
+    CHECK(worst_difference(flat.v, v) == 0);
     CHECK(values_of(flat.rounded) == Values(8011, 9));
     const StepState step = flat.step();
     CHECK(std::tuple(step.updates, step.skipped_updates, step.skip) == std::tuple(3, targets ? 1 : 0, 1));

@@ -83,15 +83,10 @@ template <Isa isa, class T> void add_dropout_layer_norm_backward(Cpu<isa> device
   const int64_t rows = k.x.dims[0], columns = k.x.dims[1];
   const Dropper<A> dropper{k.mask};
   const int64_t blocks = layer_norm_blocks(device, rows);
-#pragma omp parallel for schedule(static) if (rows * columns > kTeamElements)
-  for (int64_t block = 0; block < blocks; ++block) {
-    A* sums = g.workspace.data + block * 3 * columns;
-    for (int64_t c = 0; c < 3 * columns; ++c) sums[c] = 0;
-    for (int64_t row = rows * block / blocks; row < rows * (block + 1) / blocks; ++row) {
-      row_parameters(k.norm, g.dy.data, row, sums, sums + columns);
-      row_backward(k, dropper, g, row, sums + 2 * columns);
-    }
-  }
+  for_row_blocks(rows, columns, blocks, 3, g.workspace.data, [&](int64_t row, A* sums) {
+    row_parameters(k.norm, g.dy.data, row, sums, sums + columns);
+    row_backward(k, dropper, g, row, sums + 2 * columns);
+  });
   sum_blocks(g.workspace.data, blocks, 3, columns, g.dweight);
   sum_blocks(g.workspace.data + columns, blocks, 3, columns, g.dbias);
   sum_blocks(g.workspace.data + 2 * columns, blocks, 3, columns, g.dbranch_bias);

@@ -6,117 +6,29 @@
 // backward 0.58 ms; 2 sequences of 1024, 4 heads of 64: forward 188 GFLOP/s.
 #include "kernels/attention.h"
 
-#include <omp.h>
-
 #include <limits>
 
+#include "kernels/cpu/attention_units.h"
+#include "kernels/cpu/dropout_bits.h"
 #include "kernels/cpu/exp.h"
-#include "kernels/cpu/tile_product.h"
 #include "kernels/cpu/transpose.h"
 
 namespace libtrain::kernels {
 namespace {
 
-constexpr int64_t kLanes = 16;                                         // queries that the softmax handles at a time
-template <class T> constexpr int64_t kLine = 64 / int64_t(sizeof(T));  // elements of a line of the caches
+constexpr int64_t kLanes = 16;  // queries that the softmax handles at a time
 template <class A> constexpr A kInfinity = std::numeric_limits<A>::infinity();
 
-/// One head of one sequence.
-template <class T> struct Unit {
-  const Attention<T>& a;
-  int64_t sequence, head;
-  uint64_t key;  // of the random bits
-
-  int64_t first_query() const { return a.query_ends.data[sequence]; }
-  int64_t first_key() const { return a.key_ends.data[sequence]; }
-  int64_t queries() const { return a.query_ends.data[sequence + 1] - first_query(); }
-  int64_t keys() const { return a.key_ends.data[sequence + 1] - first_key(); }
-  int64_t width() const { return attention_padded(a.head_dim); }
-  accum_t<T>* lse() const { return a.lse.data + head * a.query_rows + first_query(); }
-  /// Where row `row` of a packed matrix has this head.
-  template <class E> E* at(PackedRows<E> rows, int64_t row) const {
-    return rows.data + row * rows.stride + head * a.head_dim;
-  }
-};
-
-/// A block of a unit's queries.
-struct Block {
-  int64_t first, count;  // within the sequence
-  int64_t lanes;         // count rounded up
-  int64_t keys;          // that any of the queries sees
-  bool causal;
-
-  /// Keys that the query of this lane sees.
-  int32_t visible(int64_t lane) const { return int32_t(causal && first + lane + 1 < keys ? first + lane + 1 : keys); }
-};
-
-/// The block of queries that begins with `first`. Its keys are all there are or whole tiles, so that no tile holds keys of
-/// which this block has no probabilities.
-template <class T> Block block_at(const Unit<T>& u, int64_t first) {
-  static_assert(kAttentionBlock % kTileRows == 0);
-  const int64_t end = first + kAttentionBlock, count = end < u.queries() ? kAttentionBlock : u.queries() - first;
-  return {first, count, attention_padded(count), u.a.causal && end < u.keys() ? end : u.keys(), u.a.causal};
-}
-
-/// Hands out pieces of a unit's scratch.
-template <class A> struct Scratch {
-  A* next;
-  A* take(int64_t elements) {
-    A* piece = next;
-    next += elements;
-    return piece;
-  }
-};
-
-/// Copies `count` rows of a head to [padded, width], times `factor`; padding is zero. Asks for as many rows behind them, which are those
-/// of the same head in the thread's next sequence, more or less: rows of a head lie too far apart for the processor to see it coming.
-template <class T, class A> void load_rows(const Unit<T>& u, PackedRows<const T> from, int64_t first, int64_t count,
-                                           int64_t padded, A factor, A* to) {
-  const int64_t width = u.width(), head_dim = u.a.head_dim;
-  for (int64_t i = 0; i < count; ++i) {
-    const T* x = u.at(from, first + i);
-    A* row = to + i * width;
-    for (int64_t c = 0; c < head_dim; c += kLine<T>) __builtin_prefetch(x + count * from.stride + c);
-#pragma omp simd
-    for (int64_t c = 0; c < head_dim; ++c) row[c] = A(x[c]) * factor;
-    for (int64_t c = head_dim; c < width; ++c) row[c] = 0;
-  }
-  for (int64_t at = count * width; at < padded * width; ++at) to[at] = 0;
-}
-
-/// Writes `count` rows [., width] of scratch into a gradient that is laid out as `like`.
-template <class T, class A> void store_rows(const Unit<T>& u, Sink<T> sink, PackedRows<const T> like, int64_t first,
-                                            int64_t count, A factor, const A* from) {
-  if (!sink) return;
-  for (int64_t i = 0; i < count; ++i) {
-    T* to = u.at(PackedRows<T>{sink.data, like.stride}, first + i);
-    const A* row = from + i * u.width();
-#pragma omp simd
-    for (int64_t c = 0; c < u.a.head_dim; ++c) put(to[c], row[c] * factor, sink.accumulate);
-  }
-}
-
-/// Random words of eight keys for a vector of queries: lane i of words[w] has the 16 bits of keys 2w (low) and 2w + 1
-/// (high). The bits of dropout_bits() in kernels/philox.h, with query positions as lanes.
+/// Random bits of eight keys for a vector of queries: lane i of words[w] has the 16 bits of keys 2w (low) and 2w + 1 (high).
 LIBTRAIN_INLINE void draw_bits(uint64_t key, DropoutRow first, uint32_t key_block, uint32_t (&words)[4][kLanes]) {
 #pragma omp simd
   for (int i = 0; i < kLanes; ++i) {
-    uint32_t c0 = key_block, c1 = first.position + uint32_t(i), c2 = first.sequence, c3 = first.stream;
-    uint32_t k0 = uint32_t(key), k1 = uint32_t(key >> 32);
-#pragma GCC unroll 7
-    for (int round = 0; round < 7; ++round) {
-      const uint64_t a = uint64_t(0xD2511F53u) * c0, b = uint64_t(0xCD9E8D57u) * c2;
-      c0 = uint32_t(b >> 32) ^ c1 ^ k0;
-      c1 = uint32_t(b);
-      c2 = uint32_t(a >> 32) ^ c3 ^ k1;
-      c3 = uint32_t(a);
-      k0 += 0x9E3779B9u;
-      k1 += 0xBB67AE85u;
-    }
-    words[0][i] = c0;
-    words[1][i] = c1;
-    words[2][i] = c2;
-    words[3][i] = c3;
+    const DropoutWords drawn =
+        dropout_words(key, key_block, first.position + uint32_t(i), first.sequence, first.stream);
+    words[0][i] = drawn.first;
+    words[1][i] = drawn.second;
+    words[2][i] = drawn.third;
+    words[3][i] = drawn.fourth;
   }
 }
 
@@ -288,45 +200,6 @@ template <class T> void unit_backward(const Unit<T>& u, PackedRows<const T> dout
     block_backward(u, block_at(u, first), dout, g, s);
   store_rows(u, g.dk, u.a.k, u.first_key(), u.keys(), A(1), s.dk);
   store_rows(u, g.dv, u.a.v, u.first_key(), u.keys(), A(1), s.dv);
-}
-
-/// Calls work(unit, scratch) for every head of every sequence. Each thread that takes part has scratch of its own;
-/// lengths differ, so the next free thread takes the next units.
-template <class T, class F> void for_units(const Attention<T>& a, const F& work) {
-  const int64_t units = (a.query_ends.dims[0] - 1) * a.heads, slots = attention_slots(a);
-  const int64_t taken =
-      units < 256 ? 1 : 4 * a.heads;  // at a time: sequences that lie side by side, where there are plenty
-  const uint64_t key = a.dropout > 0 ? random_key(*a.state) : 0;
-  int64_t next = 0;
-#pragma omp parallel if (units > 1)
-  {
-    const int64_t slot = omp_get_thread_num();
-    while (slot < slots) {
-      int64_t first;
-#pragma omp atomic capture
-      {
-        first = next;
-        next += taken;
-      }
-      if (first >= units) break;
-      for (int64_t unit = first; unit < units && unit < first + taken; ++unit)
-        work(Unit<T>{a, unit / a.heads, unit % a.heads, key},
-             Scratch<accum_t<T>>{a.workspace.data + slot * attention_unit_elements(a)});
-    }
-  }
-}
-
-/// Zeroes rows [first, end) of a packed matrix.
-template <class T> void clear_rows(T* data, int64_t stride, int64_t width, int64_t first, int64_t end) {
-  for (int64_t row = first; row < end; ++row)
-    for (int64_t c = 0; c < width; ++c) data[row * stride + c] = T(0.0f);
-}
-
-/// Zeroes the rows of a gradient that belong to no sequence, unless it is added to.
-template <class T>
-void clear_tail(const Attention<T>& a, Sink<T> sink, PackedRows<const T> like, View<const int32_t> ends, int64_t rows) {
-  if (!sink || sink.accumulate) return;
-  clear_rows(sink.data, like.stride, a.heads * a.head_dim, ends.data[ends.dims[0] - 1], rows);
 }
 
 }  // namespace

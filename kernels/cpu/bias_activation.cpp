@@ -2,6 +2,7 @@
 
 #include "kernels/cpu/dropout_bits.h"
 #include "kernels/cpu/math.h"
+#include "kernels/cpu/row_blocks.h"
 
 namespace libtrain::kernels {
 namespace {
@@ -43,14 +44,6 @@ template <bool accumulate, class F, class T> void row_backward(const BiasActivat
   });
 }
 
-/// Rows of one block: dx, and their sum in `dbias`.
-template <bool accumulate, class F, class T> void block_backward(const BiasActivation<T>& k,
-                                                                 const Dropper<accum_t<T>>& dropper, const T* dy,
-                                                                 int64_t begin, int64_t end, T* dx, accum_t<T>* dbias) {
-  for (int64_t c = 0; c < k.x.dims[1]; ++c) dbias[c] = 0;
-  for (int64_t row = begin; row < end; ++row) row_backward<accumulate, F>(k, dropper, dy, row, dx, dbias);
-}
-
 }  // namespace
 
 template <class F, Isa isa, class T> void bias_activation_forward(Cpu<isa>, const BiasActivation<T>& k) {
@@ -67,19 +60,11 @@ template <class F, Isa isa, class T> void bias_activation_backward(Cpu<isa> devi
   const int64_t rows = k.x.dims[0], columns = k.x.dims[1];
   const Dropper<A> dropper{k.mask};
   const int64_t blocks = bias_activation_blocks(device, rows, columns);
-#pragma omp parallel for schedule(static) if (rows * columns > kTeamElements)
-  for (int64_t block = 0; block < blocks; ++block) {
-    const int64_t begin = rows * block / blocks, end = rows * (block + 1) / blocks;
-    A* dbias = g.workspace.data + block * columns;
-    g.dx.accumulate ? block_backward<true, F>(k, dropper, dy.data, begin, end, g.dx.data, dbias)
-                    : block_backward<false, F>(k, dropper, dy.data, begin, end, g.dx.data, dbias);
-  }
-  if (!g.dbias) return;
-  for (int64_t c = 0; c < columns; ++c) {
-    A sum = 0;
-    for (int64_t block = 0; block < blocks; ++block) sum += g.workspace.data[block * columns + c];
-    put(g.dbias.data[c], sum, g.dbias.accumulate);
-  }
+  for_row_blocks(rows, columns, blocks, 1, g.workspace.data, [&](int64_t row, A* dbias) {
+    g.dx.accumulate ? row_backward<true, F>(k, dropper, dy.data, row, g.dx.data, dbias)
+                    : row_backward<false, F>(k, dropper, dy.data, row, g.dx.data, dbias);
+  });
+  sum_blocks(g.workspace.data, blocks, 1, columns, g.dbias);
 }
 
 #define INSTANTIATE_FOR(F, T)                                                                   \

@@ -1,7 +1,7 @@
 #include "kernels/broadcast.h"
 
-#include "kernels/cpu/chunks.h"
 #include "kernels/cpu/math.h"
+#include "kernels/cpu/operands.h"
 
 namespace libtrain::kernels {
 namespace {
@@ -26,25 +26,15 @@ void apply_run(const T* a, int64_t a_stride, const T* b, int64_t b_stride, const
 
 }  // namespace
 
-/// Runs of the last dimension are cut into chunks; a chunk is one thread's.
 template <class F, Isa isa, class T, class Out> void broadcast(Cpu<isa>, const Broadcast<T, Out>& k) {
-  const int64_t size1 = k.sizes[1], size2 = k.sizes[2], run = k.sizes[3], runs = k.sizes[0] * size1 * size2,
-                chunks = (run + kChunk - 1) / kChunk;
-#pragma omp parallel for schedule(static) if (runs * run > kTeamElements)
-  for (int64_t i = 0; i < runs * chunks; ++i) {
-    const int64_t r = i / chunks, begin = i % chunks * kChunk, left = run - begin,
-                  count = left < kChunk ? left : kChunk;
-    const std::array<int64_t, 4> at{r / (size1 * size2), r / size2 % size1, r % size2, begin};
+  for_neighbours(k.sizes, [&](const Neighbours& part) {
     const T* in[3];
-    for (unsigned j = 0; j < 3; ++j) {
-      in[j] = k.in[j].data;
-      for (unsigned d = 0; in[j] && d < 4; ++d) in[j] += at[d] * k.in[j].strides[d];
-    }
+    for (unsigned j = 0; j < 3; ++j) in[j] = k.in[j].data ? first_of(part, k.in[j]) : nullptr;
     const int64_t a_stride = k.in[0].strides[3], b_stride = k.in[1].strides[3];
-    Out* y = k.y.data + r * run + begin;
-    k.y.accumulate ? apply_run<F, true>(in[0], a_stride, in[1], b_stride, in[2], count, y)
-                   : apply_run<F, false>(in[0], a_stride, in[1], b_stride, in[2], count, y);
-  }
+    Out* y = k.y.data + part.first;
+    k.y.accumulate ? apply_run<F, true>(in[0], a_stride, in[1], b_stride, in[2], part.count, y)
+                   : apply_run<F, false>(in[0], a_stride, in[1], b_stride, in[2], part.count, y);
+  });
 }
 
 #define INSTANTIATE_FOR(F, T, Out) template void broadcast<F>(Cpu<kIsa>, const Broadcast<T, Out>&);

@@ -3,23 +3,16 @@
 #include <algorithm>
 
 #include "kernels/cpu/exp.h"
+#include "kernels/cpu/reductions.h"
 
 namespace libtrain::kernels {
 namespace {
-
-template <class T> accum_t<T> largest(const T* x, int64_t vocab) {
-  using A = accum_t<T>;
-  A most = -INFINITY;
-#pragma omp simd reduction(max : most)
-  for (int64_t c = 0; c < vocab; ++c) most = A(x[c]) > most ? A(x[c]) : most;
-  return most;
-}
 
 /// Loss of one row. Everything is taken relative to the largest logit, so that no exponential overflows.
 template <class T>
 accum_t<T> row_forward(const T* x, int64_t vocab, int64_t target, accum_t<T> smoothing, accum_t<T>& lse) {
   using A = accum_t<T>;
-  const A most = largest(x, vocab);
+  const A most = largest_of(x, vocab);
   A exponentials = 0, differences = 0;
 #pragma omp simd reduction(+ : exponentials, differences)
   for (int64_t c = 0; c < vocab; ++c) {

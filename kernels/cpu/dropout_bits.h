@@ -14,28 +14,34 @@ constexpr int kDropoutChunk = 8 * kPhiloxLanes;  // columns they serve
 
 static_assert(std::endian::native == std::endian::little, "the bits of a word are stored lower half first");
 
+/// The random bits of eight neighbouring columns, the lower half of a word first: dropout_bits() of kernels/philox.h in variables of their own and
+/// rounds that are unrolled, so that loops over columns or rows become vectors.
+struct DropoutWords {
+  uint32_t first, second, third, fourth;
+};
+LIBTRAIN_INLINE DropoutWords dropout_words(uint64_t key, uint32_t block, uint32_t position, uint32_t sequence,
+                                           uint32_t stream) {
+  uint32_t c0 = block, c1 = position, c2 = sequence, c3 = stream;
+  uint32_t k0 = uint32_t(key), k1 = uint32_t(key >> 32);
+#pragma GCC unroll 7
+  for (int round = 0; round < 7; ++round) {
+    const uint64_t a = uint64_t(0xD2511F53u) * c0, b = uint64_t(0xCD9E8D57u) * c2;
+    c0 = uint32_t(b >> 32) ^ c1 ^ k0;
+    c1 = uint32_t(b);
+    c2 = uint32_t(a >> 32) ^ c3 ^ k1;
+    c3 = uint32_t(a);
+    k0 += 0x9E3779B9u;
+    k1 += 0xBB67AE85u;
+  }
+  return {c0, c1, c2, c3};
+}
+
 /// bits[i] = the 16 random bits of column kDropoutChunk * chunk + i of `row`.
 LIBTRAIN_INLINE void dropout_chunk(uint64_t key, DropoutRow row, uint32_t chunk, uint16_t* bits) {
-  uint32_t words[4 * kPhiloxLanes];
+  DropoutWords words[kPhiloxLanes];
 #pragma omp simd
-  for (int i = 0; i < kPhiloxLanes; ++i) {
-    uint32_t c0 = chunk * kPhiloxLanes + uint32_t(i), c1 = row.position, c2 = row.sequence, c3 = row.stream;
-    uint32_t k0 = uint32_t(key), k1 = uint32_t(key >> 32);
-#pragma GCC unroll 7
-    for (int round = 0; round < 7; ++round) {
-      const uint64_t a = uint64_t(0xD2511F53u) * c0, b = uint64_t(0xCD9E8D57u) * c2;
-      c0 = uint32_t(b >> 32) ^ c1 ^ k0;
-      c1 = uint32_t(b);
-      c2 = uint32_t(a >> 32) ^ c3 ^ k1;
-      c3 = uint32_t(a);
-      k0 += 0x9E3779B9u;
-      k1 += 0xBB67AE85u;
-    }
-    words[4 * i] = c0;
-    words[4 * i + 1] = c1;
-    words[4 * i + 2] = c2;
-    words[4 * i + 3] = c3;
-  }
+  for (int i = 0; i < kPhiloxLanes; ++i)
+    words[i] = dropout_words(key, chunk * kPhiloxLanes + uint32_t(i), row.position, row.sequence, row.stream);
   std::memcpy(bits, words, sizeof words);
 }
 

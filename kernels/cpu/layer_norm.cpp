@@ -19,19 +19,13 @@ template <Isa isa, class T> void layer_norm_forward(Cpu<isa>, const LayerNorm<T>
 
 template <Isa isa, class T>
 void layer_norm_backward(Cpu<isa> device, const LayerNorm<T>& k, View<const T> dy, const LayerNormGradients<T>& g) {
-  using A = accum_t<T>;
   const int64_t rows = k.x.dims[0], columns = k.x.dims[1];
   const int64_t blocks = layer_norm_blocks(device, rows);
-#pragma omp parallel for schedule(static) if (rows * columns > kTeamElements)
-  for (int64_t block = 0; block < blocks; ++block) {
-    A* dweight = g.workspace.data + block * 2 * columns;
-    for (int64_t c = 0; c < 2 * columns; ++c) dweight[c] = 0;
-    for (int64_t row = rows * block / blocks; row < rows * (block + 1) / blocks; ++row) {
-      row_parameters(k, dy.data, row, dweight, dweight + columns);
-      if (g.dx)
-        row_backward(RowGradient<T>(k, dy.data, row), columns, Sink<T>{g.dx.data + row * columns, g.dx.accumulate});
-    }
-  }
+  for_row_blocks(rows, columns, blocks, 2, g.workspace.data, [&](int64_t row, accum_t<T>* sums) {
+    row_parameters(k, dy.data, row, sums, sums + columns);
+    if (g.dx)
+      row_backward(RowGradient<T>(k, dy.data, row), columns, Sink<T>{g.dx.data + row * columns, g.dx.accumulate});
+  });
   sum_blocks(g.workspace.data, blocks, 2, columns, g.dweight);
   sum_blocks(g.workspace.data + columns, blocks, 2, columns, g.dbias);
 }

@@ -2,7 +2,7 @@
 #pragma once
 #include <cmath>
 
-#include "kernels/cpu/common.h"
+#include "kernels/cpu/row_blocks.h"
 #include "kernels/layer_norm.h"
 
 namespace libtrain::kernels {
@@ -68,16 +68,6 @@ void row_parameters(const LayerNorm<T>& k, const T* all_dy, int64_t row, accum_t
   for (int64_t c = 0; c < columns; ++c) {
     dweight[c] += A(dy[c]) * (A(x[c]) - mean) * rstd;
     dbias[c] += A(dy[c]);
-  }
-}
-
-/// out[c] = sum over blocks of partial[block][0][c], in order, of `outs` sums a block.
-template <class A> void sum_blocks(const A* partial, int64_t blocks, int64_t outs, int64_t columns, Sink<A> out) {
-  if (!out) return;
-  for (int64_t c = 0; c < columns; ++c) {
-    A sum = 0;
-    for (int64_t b = 0; b < blocks; ++b) sum += partial[b * outs * columns + c];
-    put(out.data[c], sum, out.accumulate);
   }
 }
 

@@ -2,7 +2,7 @@
 
 #include <cmath>
 
-#include "kernels/cpu/common.h"
+#include "kernels/cpu/row_blocks.h"
 
 namespace libtrain::kernels {
 namespace {
@@ -47,25 +47,15 @@ void rms_norm_backward(Cpu<isa> device, const RmsNorm<T>& k, View<const T> dy, c
   using A = accum_t<T>;
   const int64_t rows = k.x.dims[0], columns = k.x.dims[1];
   const int64_t blocks = rms_norm_blocks(device, rows);
-#pragma omp parallel for schedule(static) if (rows * columns > kTeamElements)
-  for (int64_t block = 0; block < blocks; ++block) {
-    A* dweight = g.workspace.data + block * columns;
-    for (int64_t c = 0; c < columns; ++c) dweight[c] = 0;
-    for (int64_t row = rows * block / blocks; row < rows * (block + 1) / blocks; ++row) {
-      const T *x = k.x.data + row * columns, *dy_row = dy.data + row * columns;
-      const A rstd = k.rstd.data[row];
+  for_row_blocks(rows, columns, blocks, 1, g.workspace.data, [&](int64_t row, A* dweight) {
+    const T *x = k.x.data + row * columns, *dy_row = dy.data + row * columns;
+    const A rstd = k.rstd.data[row];
 #pragma omp simd
-      for (int64_t c = 0; c < columns; ++c) dweight[c] += A(dy_row[c]) * A(x[c]) * rstd;
-      if (g.dx)
-        row_backward(x, dy_row, k.weight.data, rstd, columns, Sink<T>{g.dx.data + row * columns, g.dx.accumulate});
-    }
-  }
-  if (!g.dweight) return;
-  for (int64_t c = 0; c < columns; ++c) {
-    A sum = 0;
-    for (int64_t block = 0; block < blocks; ++block) sum += g.workspace.data[block * columns + c];
-    put(g.dweight.data[c], sum, g.dweight.accumulate);
-  }
+    for (int64_t c = 0; c < columns; ++c) dweight[c] += A(dy_row[c]) * A(x[c]) * rstd;
+    if (g.dx)
+      row_backward(x, dy_row, k.weight.data, rstd, columns, Sink<T>{g.dx.data + row * columns, g.dx.accumulate});
+  });
+  sum_blocks(g.workspace.data, blocks, 1, columns, g.dweight);
 }
 
 #define INSTANTIATE(T)                                          \

@@ -1,6 +1,6 @@
 #include "kernels/select.h"
 
-#include "kernels/cpu/chunks.h"
+#include "kernels/cpu/operands.h"
 
 namespace libtrain::kernels {
 namespace {
@@ -28,32 +28,19 @@ template <bool accumulate, class T> void select_run(const Run<T>& r, int64_t cou
       put(y[i], r.mask[i * r.mask_stride] ? A(r.a[i * r.a_stride]) : A(r.b[i * r.b_stride]), accumulate);
 }
 
-template <class T> const T* at_place(const Operand<T>& in, const std::array<int64_t, 4>& at) {
-  const T* data = in.data;
-  for (unsigned d = 0; d < 4; ++d) data += at[d] * in.strides[d];
-  return data;
-}
-
 }  // namespace
 
-/// Runs of the last dimension are cut into chunks; a chunk is one thread's.
 template <Isa isa, class T> void select(Cpu<isa>, const Select<T>& k) {
   const T number = T(accum_t<T>(k.number));
   std::array<Operand<T>, 2> in = k.in;
   for (Operand<T>& operand : in)
     if (!operand.data) operand = {&number, {0, 0, 0, 0}};
-  const int64_t size1 = k.sizes[1], size2 = k.sizes[2], run = k.sizes[3], runs = k.sizes[0] * size1 * size2,
-                chunks = (run + kChunk - 1) / kChunk;
-#pragma omp parallel for schedule(static) if (runs * run > kTeamElements)
-  for (int64_t i = 0; i < runs * chunks; ++i) {
-    const int64_t r = i / chunks, begin = i % chunks * kChunk, left = run - begin,
-                  count = left < kChunk ? left : kChunk;
-    const std::array<int64_t, 4> at{r / (size1 * size2), r / size2 % size1, r % size2, begin};
-    const Run<T> part{at_place(k.mask, at), at_place(in[0], at), at_place(in[1], at),
-                      k.mask.strides[3],    in[0].strides[3],    in[1].strides[3]};
-    T* y = k.y.data + r * run + begin;
-    k.y.accumulate ? select_run<true>(part, count, y) : select_run<false>(part, count, y);
-  }
+  for_neighbours(k.sizes, [&](const Neighbours& part) {
+    const Run<T> run{first_of(part, k.mask), first_of(part, in[0]), first_of(part, in[1]),
+                     k.mask.strides[3],      in[0].strides[3],      in[1].strides[3]};
+    T* y = k.y.data + part.first;
+    k.y.accumulate ? select_run<true>(run, part.count, y) : select_run<false>(run, part.count, y);
+  });
 }
 
 #define INSTANTIATE(T) template void select(Cpu<kIsa>, const Select<T>&);

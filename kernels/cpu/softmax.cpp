@@ -1,18 +1,10 @@
 #include "kernels/softmax.h"
 
 #include "kernels/cpu/exp.h"
+#include "kernels/cpu/reductions.h"
 
 namespace libtrain::kernels {
 namespace {
-
-/// Of the numbers; a NaN comes back in through the sum of exponentials.
-template <class T> accum_t<T> largest(const T* x, int64_t columns) {
-  using A = accum_t<T>;
-  A most = -INFINITY;
-#pragma omp simd reduction(max : most)
-  for (int64_t c = 0; c < columns; ++c) most = A(x[c]) > most ? A(x[c]) : most;
-  return most;
-}
 
 template <class T> accum_t<T> sum_of_exp(const T* x, accum_t<T> most, int64_t columns) {
   using A = accum_t<T>;
@@ -24,7 +16,7 @@ template <class T> accum_t<T> sum_of_exp(const T* x, accum_t<T> most, int64_t co
 
 template <class T> void row_forward(const T* x, int64_t columns, bool log, T* y) {
   using A = accum_t<T>;
-  const A most = largest(x, columns), sum = sum_of_exp(x, most, columns), log_sum = std::log(sum);
+  const A most = largest_of(x, columns), sum = sum_of_exp(x, most, columns), log_sum = std::log(sum);
   if (log)
 #pragma omp simd
     for (int64_t c = 0; c < columns; ++c) y[c] = T(A(x[c]) - most - log_sum);

@@ -1,6 +1,6 @@
 #include "kernels/token_loss.h"
 
-#include "kernels/cpu/sum_of.h"
+#include "kernels/cpu/reductions.h"
 
 namespace libtrain::kernels {
 namespace {

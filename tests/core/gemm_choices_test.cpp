@@ -13,16 +13,12 @@ namespace libtrain::testing {
 namespace {
 
 using kernels::GemmChoices;
+using test::slurp;
+using test::spill;
 namespace fs = std::filesystem;
 
 GemmChoices::Key key_of(int64_t m) { return {14, 0, 68, m, -5, int64_t(1) << 40}; }
 GemmChoices::Algorithm algorithm_of(uint64_t id) { return {id, ~uint64_t(0), 0, 7}; }
-
-std::string slurp(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
-void spill(const std::string& path, const std::string& text) { std::ofstream(path, std::ios::binary) << text; }
 
 /// An environment variable, as before when it goes.
 struct Variable {

@@ -1,4 +1,4 @@
-/// A file with given bytes for the time of one test, and the message an expression throws.
+/// A file with given bytes for the time of one test, whole files at a time, and the message an expression throws.
 #pragma once
 #include <stdlib.h>
 #include <unistd.h>
@@ -33,6 +33,16 @@ class TemporaryFile {
  private:
   std::string folder_;
 };
+
+/// The bytes of a file.
+inline std::string slurp(const std::filesystem::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+/// Writes a file of these bytes.
+inline void spill(const std::filesystem::path& path, const std::string& bytes) {
+  std::ofstream(path, std::ios::binary) << bytes;
+}
 
 /// The message of the `Exception` that `call` throws; "no exception" when it throws none. Others pass through.
 template <class Exception> std::string message_of(auto&& call) {

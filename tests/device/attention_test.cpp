@@ -5,6 +5,7 @@
 
 #include "catch.h"
 #include "hopper.h"
+#include "normal_tensor.h"
 #include "op_checks.h"
 
 namespace libtrain::testing {
@@ -30,12 +31,7 @@ int64_t tokens_of(const std::vector<int64_t>& lengths) {
   return tokens;
 }
 
-Tensor random(const Shape& shape, uint64_t seed) {
-  Values values(static_cast<size_t>(shape.numel()));
-  Generator generator(seed);
-  normal()(values, generator);
-  return Tensor::from(std::span<const double>(values), shape).cast(DType::bf16);
-}
+Tensor random(const Shape& shape, uint64_t seed) { return normal_tensor(shape, DType::bf16, seed); }
 
 Tensor on_device(const Tensor& host, bool wanted = true) { return host.to(Device::kCuda).set_requires_grad(wanted); }
 

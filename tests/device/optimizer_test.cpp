@@ -22,11 +22,11 @@ TEST_CASE("device: an index that a kernel could not use stops the update, noted 
     CHECK(flat.step().skip == before);
     if (!before) look_up();
     flat.update(false);
-    CHECK(worst(flat.weights, weights) == 0);
+    CHECK(worst_difference(flat.weights, weights) == 0);
     CHECK(std::tuple(flat.step().updates, flat.step().skipped_updates, flat.step().skip) == std::tuple(3, 1, 1));
     const Tensor m = flat.m.clone();
     flat.average(0.5);
-    CHECK(worst(flat.m, m) == 0);
+    CHECK(worst_difference(flat.m, m) == 0);
     CHECK(cuda::take_bad_index().op == BadIndex::kEmbedding);
     flat.update(false);
     CHECK(flat.step().updates == 3);  // skip stands until the next clip_by_norm

@@ -17,16 +17,12 @@ namespace {
 
 using test::FaultyFiles;
 using test::message_of;
+using test::slurp;
 using test::TemporaryFile;
 namespace fs = std::filesystem;
 using Record = std::vector<std::string>;
 
 std::span<const std::byte> bytes_of(std::string_view text) { return std::as_bytes(std::span(text)); }
-
-std::string slurp(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
 
 Record names_in(const std::string& folder) {
   Record names;

@@ -22,10 +22,16 @@ struct Mistake {
 /// What is wrong with the answer to a mistake; "" when nothing is.
 std::string fault_of(const Mistake& mistake);
 
+/// The packing of sequences of these lengths.
+inline Packing packing_of(std::initializer_list<int64_t> lengths) {
+  return make_packing(std::vector<int64_t>(lengths));
+}
+
 // The rows, by subject.
 std::vector<Mistake> tensor_mistakes();
 std::vector<Mistake> op_mistakes();
 std::vector<Mistake> sequence_mistakes();
+std::vector<Mistake> sequence_op_mistakes();
 std::vector<Mistake> training_mistakes();
 std::vector<Mistake> file_mistakes();
 

@@ -40,7 +40,8 @@ std::string missing_from(std::string message, const Mistake& mistake) {
 
 std::vector<Mistake> all_mistakes() {
   std::vector<Mistake> all;
-  for (auto* table : {tensor_mistakes, op_mistakes, sequence_mistakes, training_mistakes, file_mistakes})
+  for (auto* table :
+       {tensor_mistakes, op_mistakes, sequence_mistakes, sequence_op_mistakes, training_mistakes, file_mistakes})
     for (Mistake& mistake : table()) all.push_back(std::move(mistake));
   return all;
 }

@@ -2,9 +2,10 @@
 #include <cmath>
 
 #include "catch.h"
+#include "compare.h"
 #include "data/temporary_file.h"
 #include "libtrain/libtrain.h"
-#include "op_cases.h"
+#include "normal_tensor.h"
 
 namespace {
 
@@ -22,20 +23,7 @@ namespace libtrain::testing {
 using test::message_of;
 namespace {
 
-Tensor drawn(const Shape& shape, uint64_t seed) {
-  Values values(size_t(shape.numel()));
-  Generator generator(seed);
-  normal(1)(values, generator);
-  return Tensor::from(std::span<const double>(values), shape);
-}
-
-double worst_difference(const Tensor& a, const Tensor& b) {
-  const Values x = values_of(a), y = values_of(b);
-  REQUIRE(x.size() == y.size());
-  double most = 0;
-  for (size_t i = 0; i < x.size(); ++i) most = std::max(most, std::abs(x[i] - y[i]));
-  return most;
-}
+Tensor drawn(const Shape& shape, uint64_t seed) { return normal_tensor(shape, DType::f64, seed); }
 
 std::vector<std::string> names_of(const Parameters& parameters) {
   std::vector<std::string> names;

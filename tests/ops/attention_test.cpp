@@ -1,10 +1,10 @@
 /// self_attention and cross_attention: what the table cannot say.
-#include <omp.h>
-
 #include <cmath>
 
+#include "any_threads.h"
 #include "catch.h"
-#include "op_cases.h"
+#include "compare.h"
+#include "normal_tensor.h"
 #include "references.h"
 
 namespace libtrain::testing {
@@ -14,10 +14,7 @@ using Catch::Matchers::Contains;
 using Lengths = std::vector<int64_t>;
 
 Tensor random(const Shape& shape, DType dtype = DType::f32, uint64_t seed = 3) {
-  Values values(static_cast<size_t>(shape.numel()));
-  Generator generator(seed);
-  normal()(values, generator);
-  return Tensor::from(std::span<const double>(values), shape).cast(dtype).set_requires_grad();
+  return normal_tensor(shape, dtype, seed).set_requires_grad();
 }
 
 DropoutSpec drops(float p, uint32_t stream = 3, int64_t step = 9) {
@@ -29,6 +26,7 @@ Tensor copy_rows(const Tensor& x, int64_t begin, int64_t end) { return x.rows(be
 
 struct Result {
   Values out, first, second;  // gradients of qkv, or of q and kv
+  bool operator==(const Result&) const = default;
 };
 
 Result run_self(const Tensor& qkv, const Packing& packing, const AttentionOptions& options, const Tensor& dout) {
@@ -51,14 +49,6 @@ Result run_cross(const Tensor& q, const Tensor& kv, const Packing& queries, cons
 }
 
 Values part(const Values& values, int64_t begin, int64_t end) { return {values.begin() + begin, values.begin() + end}; }
-
-double worst(const Values& a, const Values& b) {
-  REQUIRE(a.size() == b.size());
-  double most = 0;
-  for (size_t i = 0; i < a.size(); ++i)
-    most = std::isnan(a[i] - b[i]) ? INFINITY : std::max(most, std::abs(a[i] - b[i]));
-  return most;
-}
 
 }  // namespace
 
@@ -126,7 +116,8 @@ TEST_CASE("attention: long sequences need no matrix of all scores and agree with
     const Tensor q = random({rows, width}, DType::f64), kv = random({columns, 2 * width}, DType::f64, 4);
     const AttentionCase reference{queries, keys, heads, head_dim, false, 0, {}, 0};
     const Tensor out = cross_attention(q, kv, make_packing(queries), make_packing(keys), {heads});
-    CHECK(worst(values_of(out), attention_reference(reference, {values_of(q), values_of(kv)}, false)) <= 1e-13);
+    CHECK(worst_difference(values_of(out), attention_reference(reference, {values_of(q), values_of(kv)}, false)) <=
+          1e-13);
   };
   check({1}, {2048}, 16);
   check({300}, {300}, 5);
@@ -148,22 +139,13 @@ TEST_CASE("attention: scores far beyond the range of exp") {
   CHECK(values_of(self_attention(qkv, make_packing(Lengths{3}), {1, true})) == Values{1, 2, 3});
 }
 
-TEST_CASE("attention: the same bits with one, two and three threads") {
+TEST_CASE("attention: the same bits from any number of threads") {
   Lengths lengths(70);
   int64_t tokens = 0;
   for (size_t s = 0; s < lengths.size(); ++s) tokens += lengths[s] = int64_t(s * 11 % 37);
-  const int64_t width = 32, before = omp_get_max_threads();
+  const int64_t width = 32;
   const Tensor qkv = random({tokens, 3 * width}), dout = random({tokens, width}, DType::f32, 4);
-  const auto with = [&](int threads) {
-    omp_set_num_threads(threads);
-    return run_self(qkv, make_packing(lengths), {4, true, drops(0.3f)}, dout);
-  };
-  const Result one = with(1), two = with(2), three = with(3);
-  omp_set_num_threads(int(before));
-  CHECK(one.out == two.out);
-  CHECK(one.first == two.first);
-  CHECK(one.out == three.out);
-  CHECK(one.first == three.first);
+  same_with_any_threads([&] { return run_self(qkv, make_packing(lengths), {4, true, drops(0.3f)}, dout); });
 }
 
 TEST_CASE("attention: all instruction sets compute the same") {
@@ -186,9 +168,9 @@ TEST_CASE("attention: all instruction sets compute the same") {
   };
   const Result baseline = run_with(Cpu<Isa::kBaseline>{});
   const auto agrees = [&](const Result& other) {
-    CHECK(worst(baseline.out, other.out) <= 2e-6);
-    CHECK(worst(baseline.first, other.first) <= 2e-5);
-    CHECK(worst(baseline.second, other.second) <= 2e-6);
+    CHECK(worst_difference(baseline.out, other.out) <= 2e-6);
+    CHECK(worst_difference(baseline.first, other.first) <= 2e-5);
+    CHECK(worst_difference(baseline.second, other.second) <= 2e-6);
   };
   if constexpr (kBuiltForX86) {
     if (cpu_isa() >= Isa::kAvx2) agrees(run_with(Cpu<Isa::kAvx2>{}));
@@ -217,7 +199,7 @@ TEST_CASE("attention: a gradient that is there already is added to, in rows of n
   Tape tape;
   tape.backward(scale(qkv, 1), Tensor::full({9, 12}, 1));
   tape.backward(self_attention(qkv, packing, {2}), dout);
-  CHECK(worst(values_of(qkv.grad()), expected) <= 1e-6);
+  CHECK(worst_difference(values_of(qkv.grad()), expected) <= 1e-6);
 }
 
 TEST_CASE("attention: dropout keeps the expected share, scaled, and draws by step, stream, head, sequence and query") {
@@ -235,7 +217,7 @@ TEST_CASE("attention: dropout keeps the expected share, scaled, and draws by ste
   for (const double value : out) sum += value / double(out.size());
   CHECK(std::abs(sum - 1) < 0.01);  // 131,072 coins: standard deviation 0.0018
   const Values plain = values_of(self_attention(qkv, packing, {heads, false, drops(0.3f)}));
-  CHECK(worst(plain, Values(out.size(), 1.0)) <= 1e-6);  // no tape, no dropout
+  CHECK(worst_difference(plain, Values(out.size(), 1.0)) <= 1e-6);  // no tape, no dropout
 
   CHECK(run_with(drops(0.3f)) == out);
   CHECK(run_with(drops(0.3f, 3, 10)) != out);

@@ -1,6 +1,5 @@
 /// add, sub, mul and div of tensors and numbers: what the table cannot say.
-#include <omp.h>
-
+#include "any_threads.h"
 #include "catch.h"
 #include "op_cases.h"
 
@@ -142,12 +141,7 @@ TEST_CASE("binary: the same bits from any number of threads") {
     for (const Tensor& t : {row, column}) t.clear_grad();
     return values;
   };
-  const int threads = omp_get_max_threads();
-  omp_set_num_threads(1);
-  const Values one = gradients();
-  omp_set_num_threads(3);
-  CHECK(gradients() == one);
-  omp_set_num_threads(threads);
+  same_with_any_threads(gradients);
 }
 
 }  // namespace libtrain::testing

@@ -3,25 +3,13 @@
 #include <cmath>
 
 #include "catch.h"
-#include "op_cases.h"
+#include "compare.h"
+#include "normal_tensor.h"
 
 namespace libtrain::testing {
 namespace {
 
-Tensor random(const Shape& shape, uint64_t seed) {
-  Values values(static_cast<size_t>(shape.numel()));
-  Generator generator(seed);
-  normal()(values, generator);
-  return Tensor::from(std::span<const double>(values), shape).set_requires_grad();
-}
-
-double largest_difference(const Tensor& a, const Tensor& b) {
-  const Values x = values_of(a), y = values_of(b);
-  REQUIRE(x.size() == y.size());
-  double most = 0;
-  for (size_t i = 0; i < x.size(); ++i) most = std::max(most, std::abs(x[i] - y[i]));
-  return most;
-}
+Tensor random(const Shape& shape, uint64_t seed) { return normal_tensor(shape, DType::f64, seed).set_requires_grad(); }
 
 }  // namespace
 
@@ -75,7 +63,7 @@ TEST_CASE("add_dropout_layer_norm: gradients are those of the operations that it
     const Tensor x = dropout_add(residual, branch, packing, spec);
     return NormalizedSum{x, layer_norm(x, weight, bias)};
   });
-  for (size_t i = 0; i < fused.size(); ++i) CHECK(largest_difference(fused[i], apart[i]) <= 1e-14);
+  for (size_t i = 0; i < fused.size(); ++i) CHECK(worst_difference(fused[i], apart[i]) <= 1e-14);
 }
 
 TEST_CASE("add_dropout_layer_norm: arguments are checked") {

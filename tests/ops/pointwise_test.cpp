@@ -1,6 +1,5 @@
 /// add, scale and the functions of one argument: what the table cannot say.
-#include <omp.h>
-
+#include "any_threads.h"
 #include "catch.h"
 #include "op_cases.h"
 
@@ -136,12 +135,7 @@ TEST_CASE("add: the same bits from any number of threads") {
     bias.clear_grad();
     return values;
   };
-  const int threads = omp_get_max_threads();
-  omp_set_num_threads(1);
-  const Values one = gradient();
-  omp_set_num_threads(3);
-  CHECK(gradient() == one);
-  omp_set_num_threads(threads);
+  same_with_any_threads(gradient);
 }
 
 TEST_CASE("pointwise: integers and undefined tensors are refused by name") {

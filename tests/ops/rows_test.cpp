@@ -1,6 +1,5 @@
 /// embedding, slice and unpack_rows: what the table cannot say.
-#include <omp.h>
-
+#include "any_threads.h"
 #include "catch.h"
 #include "embedding_checks.h"
 
@@ -86,12 +85,7 @@ TEST_CASE("embedding: the same bits from any number of threads") {
     table.clear_grad();
     return result;
   };
-  const int threads = omp_get_max_threads();
-  omp_set_num_threads(1);
-  const Values one = gradient();
-  omp_set_num_threads(3);
-  CHECK(gradient() == one);
-  omp_set_num_threads(threads);
+  same_with_any_threads(gradient);
 }
 
 TEST_CASE("embedding: arguments are checked") {

@@ -1,6 +1,4 @@
 /// Whose moments a checkpoint holds: named, refused by any other optimizer, and no more of them than that one keeps.
-#include <fstream>
-
 #include "catch.h"
 #include "data/temporary_file.h"
 #include "libtrain/io/checkpoint_folder.h"
@@ -11,6 +9,8 @@ namespace libtrain::testing {
 namespace {
 
 using test::message_of;
+using test::slurp;
+using test::spill;
 using test::TemporaryFile;
 
 const TrainOptions kAdam{.epochs = 2, .clip_norm = 1, .adam = {.learning_rate = 5e-3}};
@@ -30,10 +30,7 @@ struct Saved : ToyRun {
   std::string path;
 };
 
-std::string manifest_of(const std::string& path) {
-  std::ifstream file(path + "/" + kManifestFile, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
+std::string manifest_of(const std::string& path) { return slurp(path + "/" + kManifestFile); }
 
 /// Takes the member "optimizer" out of a manifest, which older ones have not.
 void forget_name(const std::string& path) {
@@ -42,7 +39,7 @@ void forget_name(const std::string& path) {
   REQUIRE(begin != std::string::npos);
   text.erase(begin, end - begin);
   text.erase(text.rfind(",\n \"xxh3_128\""));
-  std::ofstream(path + "/" + kManifestFile, std::ios::binary) << sealed(text + "\n}");
+  spill(path + "/" + kManifestFile, sealed(text + "\n}"));
 }
 
 /// Everything of a store that a checkpoint brings.
