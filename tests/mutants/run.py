@@ -63,6 +63,7 @@ def share_of(side, path):
 
 def limits():
     resource.setrlimit(resource.RLIMIT_AS, (12 << 30, 12 << 30))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 30, 1 << 30))  # a mutant may write without end
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
