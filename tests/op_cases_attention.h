@@ -74,6 +74,20 @@ inline void add_attention_cases(std::vector<OpCase>& rows) {
   rows.push_back(attention_row("causal", {{63, 48}, {}, 1}, 1, 128, 0.3f));
   rows.push_back(attention_row("cross", {{33, 64}, {64, 15}, 0}, 1, 96, 0.3f));
   rows.push_back(attention_row("causal", {{100, 3}, {}, 0}, 1, 128, 0.3f));
+  // A kernel for each number of strips, 1, 2, 3, 4 and 8, and head size: those that no row above has.
+  rows.push_back(attention_row("causal", {{32, 20, 3}, {}, 1}, 1, 64, 0.3f));
+  rows.push_back(attention_row("cross", {{5, 40}, {48, 33}, 1}, 1, 64, 0.3f));
+  rows.push_back(attention_row("causal", {{64, 17}, {}, 0}, 1, 64, 0.3f));
+  rows.push_back(attention_row("cross", {{16, 9, 0, 2, 1}, {3, 16, 4, 0, 1}, 0}, 1, 32, 0.3f));
+  rows.push_back(attention_row("causal", {{47, 1}, {}, 0}, 1, 32, 0.3f));
+  rows.push_back(attention_row("cross", {{64, 3}, {50, 49}, 0}, 1, 32, 0.3f));
+  rows.push_back(attention_row("causal", {{128, 100}, {}, 0}, 1, 32, 0.3f));
+  rows.push_back(attention_row("causal", {{14, 16, 3, 1, 5}, {}, 0}, 1, 96, 0.3f));
+  rows.push_back(attention_row("cross", {{19, 32}, {30, 2}, 0}, 1, 96, 0.3f));
+  rows.push_back(attention_row("full", {{48, 17}, {}, 0}, 1, 96, 0.3f));
+  rows.push_back(attention_row("cross", {{1, 8}, {16, 9}, 0}, 1, 128, 0.3f));
+  rows.push_back(attention_row("full", {{32, 2}, {}, 0}, 1, 128, 0.3f));
+  rows.push_back(attention_row("cross", {{41, 12}, {7, 48}, 0}, 1, 128, 0.3f));
   rows.push_back(attention_row("cross", {{40, 2}, {150, 65}, 0}, 1, 96, 0.3f));
   std::vector<int64_t> sentences(64);
   for (size_t s = 0; s < sentences.size(); ++s) sentences[s] = 20 + int64_t(s * 7 % 21);

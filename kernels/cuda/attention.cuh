@@ -45,7 +45,7 @@ struct AttentionUnit {
 };
 
 template <class T> __device__ inline AttentionUnit attention_unit(const Attention<T>& a, unsigned index) {
-  const unsigned heads = unsigned(a.heads);  // units are no more than blocks, which are numbered in 32 bits
+  const unsigned heads = unsigned(a.heads);  // units are numbered in 32 bits, as blocks are
   const int sequence = int(index / heads), head = int(index % heads);
   const int32_t *query = a.query_ends.data + sequence, *key = a.key_ends.data + sequence;
   return {sequence, head, query[0], key[0], query[1] - query[0], key[1] - key[0]};

@@ -6,7 +6,6 @@
 namespace libtrain::kernels::attention_fragments {
 
 constexpr int kStrip = 16;
-constexpr float kLog2E = 1.44269504088896340736f;
 
 __device__ inline int lane() { return int(threadIdx.x) % kWarp; }
 
@@ -99,6 +98,18 @@ template <int columns> __device__ inline void pack_factor(uint32_t (&a)[4], cons
   for (int i = 0; i < 4; ++i) a[i] = ptx::pack_bf16(x[2 * k + i / 2][i % 2 * 2], x[2 * k + i / 2][i % 2 * 2 + 1]);
 }
 
+/// result += a times rows y_row … y_row + 15 of y.
+template <int D>
+__device__ inline void add_rows(Fragment<D>& result, const uint32_t (&a)[4], RowTile<D> y, int y_row) {
+#pragma unroll
+  for (int n = 0; n < D / 16; ++n) {
+    uint32_t b[4];
+    ptx::ldmatrix_x4_trans(b, y.chunk(y_row + lane() % 16, 2 * n + lane() / 16));
+    ptx::mma_bf16(result[2 * n], a, b[0], b[1]);
+    ptx::mma_bf16(result[2 * n + 1], a, b[2], b[3]);
+  }
+}
+
 /// result += x, rounded to bf16, times rows of y from y_row on.
 template <int D, int columns> __device__ inline void add_product(Fragment<D>& result, const Fragment<columns>& x,
                                                                  RowTile<D> y, int y_row, int groups) {
@@ -107,13 +118,7 @@ template <int D, int columns> __device__ inline void add_product(Fragment<D>& re
     if (k >= groups) break;
     uint32_t a[4];
     pack_factor(a, x, k);
-#pragma unroll
-    for (int n = 0; n < D / 16; ++n) {
-      uint32_t b[4];
-      ptx::ldmatrix_x4_trans(b, y.chunk(y_row + 16 * k + lane() % 16, 2 * n + lane() / 16));
-      ptx::mma_bf16(result[2 * n], a, b[0], b[1]);
-      ptx::mma_bf16(result[2 * n + 1], a, b[2], b[3]);
-    }
+    add_rows(result, a, y, y_row + 16 * k);
   }
 }
 

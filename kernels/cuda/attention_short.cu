@@ -84,18 +84,6 @@ __global__ void __launch_bounds__(Shape<D, strips>::kUnits* Shape<D, strips>::kT
   finish(a, u, out, rules, place.first);
 }
 
-/// result += a times rows y_row … y_row + 15.
-template <int D>
-__device__ inline void add_rows(Fragment<D>& result, const uint32_t (&a)[4], RowTile<D> y, int y_row) {
-#pragma unroll
-  for (int n = 0; n < D / 16; ++n) {
-    uint32_t b[4];
-    ptx::ldmatrix_x4_trans(b, y.chunk(y_row + lane() % 16, 2 * n + lane() / 16));
-    ptx::mma_bf16(result[2 * n], a, b[0], b[1]);
-    ptx::mma_bf16(result[2 * n + 1], a, b[2], b[3]);
-  }
-}
-
 /// What strips of queries hand to strips of keys, through shared memory: a weight in bf16 for each query (row) and each of kKeys keys.
 template <int kKeys> struct WeightTile {
   static constexpr int kPitch = kKeys > 32 ? 64 : 32;
@@ -250,15 +238,16 @@ template <class Of, int D>
 __device__ inline void gradients_of_keys(const Attention<bf16>& a, const AttentionUnit& u,
                                          const AttentionGradients<bf16>& g, const ScoreRules& rules,
                                          const UnitTiles<Of, D>& tiles, const Place& place, int first_key) {
-  constexpr int kHere = Of::kKeys / kStrip;
+  constexpr int kKeyStrips = Of::kKeys / kStrip;
   const float kept = rules.dropout.kept;
 #pragma unroll 1
-  for (int work = place.thread / kWarp; work < 2 * kHere; work += Of::kStrips) {
-    const bool values = work < kHere;
-    const int key = work % kHere * kStrip;
-    const HeadRows<bf16> dv = keys_of<D>(sink_rows(g.dv, a.v), u), dk = keys_of<D>(sink_rows(g.dk, a.k), u);
-    if (first_key + key >= u.keys || !(values ? g.dv.data : g.dk.data)) continue;
-    const KeySum<D, Of::kKeys> of{{values ? dv.data : dk.data, values ? dv.row_bytes : dk.row_bytes, u.keys},
+  for (int work = place.thread / kWarp; work < 2 * kKeyStrips; work += Of::kStrips) {
+    const bool values = work < kKeyStrips;
+    const int key = work % kKeyStrips * kStrip;
+    bf16* const sink = values ? g.dv.data : g.dk.data;  // single members: a choice between structures becomes memory
+    if (first_key + key >= u.keys || !sink) continue;
+    const int64_t stride = values ? a.v.stride : a.k.stride;
+    const KeySum<D, Of::kKeys> of{keys_of<D>(PackedRows<bf16>{sink, stride}, u),
                                   values ? g.dv.accumulate : g.dk.accumulate,
                                   {{values ? tiles.p.tile.data : tiles.ds.tile.data}},
                                   {values ? tiles.rows.dout.data : tiles.rows.q.data},

@@ -1,5 +1,5 @@
 /// What a warp does with its strip, for all tensor-core kernels of attention: attend to keys, sum dQ over keys, sum dK and dV over
-/// queries. The kernels differ in what is in shared memory when.
+/// queries (short sequences have a backward of their own). The kernels differ in what is in shared memory when.
 #pragma once
 #include "kernels/cuda/attention_fragments.cuh"
 

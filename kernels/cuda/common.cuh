@@ -18,6 +18,7 @@ namespace libtrain::kernels {
 
 constexpr unsigned kAllLanes = 0xFFFFFFFFu;
 constexpr int kWarp = 32;
+constexpr float kLog2E = 1.44269504088896340736f;
 
 /// Neighbours of type A that the banks of shared memory give in one cycle.
 template <class A> constexpr int kBanks = 128 / sizeof(A);

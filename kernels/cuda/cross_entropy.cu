@@ -6,8 +6,8 @@
 // Traffic   Forward reads the logits once (long rows: twice, the second time as far as the L2 cache has kept them), backward reads
 //           them and writes dlogits: 3 x rows x vocab; 2 where forward writes the gradients from its registers. Bound by memory; one
 //           exponential an element each way.
-// Numerics  Relative to the largest logit, which is found first. bf16: exponentials by exp_for. Sums in f32 (f64 for f64) in an order that follows from the shape and
-//           from the address of the logits modulo 16. The gradient is rounded once.
+// Numerics  Relative to the largest logit, which is found first. Exponentials by exp_for. Sums in f32 (f64 for f64) in an order that
+//           follows from the shape and from the address of the logits modulo 16. The gradient is rounded once.
 // Source    Szegedy et al., CVPR 2016 (label smoothing); keeping the row and finding its maximum first, not online: QuACK.
 // Measured  docs/kernels.md.
 #include "kernels/cross_entropy.h"
@@ -114,7 +114,7 @@ template <class T, int group, int kept> __device__ accum_t<T> row_loss(const Row
   const A at_target = share.thread == 0 ? A(share.row.data[target]) : A(0);
   if constexpr (group == kWarp) __syncwarp();  // as larger groups do below
   A most = Max::identity<A>();
-  share.for_values([&](A x) { most = CudaMath::max(most, x); });
+  share.for_values([&](A x) { most = CudaMath::max(most, x); });  // a NaN shows in the sum
   most = group_reduce<Max, group>(most);
   A exponentials = 0, differences = 0;
   share.for_values([&](A x) {

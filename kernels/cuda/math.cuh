@@ -27,7 +27,7 @@ struct CudaMath {
 /// error at most 2^-22 + 2^-23 |x|, and 0 below 2^-126.
 template <class T> __device__ inline accum_t<T> exp_for(accum_t<T> x) {
   if constexpr (sizeof(T) == 2)
-    return ptx::exp2_approx(x * 1.44269504088896340736f);
+    return ptx::exp2_approx(x * kLog2E);
   else
     return CudaMath::exp(x);
 }

@@ -20,7 +20,7 @@ template <class A, int outs> struct Partials {
   }
 };
 
-constexpr int kSumGroup = 20;  // blocks whose sums are added up by the last of them; registers hold four numbers of each
+constexpr int kSumGroup = 20;  // blocks whose sums are added up by the last of them; registers hold up to four numbers of each
 
 /// Blocks that add up the same columns: this one is number `index` of `count`.
 struct SumPeers {
@@ -42,8 +42,8 @@ __device__ inline Elements<A, width> sum_apart(const A* first, int count, int64_
   for (int begin = 0; begin < count; begin += kSumGroup) {
     Elements<A, width> part[kSumGroup] = {};
 #pragma unroll
-    for (int i = 0; i < kSumGroup; ++i)
-      if (begin + i < count) part[i] = load_elements<width>(first + (begin + i) * stride);
+    for (int i = 0; i < kSumGroup; ++i, first += stride)
+      if (begin + i < count) part[i] = load_elements<width>(first);
 #pragma unroll
     for (int i = 0; i < kSumGroup; ++i) sum = plus(sum, part[i]);
   }
@@ -130,7 +130,8 @@ template <class T, int width> __device__ inline void add_up_columns(const Elemen
     p.partial[blockIdx.y * columns + begin + i] = total;
   }
   const int count = int(gridDim.y);
-  add_up_blocks<1>(p, {int(blockIdx.y), count, p.tickets + int(blockIdx.x) * sum_tickets(count)}, {columns, begin, end});
+  const SumPeers peers{int(blockIdx.y), count, p.tickets + int(blockIdx.x) * sum_tickets(count)};
+  add_up_blocks<1>(p, peers, {columns, begin, end});
 }
 
 }  // namespace libtrain::kernels
