@@ -89,7 +89,7 @@ TEST_CASE("sequential: functions go in by their names, also those that numbers o
         values_of(scale(log_softmax(softmax(exp(tanh(gelu(x, GeluForm::kErf))), -1), -1), 2)));
 }
 
-TEST_CASE("modules: a share to drop outside [0, 1) is refused before anything is registered", "[nn]") {
+TEST_CASE("modules: a share to drop below 0 or from 1 on is refused before anything is registered", "[nn]") {
   Parameters parameters;
   const auto refused = [&](const std::function<void(float)>& make) {
     for (const float p : {1.f, -0.5f, NAN})

@@ -53,7 +53,7 @@ TEST_CASE("loss spikes: what is not finite is always one, and spoils nothing", "
   CHECK(spikes.add(kNaN)->str().starts_with("loss nan is not finite; the mean before is "));
 }
 
-TEST_CASE("loss spikes: a new level is told only while it is new; one that never moved, from its first move",
+TEST_CASE("loss spikes: a new level is told only while it is new, one that never moved from its first move",
           "[loss_spikes]") {
   LossSpikes spikes({.window = 32, .threshold = 4, .least = 16});
   for (int step = 0; step < 40; ++step) CHECK_FALSE(spikes.add(1));

@@ -92,7 +92,7 @@ TEST_CASE("nonfinite: what is infinite is not made finite by clipping values", "
   CHECK(told.find("all is finite when its mini-batches are repeated") != std::string::npos);
 }
 
-TEST_CASE("nonfinite: a limit in a row, then Diverged with operation, parameter and remedy; training may go on",
+TEST_CASE("nonfinite: a limit in a row, then Diverged with operation, parameter and remedy, and training may go on",
           "[nonfinite]") {
   const auto pairs = reversal_pairs(64);
   ToyRun run(pairs, {.epochs = 3, .accumulate = 2, .nonfinite_limit = 3}, 0.1f, kStore);
