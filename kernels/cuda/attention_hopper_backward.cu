@@ -189,7 +189,7 @@ template <int D> __global__ void __launch_bounds__(kThreads, 1)
     ring.let_pass(passes.gradient_step(group.tiles), passes.gradient_step(tiles));
   }
   store_sums(a, u, strip, first);
-  if (dq.data && first < u.queries) store_gradient(a, u, dq, strip, first);
+  store_gradient(a, u, dq, strip.dq, float(a.scale), first);
 }
 
 /// lse, then D, of the queries of each tile in the ring.

@@ -113,7 +113,7 @@ template <int D> __global__ void __launch_bounds__(kThreads, 1)
   }
   ptx::cp_async_wait<0>();
   store_sums(a, u, strip, first);
-  if (dq.data && first < u.queries) store_gradient(a, u, dq, strip, first);
+  store_gradient(a, u, dq, strip.dq, float(a.scale), first);
 }
 
 /// The sums of a tile's queries, on their way to shared memory: a thread holds lse of one query or D of another.

@@ -120,8 +120,8 @@ template <class Of, int D> struct QueryWork {
   const ScoreRules& rules;
   const UnitTiles<Of, D>& tiles;
   int first;
-  int groups;      // of 16 keys, that it sees
-  float lse[2];    // of each row, times log2(e); infinite for rows that do not exist, so that their P is 0
+  int groups;       // of 16 keys, that it sees
+  float lse[2];     // of each row, times log2(e); infinite for rows that do not exist, so that their P is 0
   float d[2] = {};  // the sums D; before sum_up() a lane's share
 
   /// P, and P dropout'(dP), with 16 keys; P after dropout packed as a factor.
@@ -200,15 +200,6 @@ template <class Of, int D> struct QueryWork {
     }
   }
 };
-
-/// Writes dQ of the strip of queries `first` …, from the sum without its factors.
-template <int D>
-__device__ inline void store_query_gradient(const Attention<bf16>& a, const AttentionUnit& u, Sink<bf16> dq,
-                                            const ScoreRules& rules, const Fragment<D>& sum, int first) {
-  const float factor = rules.scale * rules.dropout.kept, factors[2] = {factor, factor};
-  if (dq.data && first < u.queries)
-    store_strip<D>(queries_of<D>(sink_rows(dq, a.q), u), first, sum, factors, dq.accumulate);
-}
 
 /// What dK and dV, sums over queries of transposed weights times rows, have apart.
 template <int D, int kKeys> struct KeySum {
@@ -289,7 +280,7 @@ template <int D, int strips> __global__ void
   Fragment<D> dq = {};
   if constexpr (Of::kKeys == Of::kRows) {
     work.run(dq);
-    store_query_gradient(a, u, g.dq, rules, dq, first);
+    store_gradient(a, u, g.dq, dq, rules.scale * rules.dropout.kept, first);
     __syncthreads();  // P and dS are there
     gradients_of_keys(a, u, g, rules, tiles, place, 0);
   } else {
@@ -301,7 +292,7 @@ template <int D, int strips> __global__ void
       __syncthreads();  // P and dS are there
       gradients_of_keys(a, u, g, rules, tiles, place, first_key);
     }
-    store_query_gradient(a, u, g.dq, rules, dq, first);
+    store_gradient(a, u, g.dq, dq, rules.scale * rules.dropout.kept, first);
   }
 }
 

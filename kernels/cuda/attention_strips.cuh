@@ -211,11 +211,12 @@ template <class T> __device__ inline PackedRows<T> sink_rows(Sink<T> sink, Packe
   return {sink.data, like.stride};
 }
 
-/// Writes dQ of the strip of queries first_query ….
+/// Writes dQ of the strip of queries first_query …, if it is wanted and there are such: the sum times its factor.
 template <int D> __device__ inline void store_gradient(const Attention<bf16>& a, const AttentionUnit& u, Sink<bf16> dq,
-                                                       const QueryStrip<D>& strip, int first_query) {
-  const float scale[2] = {float(a.scale), float(a.scale)};
-  store_strip<D>(queries_of<D>(sink_rows(dq, a.q), u), first_query, strip.dq, scale, dq.accumulate);
+                                                       const Fragment<D>& sum, float factor, int first_query) {
+  const float factors[2] = {factor, factor};
+  if (dq.data && first_query < u.queries)
+    store_strip<D>(queries_of<D>(sink_rows(dq, a.q), u), first_query, sum, factors, dq.accumulate);
 }
 
 /// Writes dK and dV of the strip of keys first_key …, where they are wanted.
