@@ -31,8 +31,9 @@ template <class F> void for_head_size(int64_t head_dim, const F& f) {
   if (head_dim == 128) f.template operator()<128>();
 }
 
-/// Blocks at the end of a grid that write the rows of no sequence. Where those begin is known on the device alone.
-constexpr unsigned kTailBlocks = 4;
+/// Blocks at the end of a grid that write the rows of no sequence. Where those begin is known on the device alone. They start last, so
+/// that what they take comes on top: a few stores a thread.
+constexpr unsigned kTailBlocks = 16;
 
 /// Heads of all sequences.
 template <class T> int64_t attention_units(const Attention<T>& a) { return (a.query_ends.dims[0] - 1) * a.heads; }
@@ -111,12 +112,23 @@ template <int stride> __device__ inline uint2 gather_eight_bytes(uint32_t byte) 
   return threadIdx.x / stride % 8 < 4 ? make_uint2(mine, other) : make_uint2(other, mine);
 }
 
-/// Zeroes rows [first, end) of `width` elements: the work of one of the last kTailBlocks blocks of a grid.
+/// Zeroes rows [first, end) of `width` elements, a warp a row: the work of one of the last kTailBlocks blocks of a grid.
 template <class T>
 __device__ inline void clear_rows(T* data, int64_t stride, int64_t width, int64_t first, int64_t end) {
-  const int64_t block = blockIdx.x + kTailBlocks - gridDim.x, threads = int64_t(kTailBlocks) * blockDim.x;
-  for (int64_t i = block * blockDim.x + threadIdx.x; i < (end - first) * width; i += threads)
-    data[(first + i / width) * stride + i % width] = T(0.0f);
+  constexpr int kSize = Pack<T>::kSize;
+  const int lane = threadIdx.x % kWarp, warps = blockDim.x / kWarp;
+  const bool packs = reinterpret_cast<uintptr_t>(data) % 16 == 0 && (stride | width) % kSize == 0;
+  int64_t row = first + (blockIdx.x + kTailBlocks - gridDim.x) * int64_t(warps) + threadIdx.x / kWarp;
+  for (; row < end; row += int64_t(kTailBlocks) * warps) {
+    T* const to = data + row * stride;
+    if (packs) {
+#pragma unroll 1
+      for (int64_t i = lane * kSize; i < width; i += kWarp * kSize) store_16(to + i, make_uint4(0, 0, 0, 0));
+    } else {
+#pragma unroll 1
+      for (int64_t i = lane; i < width; i += kWarp) to[i] = T(0.0f);
+    }
+  }
 }
 
 template <class T> __device__ inline void clear_output_tail(const Attention<T>& a) {

@@ -2,7 +2,7 @@
 // Mapping   A block of 8 warps owns 128 queries (forward, dQ) or 128 keys (dK, dV) of a unit, one head of one sequence; a warp owns 16 of
 //           them. It loops over tiles of the other kind, 64 rows (in backward 32 for D > 64), which pass through a ring of two buffers:
 //           while a tile is worked on, cp.async brings the next. Units lie next to each other in the grid; with a causal mask the
-//           longest blocks come first. dQ and (dK, dV) are kernels of their own, so that no sum has two writers. Four blocks at the end
+//           longest blocks come first. dQ and (dK, dV) are kernels of their own, so that no sum has two writers. Blocks at the end
 //           of each grid zero the rows of no sequence.
 // Traffic   Forward reads q once and k, v once for every 128 queries: 128 FLOP a byte, from the second-level cache where sequences are
 //           not very long. 4 S^2 D FLOP, half of it with a causal mask; bound by tensor cores and S^2 exponentials. Backward: 14 S^2 D,

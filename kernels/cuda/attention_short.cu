@@ -4,7 +4,7 @@
 //           have, 1, 2, 3, 4 or 8; a block has one unit, or as many as fit into 4 warps. A warp owns 16 queries. In backward it makes P, dS
 //           and dQ of them, and hands P and dS in bf16 to the strips of keys, 64 keys at a time: dV and dK of each strip are then two
 //           works that warps take in turn. Where there are more than 64 keys, the sums D are made first. Warps without rows idle, groups of 16
-//           absent keys are left out. Four blocks at the end zero the rows of no sequence.
+//           absent keys are left out. Blocks at the end zero the rows of no sequence.
 // Traffic   Forward reads q, k, v and writes out, each once: 8 D bytes a token. Backward reads q, k, v, dout and writes dq, dk, dv: 14 D.
 //           Bound by memory and by instructions: 4 S^2 D FLOP, S^2 exponentials and coins forward, 10 S^2 D and S^2 backward (above 64
 //           keys 14 and 2).
@@ -24,8 +24,8 @@ using namespace attention_fragments;
 /// the addresses in shared memory are constants.
 template <int D, int strips> struct Shape {
   static constexpr int kStrips = strips, kRows = strips * kStrip, kThreads = strips * kWarp;  // of a unit
-  static constexpr int kUnits = strips < 4 ? 4 / strips : 1;                                 // of a block
-  static constexpr int kKeys = kRows < 64 ? kRows : 64;                                      // weighed at a time
+  static constexpr int kUnits = strips < 4 ? 4 / strips : 1;                                  // of a block
+  static constexpr int kKeys = kRows < 64 ? kRows : 64;                                       // weighed at a time
 };
 
 /// A warp's place in its block, and its unit; units that do not exist have no rows.
@@ -49,7 +49,11 @@ __device__ inline void load_all(RowTile<D> tile, const HeadRows<const bf16>& fro
 }
 
 /// Blocks that a multiprocessor shall have registers for.
-template <int D, int strips> constexpr int kForwardBlocks = strips == 8 || D > 96 ? 1 : 4;
+template <int D, int strips> constexpr int kForwardBlocks = strips == 8 || D > 96 ? 1
+                                                            : D > 64              ? 4
+                                                            : strips == 4         ? 5
+                                                            : strips == 3         ? 8
+                                                                                  : 6;
 
 /// Output and log-sum-exp of whole sequences.
 template <int D, int strips>
@@ -92,8 +96,7 @@ template <int kKeys> struct WeightTile {
   /// 16 queries by 16 keys as pack_factor packs them.
   __device__ void put(const uint32_t (&word)[4], int query, int key) const {
 #pragma unroll
-    for (int i = 0; i < 4; ++i)
-      store_4(tile.chunk(query + row_of(i % 2 * 2), key / 8 + i / 2) + column_of(0), word[i]);
+    for (int i = 0; i < 4; ++i) store_4(tile.chunk(query + row_of(i % 2 * 2), key / 8 + i / 2) + column_of(0), word[i]);
   }
   /// Their transpose as the first factor of a product.
   __device__ void get(uint32_t (&a)[4], int query, int key) const {
@@ -247,14 +250,15 @@ __device__ inline void gradients_of_keys(const Attention<bf16>& a, const Attenti
   }
 }
 
-template <int D, int strips>
-constexpr int kBackwardBlocks = D > 64 || strips == 8 ? 1 : strips == 4 ? 3 : strips == 3 ? 5 : 4;
+template <int D, int strips> constexpr int kBackwardBlocks = D > 64 || strips == 8 ? 1
+                                                             : strips == 4         ? 3
+                                                             : strips == 3         ? 5
+                                                                                   : 4;
 
 /// dQ, dK and dV of whole sequences.
-template <int D, int strips> __global__ void
-    __launch_bounds__(Shape<D, strips>::kUnits* Shape<D, strips>::kThreads, kBackwardBlocks<D, strips>)
-        short_backward_kernel(Attention<bf16> a, PackedRows<const bf16> dout, AttentionGradients<bf16> g,
-                              unsigned units) {
+template <int D, int strips>
+__global__ void __launch_bounds__(Shape<D, strips>::kUnits* Shape<D, strips>::kThreads, kBackwardBlocks<D, strips>)
+    short_backward_kernel(Attention<bf16> a, PackedRows<const bf16> dout, AttentionGradients<bf16> g, unsigned units) {
   using Of = Shape<D, strips>;
   LIBTRAIN_DYNAMIC_SHARED(shared);
   if (blockIdx.x + kTailBlocks >= gridDim.x) {
@@ -272,7 +276,9 @@ template <int D, int strips> __global__ void
   ptx::cp_async_commit();
   const ScoreRules rules = score_rules(a, u);
   const int first = place.first;
-  QueryWork<Of, D> work{rules, tiles, first,
+  QueryWork<Of, D> work{rules,
+                        tiles,
+                        first,
                         first < u.queries ? groups_of(rules.mask.visible_keys(first + kStrip - 1)) : 0,
                         {load_lse(a, u, first + row_of(0)), load_lse(a, u, first + row_of(2))}};
   ptx::cp_async_wait<0>();

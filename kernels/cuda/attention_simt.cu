@@ -2,7 +2,7 @@
 // Mapping   Everything is made of products of 32 x 32 tiles in shared memory, 128 threads a block: thread (ty, tx) = (t / 8, t % 8) owns
 //           rows 2 ty and 2 ty + 1 and four columns. A block owns 32 queries (forward, dQ) or 32 keys (dK, dV) of one head of one sequence,
 //           and 64 columns of the result ("slab"); it loops over the tiles of keys (of queries). Wider heads take several blocks, which
-//           compute the scores anew. Four blocks at the end of the grid zero the rows of no sequence.
+//           compute the scores anew. Blocks at the end of the grid zero the rows of no sequence.
 // Traffic   Forward reads q once for each tile of keys and k, v once for each tile of queries (from the caches: 32 rows of a head are
 //           8 KB), writes out and lse. 4 S^2 D FLOP; a thread reads 6 vectors of 16 bytes from shared memory for 32 FMA in f32, so that
 //           shared memory bounds it. Backward: 18 S^2 D, in two kernels, so that no gradient has two writers.
