@@ -37,7 +37,7 @@ struct UpdateEnd {
 
 /// Blocks of an update of `parts` weights or packs: one at least, for the state.
 inline LaunchShape update_shape(int64_t parts) {
-  const unsigned blocks = persistent_blocks(parts, kBlockThreads, 8);
+  const unsigned blocks = persistent_blocks(parts, kBlockThreads, 32);
   return {blocks + !blocks, kBlockThreads};
 }
 
