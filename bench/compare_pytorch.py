@@ -204,7 +204,7 @@ def compare_all(args):
     os.environ["OMP_NUM_THREADS"] = str(THREADS)
     python, torch_environment = (args.python, dict(os.environ)) if args.device == "cuda" else torch_env.prepare(args.venv)
     with tempfile.TemporaryDirectory() as folder:
-        torch_environment["TORCHINDUCTOR_CACHE_DIR"] = folder
+        torch_environment.setdefault("TORCHINDUCTOR_CACHE_DIR", folder)  # one that is kept spares compiling again
         about = run_worker(torch_command(python, args, "describe"), torch_environment, args.timeout)
         print(f"PyTorch {about['version']}\n{about['build'].strip()}")
         settings = [f"{k}={v}" for k, v in sorted(os.environ.items()) if k.startswith(("OMP_", "GOMP_", "OPENBLAS_", "MKL_"))]
