@@ -133,7 +133,7 @@ inline void add_fused_cases(std::vector<OpCase>& rows) {
     rows.push_back(linear_activation_row(31, 33, 129, p));
     rows.push_back(linear_activation_row(1000, 128, 512, p, true));
     rows.push_back(bias_activation_row({1024, 2048}, kRelu, p, true, true));
-    // As layer_norm: odd sizes, rows of a warp and of a block, more of them than groups walk side by side, and longer ones.
+    // As layer_norm: odd sizes, rows of a warp, of two and of a block, more of them than groups walk side by side, and longer ones.
     for (const Used used : {Used::kY, Used::kX, Used::kBoth}) {
       rows.push_back(add_dropout_layer_norm_row(5, 33, p, true, true, used));
       rows.push_back(add_dropout_layer_norm_row(100, 64, p, used == Used::kX, true, used));
@@ -144,6 +144,8 @@ inline void add_fused_cases(std::vector<OpCase>& rows) {
     rows.push_back(add_dropout_layer_norm_row(0, 8, p, false, true, Used::kBoth));
     rows.push_back(add_dropout_layer_norm_row(1, 1, p, false, false, Used::kBoth));
     rows.push_back(add_dropout_layer_norm_row(3, 1000, p, false, false, Used::kBoth));
+    rows.push_back(add_dropout_layer_norm_row(100, 504, p, false, true, Used::kBoth));
+    rows.push_back(add_dropout_layer_norm_row(100, 1000, p, true, true, Used::kBoth));
     rows.push_back(add_dropout_layer_norm_row(20, 1032, p, true, true, Used::kBoth));
     rows.push_back(add_dropout_layer_norm_row(3, 4104, p, true, true, Used::kBoth));
     rows.push_back(add_dropout_layer_norm_row(4096, 512, p, true, true, Used::kBoth, true));

@@ -27,7 +27,7 @@ inline OpCase rms_norm_row(int64_t rows, int64_t columns, bool big = false) {
 }
 
 inline void add_norm_cases(std::vector<OpCase>& rows) {
-  // Odd sizes; then whole packs: rows of a warp and of a block, more of them than groups walk side by side, and rows too long for either.
+  // Odd sizes; then whole packs: rows of a warp, of two and of a block, more of them than groups walk side by side, and rows too long for any.
   for (const auto& [r, c] : {std::pair<int64_t, int64_t>{3, 33},
                              {127, 31},
                              {31, 129},
@@ -37,6 +37,8 @@ inline void add_norm_cases(std::vector<OpCase>& rows) {
                              {2, 8003},
                              {100, 64},
                              {3, 1000},
+                             {100, 504},
+                             {100, 1000},
                              {20, 1032},
                              {3, 4104},
                              {4096, 512}}) {

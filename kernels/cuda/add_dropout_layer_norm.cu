@@ -14,56 +14,48 @@
 namespace libtrain::kernels {
 namespace {
 
-/// Dropout as a thread applies it row by row.
-template <class T> struct RowDropper {
-  const DropoutMask& mask;
-  Dropper<accum_t<T>> dropper;
-  DropoutRow row{};
-
-  __device__ explicit RowDropper(const DropoutMask& m) : mask(m), dropper(m) {}
-  __device__ void begin(int64_t number) {
-    if (mask.state) row = dropper.place_of(mask, number);
-  }
-  template <int width> __device__ void drop(Elements<T, width>& values, int64_t column) const {
-    if (mask.state) dropper.drop(values.at, row, column);
-  }
-};
-
-/// Rows of residual + dropout(branch + branch_bias), left in x. A thread keeps the bias of its columns.
+/// Rows of residual + dropout(branch + branch_bias), left in x.
 template <class T> struct AddedRows {
+  static constexpr int kArrays = 2;
   const T *residual, *branch, *branch_bias;
   DropoutMask mask;
   T* x;
 
   template <int group> struct Walk {
     const AddedRows& from;
-    RowDropper<T> dropper;
-    Part<T, group> bias;
+    RowDropper<accum_t<T>> dropper;
+    ColumnPacks<T, group> bias;
 
-    __device__ Walk(const AddedRows& rows, int thread, int columns) : from(rows), dropper(rows.mask) {
-      if (group != kAnyRow && from.branch_bias) bias.load(from.branch_bias, thread, columns);
+    __device__ Walk(const AddedRows& rows, ColumnPlace<T, group>& place, int thread, int columns)
+        : from(rows), dropper(rows.mask), bias(place, rows.branch_bias, thread, columns) {}
+    __device__ void expect(int64_t row) { dropper.expect(row); }
+    __device__ void begin() { dropper.begin(); }
+    __device__ const T* at(int array, int64_t place) const {
+      return (array == 0 ? from.branch : from.residual) + place;
     }
-    __device__ void begin(int64_t row) { dropper.begin(row); }
-    __device__ uint4 pack(int i, int64_t place, int64_t column) const {
-      const Pack<T> held = bias[i];
-      Elements<T, Pack<T>::kSize> added;
+    __device__ uint4 pack(const RowAhead<T, group, kArrays>& ahead, int i, int64_t place, int64_t column) const {
+      auto values = unpacked<T>(ahead.pack(0, i));
+      const auto residual = unpacked<T>(ahead.pack(1, i));
+      if (from.branch_bias) {
+        const Pack<T> added = bias[i];
 #pragma unroll
-      for (int j = 0; j < Pack<T>::kSize; ++j) added.at[j] = held.at[j];
-      return pack_bits(sum(place, column, added));
+        for (int j = 0; j < Pack<T>::kSize; ++j) values.at[j] += added.at[j];
+      }
+      return pack_bits(leave_sum(place, column, values, residual));
     }
     __device__ T element(int64_t place, int64_t column) const {
-      const Elements<T, 1> added{{from.branch_bias ? accum_t<T>(from.branch_bias[column]) : accum_t<T>(0)}};
-      return T(sum(place, column, added).at[0]);
+      auto value = load_elements<1>(from.branch + place);
+      if (from.branch_bias) value.at[0] += accum_t<T>(from.branch_bias[column]);
+      return T(leave_sum(place, column, value, load_elements<1>(from.residual + place)).at[0]);
     }
 
    private:
-    template <int width>
-    __device__ Elements<T, width> sum(int64_t place, int64_t column, const Elements<T, width>& added) const {
-      auto values = load_elements<width>(from.branch + place);
-      if (from.branch_bias) values = plus(values, added);
-      dropper.drop(values, column);
-      values = plus(values, load_elements<width>(from.residual + place));
-      store_elements(from.x + place, values);
+    template <int width> __device__ Elements<T, width> leave_sum(int64_t place, int64_t column,
+                                                                 Elements<T, width> values,
+                                                                 const Elements<T, width>& residual) const {
+      dropper.drop(values.at, column);
+      values = plus(values, residual);
+      store_elements_whole(from.x + place, values);
       return values;
     }
   };
@@ -71,22 +63,24 @@ template <class T> struct AddedRows {
 
 /// Takes dx: adds what has arrived at x from elsewhere, and hands the sum to residual and branch.
 template <class T> struct AddedGradients {
-  static constexpr int kSums = 1;
+  static constexpr int kArrays = 1, kSums = 1;
   const T* dx;
   Sink<T> dresidual, dbranch;
   DropoutMask mask;
 
   struct Walk {
     const AddedGradients& to;
-    RowDropper<T> dropper;
+    RowDropper<accum_t<T>> dropper;
 
     __device__ explicit Walk(const AddedGradients& gradients) : to(gradients), dropper(gradients.mask) {}
-    __device__ void begin(int64_t row) { dropper.begin(row); }
-    template <int width>
-    __device__ void put(int64_t place, int64_t column, Elements<T, width> d, accum_t<T> (&dbranch_bias)[width]) const {
-      if (to.dx) d = plus(d, load_elements<width>(to.dx + place));
+    __device__ void expect(int64_t row) { dropper.expect(row); }
+    __device__ void begin() { dropper.begin(); }
+    __device__ const T* at(int /*array*/, int64_t place) const { return to.dx ? to.dx + place : nullptr; }
+    template <int width, class Read> __device__ void put(int64_t place, int64_t column, Elements<T, width> d,
+                                                         accum_t<T> (&dbranch_bias)[width], const Read& read) const {
+      if (to.dx) d = plus(d, read(0, to.dx + place));
       if (to.dresidual.data) put_elements(to.dresidual.data + place, d, to.dresidual.accumulate);
-      dropper.drop(d, column);
+      dropper.drop(d.at, column);
 #pragma unroll
       for (int j = 0; j < width; ++j) dbranch_bias[j] += d.at[j];
       if (to.dbranch.data) put_elements(to.dbranch.data + place, d, to.dbranch.accumulate);

@@ -9,8 +9,8 @@
 // Measured  docs/kernels.md.
 #include "kernels/bias_activation.h"
 
+#include "kernels/cuda/ahead.cuh"
 #include "kernels/cuda/dropout_bits.cuh"
-#include "kernels/cuda/elements.cuh"
 #include "kernels/cuda/math.cuh"
 #include "kernels/cuda/partials.cuh"
 
@@ -20,43 +20,75 @@ namespace {
 /// Columns of a thread where rows divide into packs. One in f64, whose erfc needs the registers.
 template <class T> constexpr int kWide = sizeof(T) < 8 ? Pack<T>::kSize : 1;
 
+template <class T, int width, int arrays> using Ahead = PacksAhead<T, arrays, width == Pack<T>::kSize>;
+
+/// Blocks that a multiprocessor has registers for.
+constexpr int kForwardBlocks = 6;
+template <class T> constexpr int kBackwardBlocks = sizeof(T) < 8 ? 4 : 2;
+
 /// y = dropout(f(x + bias)), `width` columns a thread.
-template <class F, int width, class T> __global__ void __launch_bounds__(kBlockThreads, 5)
+template <class F, int width, class T> __global__ void __launch_bounds__(kBlockThreads, kForwardBlocks)
     forward_kernel(BiasActivation<T> k) {
+  LIBTRAIN_DYNAMIC_SHARED(shared);
   const int64_t rows = k.x.dims[0], columns = k.x.dims[1];
   const auto [column, first_row, row_stride] = matrix_thread<width>();
   if (column >= columns) return;
-  const Dropper<accum_t<T>> dropper(k.mask);
+  RowDropper<accum_t<T>> dropper(k.mask);
   const auto bias = load_elements<width>(k.bias.data + column);
+  const Ahead<T, width, 1> ahead(shared + threadIdx.y * blockDim.x * sizeof(uint4));
+  const auto expect = [&](int64_t row) {
+    if (row >= rows) return;
+    dropper.expect(row);
+    ahead.fetch(0, k.x.data + row * columns + column);
+    ahead.commit();
+  };
+  expect(first_row);
   for (int64_t row = first_row; row < rows; row += row_stride) {
     const int64_t at = row * columns + column;
-    auto y = load_elements<width>(k.x.data + at);
+    dropper.begin();
+    ahead.wait();
+    auto y = ahead.template take_elements<width>(0, k.x.data + at);
+    expect(row + row_stride);
 #pragma unroll
     for (int j = 0; j < width; ++j) y.at[j] = F::template forward<CudaMath>(y.at[j] + bias.at[j]);
-    if (k.mask.state) dropper.drop(y.at, dropper.place_of(k.mask, row), column);
+    dropper.drop(y.at, column);
     store_elements(k.y.data + at, y);
   }
 }
 
 /// dx, and the sums of its columns, `width` a lane.
-template <class F, int width, class T> __global__ void __launch_bounds__(kBlockThreads, sizeof(T) < 8 ? 4 : 2)
+template <class F, int width, class T> __global__ void __launch_bounds__(kBlockThreads, kBackwardBlocks<T>)
     backward_kernel(BiasActivation<T> k, const T* dy, Sink<T> dx, Partials<accum_t<T>, 1> sums) {
+  LIBTRAIN_DYNAMIC_SHARED(shared);
   const int64_t rows = k.x.dims[0], columns = k.x.dims[1];
   const auto [column, first_row, row_stride] = column_walk<width>();
   Elements<T, width> sum{};
   if (column < columns) {
-    const Dropper<accum_t<T>> dropper(k.mask);
+    RowDropper<accum_t<T>> dropper(k.mask);
     const auto bias = load_elements<width>(k.bias.data + column);
+    const Ahead<T, width, 2> ahead(shared);
+    const auto expect = [&](int64_t row) {
+      if (row >= rows) return;
+      const int64_t at = row * columns + column;
+      dropper.expect(row);
+      ahead.fetch(0, k.x.data + at);
+      ahead.fetch(1, dy + at);
+      ahead.commit();
+    };
+    expect(first_row);
     for (int64_t row = first_row; row < rows; row += row_stride) {
       const int64_t at = row * columns + column;
-      const auto x = load_elements<width>(k.x.data + at);
-      auto d = load_elements<width>(dy + at);
-      if (k.mask.state) dropper.drop(d.at, dropper.place_of(k.mask, row), column);
+      dropper.begin();
+      ahead.wait();
+      auto d = ahead.template take_elements<width>(1, dy + at);
+      dropper.drop(d.at, column);
+      const auto x = ahead.template take_elements<width>(0, k.x.data + at);
 #pragma unroll
       for (int j = 0; j < width; ++j) {
         d.at[j] = F::template backward<CudaMath>(x.at[j] + bias.at[j], d.at[j]);
         sum.at[j] += d.at[j];
       }
+      expect(row + row_stride);
       if (dx.data) put_elements(dx.data + at, d, dx.accumulate);
     }
   }
@@ -69,8 +101,9 @@ template <class F, class T> void bias_activation_forward(Cuda where, const BiasA
   constexpr int kSize = kWide<T>;
   const int64_t rows = k.x.dims[0], columns = k.x.dims[1];
   const bool packs = columns % kSize == 0 && aligned_16(k.x.data, k.bias.data, k.y.data);
-  launch(where, "bias_activation_forward", matrix_shape(rows, columns, packs ? kSize : 1),
-         packs ? forward_kernel<F, kSize, T> : forward_kernel<F, 1, T>, k);
+  LaunchShape shape = matrix_shape(rows, columns, packs ? kSize : 1, kForwardBlocks);
+  if (packs) shape.shared_bytes = Ahead<T, kSize, 1>::kSharedBytes;
+  launch(where, "bias_activation_forward", shape, packs ? forward_kernel<F, kSize, T> : forward_kernel<F, 1, T>, k);
 }
 
 template <class F, class T> void bias_activation_backward(Cuda where, const BiasActivation<T>& k, View<const T> dy,
@@ -78,9 +111,10 @@ template <class F, class T> void bias_activation_backward(Cuda where, const Bias
   constexpr int kSize = kWide<T>;
   const int64_t rows = k.x.dims[0], columns = k.x.dims[1], blocks = bias_activation_blocks(where, rows, columns);
   const bool packs = columns % kSize == 0 && aligned_16(k.x.data, k.bias.data, dy.data, g.dx.data);
-  launch(where, "bias_activation_backward", column_walk_shape(columns, packs ? kSize : 1, blocks),
-         packs ? backward_kernel<F, kSize, T> : backward_kernel<F, 1, T>, k, dy.data, g.dx,
-         Partials<accum_t<T>, 1>{g.workspace.data, where.tickets, {g.dbias}});
+  LaunchShape shape = column_walk_shape(columns, packs ? kSize : 1, blocks);
+  if (packs) shape.shared_bytes = Ahead<T, kSize, 2>::kSharedBytes;
+  launch(where, "bias_activation_backward", shape, packs ? backward_kernel<F, kSize, T> : backward_kernel<F, 1, T>, k,
+         dy.data, g.dx, Partials<accum_t<T>, 1>{g.workspace.data, where.tickets, {g.dbias}});
 }
 
 #define INSTANTIATE_FOR(F, T)                                                              \

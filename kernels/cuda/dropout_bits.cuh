@@ -38,4 +38,20 @@ template <class A> struct Dropper {
   }
 };
 
+/// Dropout as a thread applies it row by row, if at all. What names a row is asked for ahead of time: expect() it, later begin() it.
+template <class A> struct RowDropper {
+  const DropoutMask& mask;
+  Dropper<A> dropper;
+  DropoutRow row{}, next{};
+
+  __device__ explicit RowDropper(const DropoutMask& m) : mask(m), dropper(m) {}
+  __device__ void expect(int64_t number) {
+    if (mask.state) next = dropper.place_of(mask, number);
+  }
+  __device__ void begin() { row = next; }
+  template <int width> __device__ void drop(A (&values)[width], int64_t column) const {
+    if (mask.state) dropper.drop(values, row, column);
+  }
+};
+
 }  // namespace libtrain::kernels

@@ -103,18 +103,43 @@ __device__ inline Elements<To, width> elements_as(const Elements<From, width>& e
   return converted;
 }
 
-/// Elements into a gradient: overwritten or added to.
-template <class T, int width> __device__ inline void put_elements(T* to, Elements<T, width> elements, bool accumulate) {
-  if (accumulate) elements = plus(elements, load_elements<width>(to));
-  store_elements(to, elements);
-}
-
 /// The elements of one pack as they are stored.
 template <class T> __device__ inline uint4 pack_bits(const Elements<T, Pack<T>::kSize>& elements) {
   Pack<T> pack;
 #pragma unroll
   for (int j = 0; j < Pack<T>::kSize; ++j) pack.at[j] = elements.at[j];
   return detail::pack(pack);
+}
+
+/// And back.
+template <class T> __device__ inline Elements<T, Pack<T>::kSize> unpacked(uint4 bits) {
+  const Pack<T> pack = detail::unpack<T>(bits);
+  Elements<T, Pack<T>::kSize> elements;
+#pragma unroll
+  for (int j = 0; j < Pack<T>::kSize; ++j) elements.at[j] = pack.at[j];
+  return elements;
+}
+
+/// Likewise, where branches have met in what they are: in one instruction a pack all the same.
+template <class T, int width> __device__ inline void store_elements_whole(T* to, const Elements<T, width>& elements) {
+  constexpr int kSize = Pack<T>::kSize;
+  if constexpr (width % kSize != 0) {
+    store_elements(to, elements);
+  } else {
+#pragma unroll
+    for (int i = 0; i < width; i += kSize) {
+      Elements<T, kSize> pack;
+#pragma unroll
+      for (int j = 0; j < kSize; ++j) pack.at[j] = elements.at[i + j];
+      store_16_whole(to + i, pack_bits(pack));
+    }
+  }
+}
+
+/// Elements into a gradient: overwritten or added to.
+template <class T, int width> __device__ inline void put_elements(T* to, Elements<T, width> elements, bool accumulate) {
+  if (accumulate) elements = plus(elements, load_elements<width>(to));
+  store_elements_whole(to, elements);
 }
 
 /// The same for the elements that a pack holds.

@@ -92,7 +92,7 @@ template <int width, class T, class Out>
 __device__ inline void put_sum(const WindowSums<T, Out>& k, int64_t window, int32_t id, int64_t column,
                                bool from_before, bool goes_beyond, const Elements<T, width>& sum) {
   if (from_before || goes_beyond)
-    store_elements(k.partial(window, !from_before, column), elements_as<accum_t<T>>(sum));
+    store_elements_whole(k.partial(window, !from_before, column), elements_as<accum_t<T>>(sum));
   else
     put_scaled(k, id, column, sum);
 }

@@ -1,57 +1,29 @@
-/// What normalizations of rows share: kernels for rows that a group of threads (a warp or a block) holds in registers, and for any others.
+/// What normalizations of rows share: kernels for rows that a group of threads holds in registers, and for any others.
 /// `centered` is layer_norm; without it mean and bias do not exist: rms_norm, whose statistics are those of a mean of 0.
 #pragma once
-#include "kernels/cuda/elements.cuh"
 #include "kernels/cuda/math.cuh"
 #include "kernels/cuda/partials.cuh"
+#include "kernels/cuda/row_groups.cuh"
 #include "kernels/layer_norm.h"
 
 namespace libtrain::kernels {
 namespace {
 
-/// Who holds a row in registers: a warp one of up to 512 (f64: 256) columns, or of twice as many; a block eight times those of the former;
-/// nobody. Short rows are told apart because registers that are set aside and not used keep other warps away: at 512 columns that took a third
-/// of the time on an H200. Numbers, for nvcc makes no stubs of kernels with a class as argument.
-constexpr int kAnyRow = 0, kShortRow = 1, kWarpRow = 2, kBlockRow = 3;
-constexpr int threads_of(int group) { return group == kBlockRow ? kBlockThreads : kWarp; }
-
-/// Packs of a row that a thread of the group holds.
-template <class T, int group>
-constexpr int kPacks = (group == kWarpRow ? 128 : 64) / int(sizeof(accum_t<T>)) / Pack<T>::kSize;
-template <class T, int group> using Part = RowPacks<T, threads_of(group), kPacks<T, group>>;
-
-/// Calls launch.operator()<group>() with the smallest group that can hold a row of whole packs, or kAnyRow where none can.
-template <class T, class Launch, class... Data>
-void for_group(int64_t columns, const Launch& launch, const Data*... data) {
-  if (columns % Pack<T>::kSize != 0 || !aligned_16(data...)) return launch.template operator()<kAnyRow>();
-  if (columns <= Part<T, kShortRow>::kColumns) return launch.template operator()<kShortRow>();
-  if (columns <= Part<T, kWarpRow>::kColumns) return launch.template operator()<kWarpRow>();
-  if (columns <= Part<T, kBlockRow>::kColumns) return launch.template operator()<kBlockRow>();
-  launch.template operator()<kAnyRow>();
-}
-
-/// Groups of a block, and the rows that one walks: every so many from its first on.
-constexpr int kGroups(int group) { return kBlockThreads / threads_of(group); }
-template <int group> __device__ int64_t first_row() {
-  return blockIdx.x * int64_t(kGroups(group)) + threadIdx.x / threads_of(group);
-}
-template <int group> __device__ int64_t row_stride() { return int64_t(gridDim.x) * kGroups(group); }
-
-// ---- Rows in registers --------------------------------------------------------------------------------------------------
-
-template <class T, int group> __device__ accum_t<T> mean_of(const Part<T, group>& x, int thread, int columns) {
+template <class T, int group, class GroupSum>
+__device__ accum_t<T> mean_of(const Part<T, group>& x, int thread, int columns, GroupSum& total) {
   accum_t<T> sum = 0;
   x.for_packs(thread, columns, [&](int i, int) {
     const Pack<T> pack = x[i];
 #pragma unroll
     for (int j = 0; j < Pack<T>::kSize; ++j) sum += pack.at[j];
   });
-  return group_reduce<Sum, threads_of(group)>(sum) / accum_t<T>(columns);
+  return total(sum) / accum_t<T>(columns);
 }
 
 /// 1 / sqrt(mean of (x - mean)^2 + epsilon)
-template <class T, int group>
-__device__ accum_t<T> rstd_of(const Part<T, group>& x, accum_t<T> mean, int thread, int columns, double epsilon) {
+template <class T, int group, class GroupSum> __device__ accum_t<T> rstd_of(const Part<T, group>& x, accum_t<T> mean,
+                                                                            int thread, int columns, double epsilon,
+                                                                            GroupSum& total) {
   using A = accum_t<T>;
   A squares = 0;
   x.for_packs(thread, columns, [&](int i, int) {
@@ -59,26 +31,33 @@ __device__ accum_t<T> rstd_of(const Part<T, group>& x, accum_t<T> mean, int thre
 #pragma unroll
     for (int j = 0; j < Pack<T>::kSize; ++j) squares += (pack.at[j] - mean) * (pack.at[j] - mean);
   });
-  return A(1) / CudaMath::sqrt(group_reduce<Sum, threads_of(group)>(squares) / A(columns) + A(epsilon));
+  return A(1) / CudaMath::sqrt(total(squares) / A(columns) + A(epsilon));
 }
 
-/// Where rows come from. A thread makes a Walk<group> of it, tells it of each row, and gets pack i of its own in that row, as it is stored
-/// (`place` being row * columns + column); a Walk<kAnyRow> gives single elements. Here: from memory.
+/// Where rows come from: kArrays arrays. A thread makes a Walk<group> of it, which may use one place for numbers of columns, tells it of each
+/// row ahead of time and again when it begins, and gets pack i of its own in that row, as it is stored (`place` being row * columns +
+/// column); a Walk<kAnyRow> gives single elements. Here: from memory.
 template <class T> struct RowsFrom {
+  static constexpr int kArrays = 1;
   const T* x;
 
   template <int group> struct Walk {
     const T* x;
-    __device__ Walk(const RowsFrom& from, int /*thread*/, int /*columns*/) : x(from.x) {}
-    __device__ void begin(int64_t /*row*/) {}
-    __device__ uint4 pack(int /*i*/, int64_t place, int64_t /*column*/) const { return load_16(x + place); }
+    __device__ Walk(const RowsFrom& from, ColumnPlace<T, group>&, int /*thread*/, int /*columns*/) : x(from.x) {}
+    __device__ void expect(int64_t /*row*/) {}
+    __device__ void begin() {}
+    __device__ const T* at(int /*array*/, int64_t place) const { return x + place; }
+    __device__ uint4 pack(const RowAhead<T, group, kArrays>& ahead, int i, int64_t /*place*/,
+                          int64_t /*column*/) const {
+      return ahead.pack(0, i);
+    }
     __device__ T element(int64_t place, int64_t /*column*/) const { return x[place]; }
   };
 };
 
 /// Blocks that a multiprocessor has registers for. With two, backward with dropout would spill on sm_80.
-template <class T, int group> constexpr bool kIsSlim = group == kShortRow && sizeof(T) == 2;
-template <class T, int group> constexpr int kForwardBlocks = kIsSlim<T, group> ? 3 : group == kWarpRow ? 1 : 2;
+template <class T, int group> constexpr bool kIsSlim = group != kBlockRow && sizeof(T) == 2;
+template <class T, int group> constexpr int kForwardBlocks = kIsSlim<T, group> ? 4 : 2;
 template <class T, int group> constexpr int kBackwardBlocks = kIsSlim<T, group>&& kBuiltForHopper ? 2 : 1;
 
 /// y, mean and rstd of rows that a group holds in registers.
@@ -86,18 +65,33 @@ template <bool centered, int group, class T, class Source>
 __global__ void __launch_bounds__(kBlockThreads, kForwardBlocks<T, group>)
     norm_forward_kernel(LayerNorm<T> k, Source source) {
   using A = accum_t<T>;
+  LIBTRAIN_DYNAMIC_SHARED(shared);
   const int64_t rows = k.x.dims[0];
   const int columns = int(k.x.dims[1]), thread = threadIdx.x % threads_of(group);
-  Part<T, group> x, weight, bias;
-  weight.load(k.weight.data, thread, columns);
-  if constexpr (centered) bias.load(k.bias.data, thread, columns);
-  typename Source::template Walk<group> walk(source, thread, columns);
+  Part<T, group> x;
+  __shared__ ColumnPlace<T, group> places[3];
+  const ColumnPacks<T, group> weight(places[0], k.weight.data, thread, columns),
+      bias(places[1], k.bias.data, thread, columns);
+  typename Source::template Walk<group> walk(source, places[2], thread, columns);
+  const RowAhead<T, group, Source::kArrays> ahead(shared);
+  GroupSum<A, threads_of(group)> total;
+  const auto expect = [&](int64_t row) {
+    if (row >= rows) return;
+    walk.expect(row);
+    ahead.template fetch_row<0, Source::kArrays>(
+        thread, columns, [&](int array, int column) { return walk.at(array, row * columns + column); });
+  };
+  expect(first_row<group>());
+  if constexpr (kGroups(group) > 1) __syncthreads();
   for (int64_t row = first_row<group>(); row < rows; row += row_stride<group>()) {
-    walk.begin(row);
-    x.for_packs(thread, columns, [&](int i, int column) { x.raw[i] = walk.pack(i, row * columns + column, column); });
+    walk.begin();
+    ahead.wait();
+    x.for_packs(thread, columns,
+                [&](int i, int column) { x.raw[i] = walk.pack(ahead, i, row * columns + column, column); });
+    expect(row + row_stride<group>());
     A mean = 0;
-    if constexpr (centered) mean = mean_of<T, group>(x, thread, columns);
-    const A rstd = rstd_of<T, group>(x, mean, thread, columns, k.epsilon);
+    if constexpr (centered) mean = mean_of<T, group>(x, thread, columns, total);
+    const A rstd = rstd_of<T, group>(x, mean, thread, columns, k.epsilon, total);
     if (thread == 0) k.rstd.data[row] = rstd;
     if (centered && thread == 0) k.mean.data[row] = mean;
     x.for_packs(thread, columns, [&](int i, int column) {
@@ -106,79 +100,26 @@ __global__ void __launch_bounds__(kBlockThreads, kForwardBlocks<T, group>)
       if constexpr (centered) b = bias[i];
 #pragma unroll
       for (int j = 0; j < Pack<T>::kSize; ++j) y.at[j] = (y.at[j] - mean) * rstd * w.at[j] + b.at[j];
-      store_pack(k.y.data + row * columns + column, y);
+      store_16_whole(k.y.data + row * columns + column, detail::pack(y));
     });
   }
 }
 
-/// Sums over rows that a thread keeps of the columns of its packs, `outs` of each.
-template <class T, int group, int outs> struct ColumnSums {
-  using A = accum_t<T>;
-  static constexpr int kSize = Pack<T>::kSize;
-  A at[outs][kPacks<T, group>][kSize];
-
-  __device__ ColumnSums() {
-#pragma unroll
-    for (int out = 0; out < outs; ++out)
-#pragma unroll
-      for (int i = 0; i < kPacks<T, group>; ++i)
-#pragma unroll
-        for (int j = 0; j < kSize; ++j) at[out][i][j] = 0;
-  }
-
-  /// Writes the sums of the block's groups, added up in order, to partial [outs, columns]. The whole block calls it.
-  __device__ void write(int thread, int columns, A* partial) const {
-    if constexpr (kGroups(group) == 1) {
-      each(
-          [&](int out, int i, int column) {
-            Elements<A, kSize> sum;
-#pragma unroll
-            for (int j = 0; j < kSize; ++j) sum.at[j] = at[out][i][j];
-            store_elements(partial + out * columns + column, sum);
-          },
-          thread, columns);
-    } else {
-      // Lane after lane, so that a warp writes to all banks; padded, so that it meets all when it reads column after column.
-      __shared__ A sums[outs][kPacks<T, group>][kSize][threads_of(group) + kBanks<A> / kSize];
-      for (int g = 0; g < kGroups(group); ++g) {
-        if (int(threadIdx.x) / threads_of(group) == g)
-          each(
-              [&](int out, int i, int) {
-#pragma unroll
-                for (int j = 0; j < kSize; ++j) put(sums[out][i][j][thread], at[out][i][j], g > 0);
-              },
-              thread, columns);
-        __syncthreads();
-      }
-      for (int out = 0; out < outs; ++out)
-        for (int c = threadIdx.x; c < columns; c += kBlockThreads)
-          partial[out * columns + c] =
-              sums[out][c / kSize / threads_of(group)][c % kSize][c / kSize % threads_of(group)];
-    }
-  }
-
- private:
-  /// Calls f(out, i, column) for the thread's packs of every out.
-  template <class F> __device__ static void each(const F& f, int thread, int columns) {
-    Part<T, group>::for_packs(thread, columns, [&](int i, int column) {
-#pragma unroll
-      for (int out = 0; out < outs; ++out) f(out, i, column);
-    });
-  }
-};
-
-/// Where dx goes. A thread makes a Walk of it, tells it of each row, and gives it packs or single elements (`place` being row * columns +
-/// column); it may add to the sums of the same columns over the rows, of which it has kSums. Here: to memory, without such sums.
+/// Where dx goes. A thread makes a Walk of it, tells it of each row as a source's, and gives it packs or single elements (`place` being
+/// row * columns + column), with what it reads there itself, kArrays arrays; it may add to the sums of the same columns over the rows, of
+/// which it has kSums. Here: to memory, without such sums.
 template <class T> struct RowsTo {
-  static constexpr int kSums = 0;
+  static constexpr int kArrays = 0, kSums = 0;
   Sink<T> dx;
 
   struct Walk {
     Sink<T> dx;
     __device__ explicit Walk(const RowsTo& to) : dx(to.dx) {}
-    __device__ void begin(int64_t /*row*/) {}
-    template <int width>
-    __device__ void put(int64_t place, int64_t /*column*/, const Elements<T, width>& d, accum_t<T> (&)[width]) const {
+    __device__ void expect(int64_t /*row*/) {}
+    __device__ void begin() {}
+    __device__ const T* at(int /*array*/, int64_t /*place*/) const { return nullptr; }
+    template <int width, class Read> __device__ void put(int64_t place, int64_t /*column*/, const Elements<T, width>& d,
+                                                         accum_t<T> (&)[width], const Read&) const {
       if (dx.data) put_elements(dx.data + place, d, dx.accumulate);
     }
   };
@@ -207,28 +148,46 @@ __global__ void __launch_bounds__(kBlockThreads, kBackwardBlocks<T, group>)
     norm_backward_kernel(LayerNorm<T> k, const T* all_dy, Target target, NormSums<centered, T, Target> partials) {
   using A = accum_t<T>;
   constexpr int kSize = Pack<T>::kSize, kOut = kOuts<centered, Target>;
+  LIBTRAIN_DYNAMIC_SHARED(shared);
   const int64_t rows = k.x.dims[0];
   const int columns = int(k.x.dims[1]), thread = threadIdx.x % threads_of(group);
-  Part<T, group> x, dy, weight;
+  Part<T, group> x, dy;
   ColumnSums<T, group, kOut> sums;
-  // Threads of a block have no registers left to keep narrow weights: they find them in the first cache.
-  constexpr bool kKeepsWeight = threads_of(group) == kWarp || sizeof(T) == sizeof(double);
-  if constexpr (kKeepsWeight) weight.load(k.weight.data, thread, columns);
-  const auto weight_at = [&](int i, int column) -> Pack<T> {
-    if constexpr (kKeepsWeight)
-      return weight[i];
-    else
-      return load_pack(k.weight.data + column);
-  };
+  __shared__ ColumnPlace<T, group> place;
+  const ColumnPacks<T, group> weight(place, k.weight.data, thread, columns);
   typename Target::Walk walk(target);
+  const RowAhead<T, group, 2 + Target::kArrays> ahead(shared);
+  GroupSum<A, threads_of(group)> total;
+  A next_mean = 0, next_rstd = 0;
+  const auto expect = [&](int64_t row) {
+    if (row >= rows) return;
+    walk.expect(row);
+    if constexpr (centered) next_mean = k.mean.data[row];
+    next_rstd = k.rstd.data[row];
+    ahead.template fetch_row<0, 2>(thread, columns, [&](int array, int column) {
+      return (array == 0 ? k.x.data : all_dy) + row * columns + column;
+    });
+  };
+  // What the target reads is needed late: its places are free when those of x and dy have long been filled again.
+  const auto expect_target = [&](int64_t row) {
+    if (Target::kArrays == 0 || row >= rows) return;
+    ahead.template fetch_row<2, 2 + Target::kArrays>(
+        thread, columns, [&](int array, int column) { return walk.at(array - 2, row * columns + column); });
+  };
+  constexpr int kLate = Target::kArrays > 0;
+  expect(first_row<group>());
+  expect_target(first_row<group>());
+  if constexpr (kGroups(group) > 1) __syncthreads();
   for (int64_t row = first_row<group>(); row < rows; row += row_stride<group>()) {
-    walk.begin(row);
-    x.load(k.x.data + row * columns, thread, columns);
-    dy.load(all_dy + row * columns, thread, columns);
-    const A mean = centered ? k.mean.data[row] : A(0), rstd = k.rstd.data[row];
+    const int64_t first = row * columns, next = row + row_stride<group>();
+    const A mean = next_mean, rstd = next_rstd;
+    walk.begin();
+    ahead.template wait<kLate>();
     A sum_g = 0, sum_gn = 0;
-    x.for_packs(thread, columns, [&](int i, int column) {
-      const Pack<T> x_pack = x[i], dy_pack = dy[i], w = weight_at(i, column);
+    x.for_packs(thread, columns, [&](int i, int /*column*/) {
+      x.raw[i] = ahead.pack(0, i);
+      dy.raw[i] = ahead.pack(1, i);
+      const Pack<T> x_pack = x[i], dy_pack = dy[i], w = weight[i];
 #pragma unroll
       for (int j = 0; j < kSize; ++j) {
         const A n = (x_pack.at[j] - mean) * rstd, g = dy_pack.at[j] * w.at[j];
@@ -238,17 +197,26 @@ __global__ void __launch_bounds__(kBlockThreads, kBackwardBlocks<T, group>)
         if constexpr (centered) sums.at[1][i][j] += dy_pack.at[j];
       }
     });
+    expect(next);
     A mean_g = 0;
-    if constexpr (centered) mean_g = group_reduce<Sum, threads_of(group)>(sum_g) / A(columns);
-    const A mean_gn = group_reduce<Sum, threads_of(group)>(sum_gn) / A(columns);
+    if constexpr (centered) mean_g = total(sum_g) / A(columns);
+    const A mean_gn = total(sum_gn) / A(columns);
+    if constexpr (kLate) {
+      if (next < rows)
+        ahead.template wait<1>();
+      else
+        ahead.wait();
+    }
     x.for_packs(thread, columns, [&](int i, int column) {
-      const Pack<T> x_pack = x[i], dy_pack = dy[i], w = weight_at(i, column);
+      const Pack<T> x_pack = x[i], dy_pack = dy[i], w = weight[i];
       Elements<T, kSize> d;
 #pragma unroll
       for (int j = 0; j < kSize; ++j)
         d.at[j] = rstd * (dy_pack.at[j] * w.at[j] - mean_g - (x_pack.at[j] - mean) * rstd * mean_gn);
-      walk.put(row * columns + column, column, d, sums.at[kOut - 1][i]);
+      walk.put(first + column, column, d, sums.at[kOut - 1][i],
+               [&](int array, const T*) { return unpacked<T>(ahead.pack(2 + array, i)); });
     });
+    expect_target(next);
   }
   sums.write(thread, columns, partials.partial + blockIdx.x * int64_t(kOut) * columns);
   add_up_rows(partials, columns);
@@ -262,8 +230,10 @@ template <bool centered, class T, class Source> __global__ void __launch_bounds_
   using A = accum_t<T>;
   const int64_t columns = k.x.dims[1], row = blockIdx.x;
   const T* x = k.x.data + row * columns;
-  typename Source::template Walk<kAnyRow> walk(source, 0, 0);
-  walk.begin(row);
+  ColumnPlace<T, kAnyRow> none;
+  typename Source::template Walk<kAnyRow> walk(source, none, 0, 0);
+  walk.expect(row);
+  walk.begin();
   A mean = 0, squares = 0;
   for (int64_t c = threadIdx.x; c < columns; c += kBlockThreads) mean += A(walk.element(row * columns + c, c));
   mean = centered ? block_reduce<Sum, kBlockThreads>(mean) / A(columns) : A(0);
@@ -289,7 +259,8 @@ template <bool centered, class T, class Target> __global__ void __launch_bounds_
     for (int64_t i = threadIdx.x; i < kOut * columns; i += kBlockThreads) sums[i] = 0;
   typename Target::Walk walk(target);
   for (int64_t row = blockIdx.x; row < rows; row += gridDim.x) {
-    walk.begin(row);
+    walk.expect(row);
+    walk.begin();
     const T *x = k.x.data + row * columns, *dy = all_dy + row * columns;
     const A mean = centered ? k.mean.data[row] : A(0), rstd = k.rstd.data[row];
     A mean_g = 0, mean_gn = 0;
@@ -304,7 +275,8 @@ template <bool centered, class T, class Target> __global__ void __launch_bounds_
     for (int64_t c = threadIdx.x; c < columns; c += kBlockThreads) {
       const A n = (A(x[c]) - mean) * rstd, d = A(dy[c]);
       A own[1] = {first || Target::kSums == 0 ? A(0) : sums[(kOut - 1) * columns + c]};
-      walk.put(row * columns + c, c, Elements<T, 1>{{rstd * (d * A(k.weight.data[c]) - mean_g - n * mean_gn)}}, own);
+      walk.put(row * columns + c, c, Elements<T, 1>{{rstd * (d * A(k.weight.data[c]) - mean_g - n * mean_gn)}}, own,
+               [](int, const T* data) { return load_elements<1>(data); });
       put(sums[c], d * n, !first);
       if constexpr (centered) put(sums[columns + c], d, !first);
       if constexpr (Target::kSums > 0) sums[(kOut - 1) * columns + c] = own[0];
@@ -327,7 +299,7 @@ void norm_forward(Cuda where, const char* name, const LayerNorm<T>& k, const Sou
         else
           launch(where, name,
                  {persistent_blocks(rows, kGroups(group), group == kBlockRow ? 4 : kForwardBlocks<T, group>),
-                  kBlockThreads},
+                  kBlockThreads, RowAhead<T, group, Source::kArrays>::kSharedBytes},
                  norm_forward_kernel<centered, group, T, Source>, k, source);
       },
       k.x.data, k.weight.data, k.bias.data, k.y.data, data...);
@@ -341,14 +313,14 @@ void norm_backward(Cuda where, const char* name, const LayerNorm<T>& k, const T*
   for_group<T>(
       k.x.dims[1],
       [&]<int group>() {
-        const unsigned wanted = persistent_blocks(rows, threads_of(group) == kWarp ? kGroups(kWarpRow) : 1, 2);
+        const unsigned wanted = persistent_blocks(rows, group == kAnyRow ? 1 : kGroups(group), 2);
         const unsigned blocks = rows == 0 ? 1 : wanted < most ? wanted : unsigned(most);
         if constexpr (group == kAnyRow)
           launch(where, name, {blocks, kBlockThreads}, norm_backward_any_kernel<centered, T, Target>, k, dy, target,
                  sums);
         else
-          launch(where, name, {blocks, kBlockThreads}, norm_backward_kernel<centered, group, T, Target>, k, dy, target,
-                 sums);
+          launch(where, name, {blocks, kBlockThreads, RowAhead<T, group, 2 + Target::kArrays>::kSharedBytes},
+                 norm_backward_kernel<centered, group, T, Target>, k, dy, target, sums);
       },
       k.x.data, k.weight.data, dy, data...);
 }

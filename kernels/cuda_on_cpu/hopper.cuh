@@ -38,13 +38,7 @@ __device__ __forceinline__ void tma_load(void* shared, const TensorMap& map, int
 }
 __device__ __forceinline__ void fence_proxy_async() { executor::fence_proxy_async(); }
 
-// ---- Named barriers and registers ------------------------------------------------------------------------------------
-__device__ __forceinline__ void named_barrier_sync(int id, int threads, executor::Site site = executor::here()) {
-  executor::named_barrier(id, threads, true, site);
-}
-__device__ __forceinline__ void named_barrier_arrive(int id, int threads, executor::Site site = executor::here()) {
-  executor::named_barrier(id, threads, false, site);
-}
+// ---- Registers -------------------------------------------------------------------------------------------------------
 template <int kRegisters> __device__ __forceinline__ void setmaxnreg_inc(executor::Site site = executor::here()) {
   static_assert(kRegisters >= 24 && kRegisters <= 256 && kRegisters % 8 == 0);
   executor::setmaxnreg(kRegisters, site);

@@ -2,6 +2,7 @@
 
 #include "kernels/cuda_on_cpu/observer.h"
 #include "kernels/cuda_on_cpu/scheduler.h"
+#include "kernels/cuda_on_cpu/shared_memory.h"
 
 namespace libtrain::kernels::executor {
 namespace {
@@ -39,6 +40,10 @@ void atomic_store(void* place, size_t bytes, uint64_t value) { std::memcpy(place
 
 void fault_misaligned(const void* address, size_t bytes) {
   fault(text("misaligned access: ", bytes, " bytes at ", address, ", which is not a multiple of ", bytes));
+}
+
+void require_device_memory(const void* address, const char* what) {
+  if (shared_memory().contains(address, 1)) fault(text(what, ": the address ", address, " is in shared memory"));
 }
 
 }  // namespace libtrain::kernels::executor

@@ -26,6 +26,8 @@ void atomic_store(void* place, size_t bytes, uint64_t value);
 void fence();
 
 [[noreturn]] void fault_misaligned(const void* address, size_t bytes);
+/// For instructions that reach device memory alone.
+void require_device_memory(const void* address, const char* what);
 
 template <class T> __attribute__((always_inline)) inline T load(const void* from) {
   static_assert(sizeof(T) == 4 || sizeof(T) == 8 || sizeof(T) == 16);

@@ -1,6 +1,7 @@
 /// The PTX instructions that kernels use, executed on the CPU; kernels/cuda/native/ptx.cuh is their twin for nvcc and says what each does.
 #pragma once
 #include "kernels/cuda_on_cpu/collectives.h"
+#include "kernels/cuda_on_cpu/mbarrier.h"
 #include "kernels/dtype.h"
 #include "vocabulary.cuh"
 
@@ -12,6 +13,13 @@ __device__ __forceinline__ void cp_async_16(void* shared, const void* global, in
 }
 __device__ __forceinline__ void cp_async_commit() { executor::cp_async_commit(); }
 template <int pending> __device__ __forceinline__ void cp_async_wait() { executor::cp_async_wait(pending); }
+
+__device__ __forceinline__ void named_barrier_sync(int id, int threads, executor::Site site = executor::here()) {
+  executor::named_barrier(id, threads, true, site);
+}
+__device__ __forceinline__ void named_barrier_arrive(int id, int threads, executor::Site site = executor::here()) {
+  executor::named_barrier(id, threads, false, site);
+}
 
 __device__ __forceinline__ void ldmatrix_x4(uint32_t (&r)[4], const void* row, executor::Site site = executor::here()) {
   executor::ldmatrix_x4(r, row, false, site);

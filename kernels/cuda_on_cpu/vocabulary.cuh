@@ -52,6 +52,10 @@ __device__ __forceinline__ uint4 load_16_streaming(const void* from) { return ex
 __device__ __forceinline__ void store_16(void* to, uint4 value) { executor::store(to, value); }
 __device__ __forceinline__ void store_8(void* to, uint2 value) { executor::store(to, value); }
 __device__ __forceinline__ void store_4(void* to, uint32_t value) { executor::store(to, value); }
+__device__ __forceinline__ void store_16_whole(void* to, uint4 value) {
+  executor::require_device_memory(to, "store_16_whole");
+  executor::store(to, value);
+}
 __device__ __forceinline__ void store_16_streaming(void* to, uint4 value) { executor::store(to, value); }
 
 struct LaunchShape {

@@ -54,6 +54,13 @@ template <bool planted> __global__ void misaligned_ldmatrix(const float* x, floa
   y[lane] = float(r[0] + r[1] + r[2] + r[3]);
 }
 
+template <bool planted> __global__ void store_elsewhere(const float* x, float* y) {
+  __shared__ __align__(16) float own[kThreads][4];
+  store_16_whole(planted ? own[threadIdx.x] : y + threadIdx.x * 4, load_16(x + threadIdx.x * 4));
+  __syncthreads();
+  if (planted) y[threadIdx.x] = own[threadIdx.x][0];
+}
+
 __global__ void copy_all(const float* x, float* y, int64_t count) {
   for (int64_t i = threadIdx.x; i < count; i += kThreads) y[i] = x[i] + 1;
 }
@@ -87,6 +94,7 @@ const std::vector<Bug>& address_bugs() {
       {"index past a row of static shared memory", "", "index 32 out of bounds", BOTH(run, index_past_row)},
       {"index past dynamic shared memory", "", "out of bounds", BOTH(run, past_dynamic_shared)},
       {"misaligned vector", "misaligned", "misaligned", BOTH(run, misaligned_vector)},
+      {"store for device memory to shared memory", "shared memory", "shared memory", BOTH(run, store_elsewhere)},
       {"misaligned element", "", "misaligned", BOTH(run, misaligned_scalar)},
       {"misaligned row for ldmatrix", "multiple of 16", "multiple of 16", BOTH(run_warp, misaligned_ldmatrix)},
       {"use after free", "", "freed block", use_after_free},

@@ -64,15 +64,6 @@ __device__ __forceinline__ void tma_load(void* shared, const TensorMap& map, int
 /// What this thread has written to shared memory by ordinary means becomes visible to TMA and wgmma.
 __device__ __forceinline__ void fence_proxy_async() { asm volatile("fence.proxy.async.shared::cta;\n" ::: "memory"); }
 
-// ---- Named barriers, 1 … 15; 0 is that of __syncthreads ----------------------------------------------------------------------------
-
-__device__ __forceinline__ void named_barrier_sync(int id, int threads) {
-  asm volatile("barrier.sync.aligned %0, %1;\n" ::"r"(id), "r"(threads) : "memory");
-}
-__device__ __forceinline__ void named_barrier_arrive(int id, int threads) {
-  asm volatile("barrier.arrive.aligned %0, %1;\n" ::"r"(id), "r"(threads) : "memory");
-}
-
 // ---- Registers of a warpgroup's threads: a multiple of 8 ----------------------------------------------------------------------------
 
 template <int kRegisters> __device__ __forceinline__ void setmaxnreg_inc() {
