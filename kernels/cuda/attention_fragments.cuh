@@ -198,9 +198,10 @@ __device__ inline void hide_group(float (&low)[4], float (&high)[4], const Atten
   }
 }
 
-/// Likewise for a fragment.
+/// Likewise for a fragment, most of which hide nothing: that is asked once.
 template <int columns>
 __device__ inline void hide_keys(Fragment<columns>& scores, const AttentionMask& mask, int first_query, int first_key) {
+  if (first_key + columns <= mask.visible_keys(first_query)) return;
 #pragma unroll
   for (int n = 0; n < columns / 8; n += 2)
     hide_group(scores[n], scores[n + 1], mask, first_query, first_key + 8 * n);
@@ -238,6 +239,7 @@ __device__ inline void drop_group(float (&low)[4], float (&high)[4], const Atten
 /// Likewise for the first `groups` times 16 columns of a fragment.
 template <int columns> __device__ inline void drop_keys(Fragment<columns>& p, const AttentionDropout& dropout,
                                                         int first_query, int first_key, int groups) {
+  if (!dropout.active) return;
 #pragma unroll
   for (int n = 0; n < columns / 8; n += 2) {
     if (n / 2 >= groups) break;

@@ -266,7 +266,7 @@ template <int D> __global__ void __launch_bounds__(kThreads, 1)
   LIBTRAIN_DYNAMIC_SHARED(shared);
   __shared__ Barriers<kQuerySlots> barriers;
   __shared__ Sums<D> sums;
-  Work work;
+  Work work{};
   if (!take_keys(work, a, g, plan)) return;
   const AttentionUnit& u = work.unit;
   const ScoreRules rules = score_rules(a, u);

@@ -129,7 +129,7 @@ template <int D> __global__ void __launch_bounds__(kThreads, 1)
   constexpr int kStep = kOthers<D>;
   LIBTRAIN_DYNAMIC_SHARED(shared);
   __shared__ float sums[2][2 * kStep];  // of each stage: lse, then D
-  Work work;
+  Work work{};
   if (!take_keys(work, a, g, plan)) return;
   const AttentionUnit& u = work.unit;
   const ScoreRules rules = score_rules(a, u);
