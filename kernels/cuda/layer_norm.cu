@@ -1,7 +1,8 @@
 // Shapes    x, y, dy, dx [rows, columns]; weight, bias, dweight, dbias [columns]; mean, rstd [rows].
-// Mapping   Rows of whole packs, by their length: up to 1,024 columns (512 in f64) a warp, up to 4,096 (2,048) a block of 256 threads; both
-//           hold the row in registers and walk every so many rows, with weight and bias, or weight and the column sums of backward, in
-//           registers too. Other rows: a block, which reads them again; in backward it walks rows and keeps its column sums in the workspace.
+// Mapping   Rows of whole packs, by their length: up to 512 columns (256 in f64) a warp, up to twice as many two warps, up to 4,096 (2,048) a
+//           block of 256 threads. Each holds a row in registers, backward's column sums too, and walks every so many rows, of which the next
+//           is on its way to shared memory; there a block keeps weight and bias as well. Other rows: a block, which reads them again; in
+//           backward it walks rows and keeps its column sums in the workspace.
 // Traffic   Forward reads x and writes y; backward reads x and dy and writes dx: 2 x size and 3 x size, statistics and partial sums (at most
 //           layer_norm_blocks() rows of them) beside that. Other rows: 4 x and 5 x size requested, the repeats from cache, and
 //           the column sums read and written for each row. Bound by memory.
