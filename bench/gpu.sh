@@ -39,10 +39,10 @@ tuned() {
   cat "$results/tuned-$1.jsonl" >>"$results/tuned.jsonl"
 }
 has_torch() { "$python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' 2>/dev/null; }
-# compare NAME CONFIG SECONDS VARIANTS: libtrain against PyTorch
+# compare NAME CONFIG SECONDS VARIANTS OPTION…: libtrain against PyTorch
 compare() {
   if ! has_torch; then say "compare-$1" "not run" "$python has no PyTorch with CUDA"; return; fi
-  part "compare-$1" "$3" "$python" bench/compare_pytorch.py --device cuda --configs "$2" --variants "$4" --rounds 2 \
+  part "compare-$1" "$3" "$python" bench/compare_pytorch.py --device cuda --configs "$2" --variants "$4" --rounds 2 "${@:5}" \
     --python "$python" --libtrain "$build/bench/train_step_bench" --timeout "$3"
 }
 
@@ -59,5 +59,5 @@ tuned step
 [ ${#small[@]} -gt 0 ] || tuned linear
 compare base base 100 eager,packed
 compare big big 100 eager,packed
-compare base-compile base $limit compile
+compare base-compile base $limit compile --distinct 1  # each shape is compiled anew, for minutes
 finish

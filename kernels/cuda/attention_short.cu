@@ -25,7 +25,9 @@ using namespace attention_fragments;
 template <int D, int strips> struct Shape {
   static constexpr int kStrips = strips, kRows = strips * kStrip, kThreads = strips * kWarp;  // of a unit
   static constexpr int kUnits = strips < 4 ? 4 / strips : 1;                                  // of a block
-  static constexpr int kKeys = kRows < 64 ? kRows : 64;                                       // weighed at a time
+  static constexpr int kKeys = kRows < 64 ? kRows : 64;  // weighed at a time in backward
+  // Attended to at a time in forward: with more, two blocks of eight strips would not have the registers.
+  static constexpr int kForwardKeys = strips == 8 ? 32 : kKeys;
 };
 
 /// A warp's place in its block, and its unit; units that do not exist have no rows.
@@ -49,11 +51,12 @@ __device__ inline void load_all(RowTile<D> tile, const HeadRows<const bf16>& fro
 }
 
 /// Blocks that a multiprocessor shall have registers for.
-template <int D, int strips> constexpr int kForwardBlocks = strips == 8 || D > 96 ? 1
-                                                            : D > 64              ? 4
-                                                            : strips == 4         ? 5
-                                                            : strips == 3         ? 8
-                                                                                  : 6;
+template <int D, int strips> constexpr int kForwardBlocks = D > 96        ? 1
+                                                            : strips == 8 ? 2
+                                                            : D > 64      ? 4
+                                                            : strips == 4 ? 5
+                                                            : strips == 3 ? 8
+                                                                          : 6;
 
 /// Output and log-sum-exp of whole sequences.
 template <int D, int strips>
@@ -77,13 +80,13 @@ __global__ void __launch_bounds__(Shape<D, strips>::kUnits* Shape<D, strips>::kT
   OutputStrip<D> out;
   const int keys = rules.mask.visible_keys(place.first + kStrip - 1);
   const auto attend_from = [&](int first_key) {
-    attend<D, Of::kKeys>(out, rules, q, place.first, k, v, first_key, place.first, first_key);
+    attend<D, Of::kForwardKeys>(out, rules, q, place.first, k, v, first_key, place.first, first_key);
   };
-  if constexpr (Of::kKeys == Of::kRows) {
+  if constexpr (Of::kForwardKeys == Of::kRows) {
     if (keys > 0) attend_from(0);
   } else {
 #pragma unroll 1
-    for (int first_key = 0; first_key < keys; first_key += Of::kKeys) attend_from(first_key);
+    for (int first_key = 0; first_key < keys; first_key += Of::kForwardKeys) attend_from(first_key);
   }
   finish(a, u, out, rules, place.first);
 }
