@@ -44,6 +44,19 @@ TEST_CASE("batch: packed with kEos, shifted behind kBos, tail filled with kPad",
   CHECK(batch.pairs == 3);
 }
 
+TEST_CASE("batch: room for few shapes, in tokens, pairs and lengths, holds nothing", "[batch]") {
+  const std::vector<Pair> pairs{{{5, 6}, {7}}, {{8}, {9, 10, 11}}, {{12}, {13}}};
+  const Batch batch = make_batch(std::span<const Pair>(pairs),
+                                 {.capacity_multiple = 8, .pairs_multiple = 4, .length_multiple = 16});
+  CHECK(batch.pairs == 3);
+  CHECK(batch.source.cu_seqlens.to_vector<int32_t>() == Ids{0, 3, 5, 7, 7});
+  CHECK(batch.target.cu_seqlens.to_vector<int32_t>() == Ids{0, 2, 6, 8, 8});
+  CHECK(batch.source.max_length == 16);
+  CHECK(batch.target.max_length == 16);
+  CHECK(batch.source_ids.shape() == Shape{8});
+  CHECK(batch.source_ids.to_vector<int32_t>().back() == kPad);
+}
+
 TEST_CASE("batch: the padded view and back", "[batch]") {
   const std::vector<Pair> pairs{{{5, 6}, {7}}, {{8}, {9, 10, 11}}};
   const Batch batch = make_batch(std::span<const Pair>(pairs));
