@@ -46,8 +46,8 @@ TEST_CASE("batch: packed with kEos, shifted behind kBos, tail filled with kPad",
 
 TEST_CASE("batch: room for few shapes, in tokens, pairs and lengths, holds nothing", "[batch]") {
   const std::vector<Pair> pairs{{{5, 6}, {7}}, {{8}, {9, 10, 11}}, {{12}, {13}}};
-  const Batch batch = make_batch(std::span<const Pair>(pairs),
-                                 {.capacity_multiple = 8, .pairs_multiple = 4, .length_multiple = 16});
+  const Batch batch =
+      make_batch(std::span<const Pair>(pairs), {.capacity_multiple = 8, .pairs_multiple = 4, .length_multiple = 16});
   CHECK(batch.pairs == 3);
   CHECK(batch.source.cu_seqlens.to_vector<int32_t>() == Ids{0, 3, 5, 7, 7});
   CHECK(batch.target.cu_seqlens.to_vector<int32_t>() == Ids{0, 2, 6, 8, 8});
