@@ -35,7 +35,7 @@ template <class F, int width, class T> __global__ void __launch_bounds__(kBlockT
   if (column >= columns) return;
   RowDropper<accum_t<T>> dropper(k.mask);
   const auto bias = load_elements<width>(k.bias.data + column);
-  const Ahead<T, width, 1> ahead(shared + threadIdx.y * blockDim.x * sizeof(uint4));
+  const Ahead<T, width, 1> ahead(shared, threadIdx.y * blockDim.x + threadIdx.x);
   const auto expect = [&](int64_t row) {
     if (row >= rows) return;
     dropper.expect(row);
@@ -66,7 +66,7 @@ template <class F, int width, class T> __global__ void __launch_bounds__(kBlockT
   if (column < columns) {
     RowDropper<accum_t<T>> dropper(k.mask);
     const auto bias = load_elements<width>(k.bias.data + column);
-    const Ahead<T, width, 2> ahead(shared);
+    const Ahead<T, width, 2> ahead(shared, threadIdx.x);
     const auto expect = [&](int64_t row) {
       if (row >= rows) return;
       const int64_t at = row * columns + column;

@@ -120,7 +120,7 @@ template <class T> __device__ inline Elements<T, Pack<T>::kSize> unpacked(uint4 
   return elements;
 }
 
-/// Likewise, where branches have met in what they are: in one instruction a pack all the same.
+/// store_elements where branches have met in the values: in one instruction a pack all the same.
 template <class T, int width> __device__ inline void store_elements_whole(T* to, const Elements<T, width>& elements) {
   constexpr int kSize = Pack<T>::kSize;
   if constexpr (width % kSize != 0) {

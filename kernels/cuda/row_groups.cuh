@@ -70,7 +70,7 @@ template <class T, int group, int arrays> struct RowAhead : PacksAhead<T, arrays
     this->commit();
   }
   /// Pack i of an array, as it is stored, once wait() has returned.
-  __device__ uint4 pack(int array, int i) const { return this->take(array * kPacks<T> + i, nullptr); }
+  __device__ uint4 pack(int array, int i) const { return this->take(array * kPacks<T> + i); }
 };
 
 /// Numbers of the columns, one for each: where several groups share a block, they share these in shared memory, for they have no registers to

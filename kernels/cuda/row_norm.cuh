@@ -9,8 +9,10 @@
 namespace libtrain::kernels {
 namespace {
 
-template <class T, int group, class GroupSum>
-__device__ accum_t<T> mean_of(const Part<T, group>& x, int thread, int columns, GroupSum& total) {
+template <class T, int group> using RowSum = GroupSum<accum_t<T>, threads_of(group)>;
+
+template <class T, int group>
+__device__ accum_t<T> mean_of(const Part<T, group>& x, int thread, int columns, RowSum<T, group>& total) {
   accum_t<T> sum = 0;
   x.for_packs(thread, columns, [&](int i, int) {
     const Pack<T> pack = x[i];
@@ -21,9 +23,8 @@ __device__ accum_t<T> mean_of(const Part<T, group>& x, int thread, int columns, 
 }
 
 /// 1 / sqrt(mean of (x - mean)^2 + epsilon)
-template <class T, int group, class GroupSum> __device__ accum_t<T> rstd_of(const Part<T, group>& x, accum_t<T> mean,
-                                                                            int thread, int columns, double epsilon,
-                                                                            GroupSum& total) {
+template <class T, int group> __device__ accum_t<T> rstd_of(const Part<T, group>& x, accum_t<T> mean, int thread,
+                                                            int columns, double epsilon, RowSum<T, group>& total) {
   using A = accum_t<T>;
   A squares = 0;
   x.for_packs(thread, columns, [&](int i, int) {
@@ -73,8 +74,8 @@ __global__ void __launch_bounds__(kBlockThreads, kForwardBlocks<T, group>)
   const ColumnPacks<T, group> weight(places[0], k.weight.data, thread, columns),
       bias(places[1], k.bias.data, thread, columns);
   typename Source::template Walk<group> walk(source, places[2], thread, columns);
-  const RowAhead<T, group, Source::kArrays> ahead(shared);
-  GroupSum<A, threads_of(group)> total;
+  const RowAhead<T, group, Source::kArrays> ahead(shared, threadIdx.x);
+  RowSum<T, group> total;
   const auto expect = [&](int64_t row) {
     if (row >= rows) return;
     walk.expect(row);
@@ -156,8 +157,8 @@ __global__ void __launch_bounds__(kBlockThreads, kBackwardBlocks<T, group>)
   __shared__ ColumnPlace<T, group> place;
   const ColumnPacks<T, group> weight(place, k.weight.data, thread, columns);
   typename Target::Walk walk(target);
-  const RowAhead<T, group, 2 + Target::kArrays> ahead(shared);
-  GroupSum<A, threads_of(group)> total;
+  const RowAhead<T, group, 2 + Target::kArrays> ahead(shared, threadIdx.x);
+  RowSum<T, group> total;
   A next_mean = 0, next_rstd = 0;
   const auto expect = [&](int64_t row) {
     if (row >= rows) return;

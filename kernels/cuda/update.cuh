@@ -35,7 +35,8 @@ struct UpdateEnd {
   }
 };
 
-/// Blocks of an update of `parts` weights or packs: one at least, for the state.
+/// Blocks of an update of `parts` weights or packs: one at least, for the state. Four times what a multiprocessor holds, so that those with
+/// the quicker way to memory take more of them.
 inline LaunchShape update_shape(int64_t parts) {
   const unsigned blocks = persistent_blocks(parts, kBlockThreads, 32);
   return {blocks + !blocks, kBlockThreads};

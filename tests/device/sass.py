@@ -18,8 +18,8 @@ WORD_STORE = re.compile(r"STG\.E (?:desc\[\w+\])?\[(R\d+)(?:\.64)?(?:\+(-?0x[0-9
 
 # Sources, and of their mangled kernels those that store rows of bf16 in packs; rows of a block write single words of sums besides.
 HOPPER = r"_hopper\w*\.cu\.o$"
-PACKED = (r"(layer|rms)_norm\.cu\.o$", r"norm_(?:forward|backward)_kernelILb[01]ELi[12]EN\w*4bf16E"), \
-         (r"bias_activation\.cu\.o$", r"\d(?:forward|backward)_kernelI\w+Li8EN\w*4bf16E")
+PACKED = ((r"(layer|rms)_norm\.cu\.o$", r"norm_(?:forward|backward)_kernelILb[01]ELi[12]EN\w*4bf16E"),
+          (r"bias_activation\.cu\.o$", r"\d(?:forward|backward)_kernelI\w+Li8EN\w*4bf16E"))
 
 PLANTED = """
 \t\tFunction : planted
@@ -54,10 +54,11 @@ def hopper_faults(code):
     return [f"no {name}" for name in WANTED if name not in counts] + [f"{counts[name]} {name}" for name in UNWANTED if name in counts]
 
 
-def torn_stores(code):
+def torn_faults(code):
     """Stores of a word right behind another, to the word after it."""
     stores = [(register, int(offset or "0", 16)) for register, offset in WORD_STORE.findall(code)]
-    return sum(a[0] == b[0] and b[1] == a[1] + 4 for a, b in zip(stores, stores[1:]))
+    torn = sum(a[0] == b[0] and b[1] == a[1] + 4 for a, b in zip(stores, stores[1:]))
+    return [f"{torn} words of torn stores"] if torn else []
 
 
 def find_objects(folder, pattern):
@@ -83,7 +84,7 @@ def check(cuobjdump, folder, objects, kernels, faults_of):
 
 def main():
     planted = dict(read_listing(PLANTED))
-    if hopper_faults(planted["planted"]) != ["no HGMMA", "1 STL"] or torn_stores(planted["torn"]) != 2 or torn_stores(planted["planted"]):
+    if hopper_faults(planted["planted"]) != ["no HGMMA", "1 STL"] or torn_faults(planted["torn"]) != ["2 words of torn stores"] or torn_faults(planted["planted"]):
         sys.exit("self-test failed: the planted kernels were not read")
     cuobjdump = shutil.which("cuobjdump") or shutil.which("cuobjdump", path="/usr/local/cuda/bin")
     if not cuobjdump:
@@ -92,7 +93,7 @@ def main():
     folder = sys.argv[1]
     wrong = check(cuobjdump, folder, HOPPER, "hopper_", hopper_faults)
     for objects, kernels in PACKED:
-        wrong += check(cuobjdump, folder, objects, kernels, lambda code: [f"{torn_stores(code)} words of torn stores"] if torn_stores(code) else [])
+        wrong += check(cuobjdump, folder, objects, kernels, torn_faults)
     sys.exit(1 if wrong else 0)
 
 
