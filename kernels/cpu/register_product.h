@@ -1,12 +1,14 @@
 /// One thread's part of a matrix product: c (+)= op(a) op(b) + bias.
 ///
 /// A tile of c, kRows x 2 vectors, stays in registers while the sum runs over k. The columns of op(b) that it meets are
-/// copied side by side, kDepth of them at a time, and stay in the nearest caches while all rows of op(a) pass by; op(a)
-/// is read in place, an element at a time, which a register full of c hides.
+/// copied side by side into panels, kDepth of their elements at a time, and stay in the nearest caches while rows of op(a)
+/// pass by; op(a) is read in place, an element at a time, which a register full of c hides.
+/// With AVX2 a tile is a fifth as large as with AVX-512, so that the rows and columns that it meets come around five times as
+/// often: there many panels are copied before a block of rows passes all of them from the second cache, and where
+/// op(a) = a^T, whose columns would be read a few elements a cache line, the block is copied as well, into strips of kRows.
 /// Numerics: every element of c is the sum of its products in order of k, in stretches of kDepth that are added up in
 /// order. It does not depend on the tile or the piece in which the element lies.
-/// Source: Goto and van de Geijn, "Anatomy of high-performance matrix multiplication", ACM TOMS 34 (3), 2008, but for the
-/// copy of op(a): BLAS libraries make one as well, worth it for large matrices only.
+/// Source: Goto and van de Geijn, "Anatomy of high-performance matrix multiplication", ACM TOMS 34 (3), 2008.
 /// Measured: docs/performance.md.
 #pragma once
 #include <cstring>
@@ -35,11 +37,17 @@ struct Piece {
 
 constexpr int64_t kVectorBytes = kIsa == Isa::kAvx512 ? 64 : kIsa == Isa::kAvx2 ? 32 : 16;
 constexpr int kRows =
-    kIsa == Isa::kAvx512 ? 14 : 6;  // of a tile; its vectors, one of b each and one of a fill the file
-constexpr int64_t kDepth = 256;     // of a panel
-constexpr int64_t kAhead = 12;      // rows of a and b that are asked for before they are needed
+    kIsa == Isa::kAvx512 ? 14 : 6;               // of a tile; its vectors, one of b each and one of a fill the file
+constexpr int64_t kDepth = 256;                  // of a panel
+constexpr int64_t kAhead = 12;                   // rows of a and b that are asked for before they are needed
+constexpr bool kBlocked = kIsa != Isa::kAvx512;  // panels by the group, rows by the block, a^T copied
+constexpr int64_t kGroup = kBlocked ? 16 : 1;    // panels that are copied before rows pass by: at most 256 KiB
+constexpr int64_t kPad = 16;                     // elements between copies, lest all begin in one set of the cache
+constexpr int kUnrolled = kBlocked ? 4 : 1;      // elements of the sum
 template <class A> constexpr int64_t kLanesOf = kVectorBytes / int64_t(sizeof(A));
-template <class A> constexpr int64_t kPanel = 2 * kLanesOf<A>;  // columns of a panel
+template <class A> constexpr int64_t kLine = 64 / int64_t(sizeof(A));  // elements of a line of the cache
+template <class A> constexpr int64_t kPanel = 2 * kLanesOf<A>;         // columns of a panel
+template <class A> constexpr int64_t kBlockRows = 192 / int64_t(sizeof(A)) / kRows* kRows;  // of kDepth: at most 48 KiB
 template <class A> struct VectorOf {
   typedef A type __attribute__((vector_size(kVectorBytes), aligned(alignof(A)), may_alias));
 };
@@ -74,14 +82,25 @@ LIBTRAIN_INLINE void store_vector(const Target<A, Bias>& to, int64_t row, int64_
   *c = to.add ? *c + sum : sum;
 }
 
+/// Asks for the rows of a tile, to be written when its sum is done: from farther away than the second cache they arrive one after another.
+template <int rows, class A, class Bias> LIBTRAIN_INLINE void expect_rows(const Target<A, Bias>& to) {
+#pragma GCC unroll 14
+  for (int i = 0; i < rows; ++i) {
+    __builtin_prefetch(to.c + i * to.ldc, 1);
+    __builtin_prefetch(to.c + i * to.ldc + to.columns - 1, 1);
+  }
+}
+
 /// `rows` x `vectors` of c over a stretch of k. Element (i, l) of op(a) is a[l * lda + i] if `across`, else a[i * lda + l];
 /// b is a panel [k, kPanel]. Not inlined: GCC needs minutes for a function with several of these in it.
 template <int rows, int vectors, bool across, class A, class Bias>
 [[gnu::noinline]] void tile(const A* a, int64_t lda, const A* b, int64_t k, const Target<A, Bias>& to) {
   const int64_t row = across ? 1 : lda, step = across ? lda : 1;
   Vector<A> sum[rows][vectors] = {};
+  if constexpr (kBlocked) expect_rows<rows>(to);
+#pragma GCC unroll kUnrolled
   for (int64_t l = 0; l < k; ++l, a += step, b += kPanel<A>) {
-    if constexpr (across) {
+    if constexpr (across && !kBlocked) {
       __builtin_prefetch(a + kAhead * step);
       __builtin_prefetch(a + kAhead * step + rows);
     }
@@ -108,78 +127,140 @@ template <int rows, int vectors, bool across, class A, class Bias>
   store_part(to, rows, values);
 }
 
-/// One row of a panel. Whole ones are told apart because their copy is two instructions.
-template <class A> LIBTRAIN_INLINE void copy_row(const A* from, int64_t columns, A* to) {
-  if (columns == kPanel<A>)
-    std::memcpy(to, from, size_t(kPanel<A>) * sizeof(A));
-  else
-    std::memcpy(to, from, size_t(columns) * sizeof(A));
-}
-
-/// Copies rows [depth, depth + k) of op(b), `columns` wide from `column` on, into a panel; missing columns become zero.
-template <class A, class Bias>
-void copy_panel(const Product<A, Bias>& p, int64_t depth, int64_t k, int64_t column, int64_t columns, A* panel) {
-  if (columns < kPanel<A>) std::memset(panel, 0, size_t(k * kPanel<A>) * sizeof(A));
-  if (!p.transpose_b) {
-    const A* b = p.b + depth * p.ldb + column;
-    for (int64_t l = 0; l < k; ++l, b += p.ldb) {
-      __builtin_prefetch(b + kAhead * p.ldb);
-      __builtin_prefetch(b + kAhead * p.ldb + kLanesOf<A>);
-      copy_row(b, columns, panel + l * kPanel<A>);
-    }
-    return;
-  }
-  const A* b = p.b + column * p.ldb + depth;
-  const int64_t whole_k = k / 4 * 4, whole_columns = columns / 4 * 4;
-  transpose(b, p.ldb, whole_columns, whole_k, panel, kPanel<A>);
-  for (int64_t x = 0; x < columns; ++x)
-    for (int64_t l = x < whole_columns ? whole_k : 0; l < k; ++l) panel[l * kPanel<A> + x] = b[x * p.ldb + l];
-}
-
-/// One panel of a piece: which columns of c, and which stretch of k.
-template <class A> struct Panel {
-  const A* data;
+/// Panels [k, kPanel] one behind the other, copied or to be copied: columns [column, column + columns) of c, and of the sum the
+/// stretch [depth, depth + k).
+template <class A> struct Panels {
+  A* data;
   int64_t column, columns, depth, k;
 };
 
-/// Tiles of `rows` rows from `row` on while they fit above `end`; → the first row that is left.
+/// Elements from one panel to the next, and from one strip [k, kRows] to the next.
+template <class A> constexpr int64_t panel_size(int64_t k) { return k * kPanel<A> + kPad; }
+constexpr int64_t strip_size(int64_t k) { return k * kRows + kPad; }
+
+/// Calls work for each panel.
+template <class A, class F> void for_each_panel(Panels<A> group, const F& work) {
+  for (int64_t left = group.columns; left > 0; left -= kPanel<A>) {
+    group.columns = left < kPanel<A> ? left : kPanel<A>;
+    work(group);
+    group.column += kPanel<A>;
+    group.data += panel_size<A>(group.k);
+  }
+}
+
+/// Copies rows of op(b) = b; columns that are missing become zero.
+template <class A, class Bias> void copy_rows(const Product<A, Bias>& p, const Panels<A>& group) {
+  const A* b = p.b + group.depth * p.ldb + group.column;
+  const int64_t left = group.columns % kPanel<A>, whole = group.columns - left;
+  for (int64_t l = 0; l < group.k; ++l, b += p.ldb) {
+    A* to = group.data + l * kPanel<A>;
+    for (int64_t x = 0; x < whole; x += kPanel<A>, to += panel_size<A>(group.k)) {
+      __builtin_prefetch(b + kAhead * p.ldb + x);
+      __builtin_prefetch(b + kAhead * p.ldb + x + kLanesOf<A>);
+      std::memcpy(to, b + x, size_t(kPanel<A>) * sizeof(A));
+    }
+    if (left == 0) continue;
+    std::memset(to, 0, size_t(kPanel<A>) * sizeof(A));
+    std::memcpy(to, b + whole, size_t(left) * sizeof(A));
+  }
+}
+
+/// Copies columns of op(b) = b^T into one panel; those that are missing become zero.
+template <class A, class Bias> void copy_columns(const Product<A, Bias>& p, const Panels<A>& panel) {
+  const int64_t k = panel.k, whole_k = k / 4 * 4, whole_columns = panel.columns / 4 * 4;
+  if (panel.columns < kPanel<A>) std::memset(panel.data, 0, size_t(k * kPanel<A>) * sizeof(A));
+  const A* b = p.b + panel.column * p.ldb + panel.depth;
+  transpose(b, p.ldb, whole_columns, whole_k, panel.data, kPanel<A>);
+  for (int64_t x = 0; x < panel.columns; ++x)
+    for (int64_t l = x < whole_columns ? whole_k : 0; l < k; ++l) panel.data[l * kPanel<A> + x] = b[x * p.ldb + l];
+}
+
+template <class A, class Bias> void copy_panels(const Product<A, Bias>& p, const Panels<A>& group) {
+  if (p.transpose_b)
+    for_each_panel(group, [&](const Panels<A>& panel) { copy_columns(p, panel); });
+  else
+    copy_rows(p, group);
+}
+
+/// Rows [row, end) of op(a) over a stretch of the sum, in place or copied into strips.
+template <class A> struct Block {
+  const A* a;
+  int64_t lda, row, end;
+};
+
+/// Copies columns [row, end) of a into strips, eight elements at a time: the next line overwrites what a strip has no place for.
+template <class A, class Bias>
+void copy_strips(const Product<A, Bias>& p, const Panels<A>& group, int64_t row, int64_t end, A* strips) {
+  const A* a = p.a + group.depth * p.lda;
+  for (int64_t l = 0; l < group.k; ++l, a += p.lda) {
+    for (int64_t i = row; i < end; i += kLine<A>) __builtin_prefetch(a + kAhead * p.lda + i);
+    A* to = strips + l * kRows;
+    int64_t i = row;
+    for (; i + 8 <= end; i += kRows, to += strip_size(group.k)) std::memcpy(to, a + i, 8 * sizeof(A));
+    for (; i < end; i += kRows, to += strip_size(group.k))
+      std::memcpy(to, a + i, size_t(end - i < kRows ? end - i : kRows) * sizeof(A));
+  }
+}
+
+/// Tiles of `rows` rows from `row` on while they fit into the block; → the first row that is left.
 template <int rows, bool across, class A, class Bias>
-int64_t tiles(const Product<A, Bias>& p, const Panel<A>& panel, int64_t row, int64_t end) {
+int64_t tiles(const Product<A, Bias>& p, const Panels<A>& panel, const Block<A>& block, int64_t row) {
   const bool first = panel.depth == 0;
-  for (; row + rows <= end; row += rows) {
-    const A* a = p.a + (across ? panel.depth * p.lda + row : row * p.lda + panel.depth);
+  for (; row + rows <= block.end; row += rows) {
+    const int64_t i = row - block.row;
+    const A* a = block.a + (!across ? i * block.lda : kBlocked ? i / kRows * strip_size(panel.k) + i % kRows : i);
     const Target<A, Bias> to{p.c + row * p.n + panel.column, p.n, first && p.bias ? p.bias + panel.column : nullptr,
                              !first || p.accumulate, panel.columns};
     if (panel.columns > kLanesOf<A>)
-      tile<rows, 2, across>(a, p.lda, panel.data, panel.k, to);
+      tile<rows, 2, across>(a, block.lda, panel.data, panel.k, to);
     else
-      tile<rows, 1, across>(a, p.lda, panel.data, panel.k, to);
+      tile<rows, 1, across>(a, block.lda, panel.data, panel.k, to);
   }
   return row;
 }
 
-/// All rows of a piece, in tiles as high as there are rows for.
+/// All rows of a block, in tiles as high as there are rows for.
 template <bool across, class A, class Bias>
-void all_tiles(const Product<A, Bias>& p, const Panel<A>& panel, int64_t row, int64_t end) {
-  row = tiles<kRows, across>(p, panel, row, end);
-  row = tiles<kRows / 2, across>(p, panel, row, end);
-  row = tiles<kRows / 4 + 1, across>(p, panel, row, end);
-  row = tiles<2, across>(p, panel, row, end);
-  tiles<1, across>(p, panel, row, end);
+void all_tiles(const Product<A, Bias>& p, const Panels<A>& panel, const Block<A>& block) {
+  int64_t row = tiles<kRows, across>(p, panel, block, block.row);
+  row = tiles<kRows / 2, across>(p, panel, block, row);
+  row = tiles<kRows / 4 + 1, across>(p, panel, block, row);
+  row = tiles<2, across>(p, panel, block, row);
+  tiles<1, across>(p, panel, block, row);
 }
 
-/// One piece of c, by the calling thread alone.
+/// All rows of a piece past a group of panels.
+template <class A, class Bias>
+void multiply_group(const Product<A, Bias>& p, const Piece& piece, const Panels<A>& group, A* strips) {
+  const bool copied = kBlocked && p.transpose_a;
+  const int64_t high = !kBlocked || group.k == 0 ? piece.row1 - piece.row0
+                       : copied                  ? kBlockRows<A>
+                                                 : kBlockRows<A> * kDepth / group.k / kRows * kRows;
+  for (int64_t row = piece.row0; row < piece.row1; row += high) {
+    Block<A> block{strips, kRows, row, row + high < piece.row1 ? row + high : piece.row1};
+    if (copied)
+      copy_strips(p, group, row, block.end, strips);
+    else
+      block.a = p.a + (p.transpose_a ? group.depth * p.lda + row : row * p.lda + group.depth), block.lda = p.lda;
+    for_each_panel(group, [&](const Panels<A>& panel) {
+      p.transpose_a ? all_tiles<true>(p, panel, block) : all_tiles<false>(p, panel, block);
+    });
+  }
+}
+
+/// One piece of c, by the calling thread alone, which needs 320 KiB of stack for it (AVX-512: 33).
 template <class A, class Bias> void multiply_in_registers(const Product<A, Bias>& p, const Piece& piece) {
-  alignas(64) A data[kDepth * kPanel<A>];
+  alignas(64) A panels[kGroup * panel_size<A>(kDepth)];
+  alignas(64) A strips[kBlocked ? kBlockRows<A> / kRows * strip_size(kDepth) : 1];
+  constexpr int64_t kColumns = kGroup * kPanel<A>;
   int64_t depth = 0;
   do {
     const int64_t k = p.k - depth < kDepth ? p.k - depth : kDepth;
-    for (int64_t column = piece.column0; column < piece.column1; column += kPanel<A>) {
-      const int64_t left = piece.column1 - column, columns = left < kPanel<A> ? left : kPanel<A>;
-      copy_panel(p, depth, k, column, columns, data);
-      const Panel<A> panel{data, column, columns, depth, k};
-      p.transpose_a ? all_tiles<true>(p, panel, piece.row0, piece.row1)
-                    : all_tiles<false>(p, panel, piece.row0, piece.row1);
+    for (int64_t column = piece.column0; column < piece.column1; column += kColumns) {
+      const int64_t left = piece.column1 - column;
+      const Panels<A> group{panels, column, left < kColumns ? left : kColumns, depth, k};
+      copy_panels(p, group);
+      multiply_group(p, piece, group, strips);
     }
     depth += k;
   } while (depth < p.k);
