@@ -133,7 +133,7 @@ TEST_CASE("linear: only the gradients that are wanted are formed") {
 TEST_CASE("products are the same bits for any number of threads") {
   for (const auto dtype : {DType::f32, DType::bf16, DType::f64})
     for (const auto& [m, n, k] :
-         {std::tuple<int64_t, int64_t, int64_t>{1000, 128, 65}, {43, 128, 600}, {515, 200, 33}}) {
+         {std::tuple<int64_t, int64_t, int64_t>{1000, 128, 65}, {43, 128, 600}, {515, 200, 33}, {2, 700, 300}}) {
       const Tensor x = normal_tensor({m, k}, dtype), weight = normal_tensor({n, k}, dtype, 5),
                    bias = normal_tensor({n}, dtype, 6);
       const Tensor dy = normal_tensor({m, n}, dtype, 7);

@@ -1,14 +1,37 @@
 #include "libtrain/train_loop.h"
 
+#include <pthread.h>
+
 #include <cmath>
+#include <functional>
 #include <thread>
 
+#include "any_threads.h"
 #include "catch.h"
 #include "data/temporary_file.h"
 #include "toy.h"
 
 namespace libtrain::testing {
 using test::message_of;
+
+namespace {
+
+/// Calls work() on a thread with so little stack.
+void run_on_stack(size_t bytes, std::function<void()> work) {
+  pthread_attr_t attributes;
+  REQUIRE(pthread_attr_init(&attributes) == 0);
+  REQUIRE(pthread_attr_setstacksize(&attributes, bytes) == 0);
+  pthread_t thread;
+  const auto call = [](void* of) -> void* {
+    (*static_cast<std::function<void()>*>(of))();
+    return nullptr;
+  };
+  REQUIRE(pthread_create(&thread, &attributes, call, &work) == 0);
+  CHECK(pthread_join(thread, nullptr) == 0);
+  pthread_attr_destroy(&attributes);
+}
+
+}  // namespace
 
 TEST_CASE("train loop: learns to reverse sequences", "[train]") {
   const auto pairs = reversal_pairs(64);
@@ -266,6 +289,19 @@ TEST_CASE("train loop: mixed precision learns", "[train]") {
   CHECK(exact != mixed);
   CHECK(std::abs(exact.front() - mixed.front()) < 0.02 * exact.front());  // bf16 keeps 8 bits
   CHECK(mixed.back() < 0.5 * mixed.front());
+}
+
+TEST_CASE("train loop: half a MiB of stack is enough for a thread that computes", "[train]") {
+  const auto pairs = reversal_pairs(16);
+  for (const DType dtype : {DType::f32, DType::f64}) {
+    ToyRun run(pairs, {.epochs = 1}, 0.1f, dtype);
+    int64_t updates = 0;
+    run_on_stack(512 << 10, [&] {
+      const Threads alone(1);
+      while (run.loop.step()) ++updates;
+    });
+    CHECK(updates == 2);
+  }
 }
 
 }  // namespace libtrain::testing
