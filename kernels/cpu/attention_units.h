@@ -8,8 +8,6 @@
 namespace libtrain::kernels {
 namespace {
 
-template <class T> constexpr int64_t kLine = 64 / int64_t(sizeof(T));  // elements of a line of the caches
-
 /// One head of one sequence.
 template <class T> struct Unit {
   const Attention<T>& a;

@@ -20,6 +20,8 @@ constexpr Isa kIsa = Isa::LIBTRAIN_ISA;
 /// Work on fewer elements is left to the calling thread: waking a team costs about as much as this many elements do.
 constexpr int64_t kTeamElements = 16384;
 
+template <class T> constexpr int64_t kLine = 64 / int64_t(sizeof(T));  // elements of a line of the caches
+
 /// value of type T into a gradient of type T: overwritten or added to.
 template <class T, class A> LIBTRAIN_INLINE void put(T& place, A value, bool accumulate) {
   place = T(accumulate ? A(place) + value : value);

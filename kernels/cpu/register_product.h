@@ -45,8 +45,7 @@ constexpr int64_t kGroup = kBlocked ? 16 : 1;    // panels that are copied befor
 constexpr int64_t kPad = 16;                     // elements between copies, lest all begin in one set of the cache
 constexpr int kUnrolled = kBlocked ? 4 : 1;      // elements of the sum
 template <class A> constexpr int64_t kLanesOf = kVectorBytes / int64_t(sizeof(A));
-template <class A> constexpr int64_t kLine = 64 / int64_t(sizeof(A));  // elements of a line of the cache
-template <class A> constexpr int64_t kPanel = 2 * kLanesOf<A>;         // columns of a panel
+template <class A> constexpr int64_t kPanel = 2 * kLanesOf<A>;                              // columns of a panel
 template <class A> constexpr int64_t kBlockRows = 192 / int64_t(sizeof(A)) / kRows* kRows;  // of kDepth: at most 48 KiB
 template <class A> struct VectorOf {
   typedef A type __attribute__((vector_size(kVectorBytes), aligned(alignof(A)), may_alias));
