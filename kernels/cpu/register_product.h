@@ -81,7 +81,8 @@ LIBTRAIN_INLINE void store_vector(const Target<A, Bias>& to, int64_t row, int64_
   *c = to.add ? *c + sum : sum;
 }
 
-/// Asks for the rows of a tile, to be written when its sum is done: from farther away than the second cache they arrive one after another.
+/// Asks for the rows of a tile, to be written when its sum is done: from farther away than the second cache, stores would
+/// have them arrive one after another.
 template <int rows, class A, class Bias> LIBTRAIN_INLINE void expect_rows(const Target<A, Bias>& to) {
 #pragma GCC unroll 14
   for (int i = 0; i < rows; ++i) {
