@@ -1,7 +1,5 @@
 #include "kernels/gemm.h"
 
-#include <omp.h>
-
 #include "kernels/cpu/blas.h"
 #include "kernels/cpu/math.h"
 #include "kernels/cpu/register_product.h"
@@ -10,7 +8,7 @@
 namespace libtrain::kernels {
 namespace {
 
-/// What each of our threads works on.
+/// What each of our threads works on. Fixed by the shape, so that the result does not depend on the number of threads.
 struct Pieces {
   int64_t rows, columns;
 };
@@ -27,16 +25,14 @@ template <class A, class Bias> bool in_registers(const Product<A, Bias>& p) {
   return kIsa != Isa::kBaseline && (p.transpose_a || p.lda * int64_t(sizeof(A)) % kCrowdedBytes != 0);
 }
 
-/// For our own loops where they copy by the group and the block: one piece a thread, as near to a square as can be, since every
-/// piece copies its columns and, of a^T, its rows. No element of the result depends on the pieces.
-Pieces pieces_by_threads(int64_t m, int64_t n) {
-  const int64_t threads = omp_get_max_threads();
-  Pieces best{threads, 1};
-  for (int64_t columns = 2; columns <= threads; ++columns)
-    if (const int64_t rows = threads / columns;
-        rows * columns == threads && rows * n + columns * m < best.rows * n + best.columns * m)
-      best = {rows, columns};
-  return best;
+/// For our own loops where they copy by the group and the block: halves, quarters … of the longer side, until there are eight
+/// pieces, or more of 262144 elements. Every piece copies its columns and, of a^T, its rows, which is least for a square.
+Pieces square_pieces(int64_t m, int64_t n) {
+  const int64_t large = m * n / 262144, wanted = large < 8 ? 8 : large;
+  Pieces pieces{1, 1};
+  while (pieces.rows * pieces.columns < wanted)
+    (m * pieces.columns < n * pieces.rows ? pieces.columns : pieces.rows) *= 2;
+  return pieces;
 }
 
 /// For our own loops. With AVX-512: 64 columns wide, and at most 1024 rows high (512 with more than 128 columns of op(a)), so
@@ -44,7 +40,7 @@ Pieces pieces_by_threads(int64_t m, int64_t n) {
 /// eight.
 Pieces pieces_in_registers(int64_t m, int64_t n, int64_t k) {
   if (m * n * k <= kSerialProducts) return {1, 1};
-  if (kBlocked) return pieces_by_threads(m, n);
+  if (kBlocked) return square_pieces(m, n);
   const int64_t columns = n < 128 ? 1 : n / 64;
   const int64_t high = k <= 128 ? 1024 : 512;
   const int64_t low = (m + high - 1) / high, wanted = (8 + columns - 1) / columns, most = m < 64 ? 1 : m / 64;
@@ -57,9 +53,8 @@ int64_t border(int64_t size, int64_t index, int64_t count, int64_t unit) {
   return index == count ? size : size / unit * index / count * unit;
 }
 
-/// For BLAS: by the shape alone, since the result may depend on the pieces. About eight, more when they would have over 256
-/// rows. BLAS copies all of op(b)'s columns for each piece, which costs 8 % of the time at 125 rows and 17 % at 62 (measured,
-/// n 512, k 128): below 64 rows, columns are split instead.
+/// For BLAS: about eight pieces, more when they would have over 256 rows. BLAS copies all of op(b)'s columns for each piece, which
+/// costs 8 % of the time at 125 rows and 17 % at 62 (measured, n 512, k 128): below 64 rows, columns are split instead.
 Pieces pieces_for_blas(int64_t m, int64_t n, int64_t k) {
   if (m * n * k <= kSerialProducts) return {1, 1};
   const int64_t eighth = (m + 7) / 8;
