@@ -26,9 +26,10 @@ template <class A, class Bias> bool in_registers(const Product<A, Bias>& p) {
 }
 
 /// For our own loops where they copy by the group and the block: halves, quarters … of the longer side, until there are eight
-/// pieces, or more of 262144 elements. Every piece copies its columns and, of a^T, its rows, which is least for a square.
+/// pieces, fewer where those would have less than 2048 elements, more where over 262144. Every piece copies its columns and,
+/// of a^T, its rows, which is least for a square.
 Pieces square_pieces(int64_t m, int64_t n) {
-  const int64_t large = m * n / 262144, wanted = large < 8 ? 8 : large;
+  const int64_t most = m * n / 2048, least = m * n / 262144, wanted = least > 8 ? least : most < 8 ? most : 8;
   Pieces pieces{1, 1};
   while (pieces.rows * pieces.columns < wanted)
     (m * pieces.columns < n * pieces.rows ? pieces.columns : pieces.rows) *= 2;
