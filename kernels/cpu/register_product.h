@@ -237,11 +237,10 @@ void multiply_group(const Product<A, Bias>& p, const Piece& piece, const Panels<
                        : copied                  ? kBlockRows<A>
                                                  : kBlockRows<A> * kDepth / group.k / kRows * kRows;
   for (int64_t row = piece.row0; row < piece.row1; row += high) {
-    Block<A> block{strips, kRows, row, row + high < piece.row1 ? row + high : piece.row1};
-    if (copied)
-      copy_strips(p, group, row, block.end, strips);
-    else
-      block.a = p.a + (p.transpose_a ? group.depth * p.lda + row : row * p.lda + group.depth), block.lda = p.lda;
+    const int64_t end = row + high < piece.row1 ? row + high : piece.row1;
+    const A* in_place = p.a + (p.transpose_a ? group.depth * p.lda + row : row * p.lda + group.depth);
+    if (copied) copy_strips(p, group, row, end, strips);
+    const Block<A> block{copied ? strips : in_place, copied ? kRows : p.lda, row, end};
     for_each_panel(group, [&](const Panels<A>& panel) {
       p.transpose_a ? all_tiles<true>(p, panel, block) : all_tiles<false>(p, panel, block);
     });
