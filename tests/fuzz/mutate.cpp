@@ -1,51 +1,52 @@
 #include "fuzz/mutate.h"
 
 #include <algorithm>
+#include <cctype>
 
 namespace libtrain::fuzz {
 namespace {
 
 using Tokens = std::vector<std::string>;
 
-/// At the edges of the types that a number may be read into.
-const Tokens kNumbers{"0",
-                      "1",
-                      "2",
-                      "3",
-                      "4",
-                      "7",
-                      "8",
-                      "9",
-                      "-1",
-                      "-0",
-                      "1.0",
-                      "0.5",
-                      "1e0",
-                      "1e308",
-                      "1e999",
-                      "01",
-                      "255",
-                      "256",
-                      "65536",
-                      "2147483647",
-                      "2147483648",
-                      "4294967295",
-                      "4294967296",
-                      "4611686018427387904",
-                      "4611686018427387905",
-                      "9007199254740992",
-                      "9007199254740993",
-                      "9223372036854775807",
-                      "9223372036854775808",
-                      "18446744073709551615",
-                      "18446744073709551616",
-                      "18446744073709551620",
-                      "100000000000000000000000000000",
-                      "null",
-                      "true",
-                      "{}",
-                      "[]",
-                      "\"\""};
+/// Numbers at the edges of the types that they may be read into, and a value of every other kind.
+const Tokens kValues{"0",
+                     "1",
+                     "2",
+                     "3",
+                     "4",
+                     "7",
+                     "8",
+                     "9",
+                     "-1",
+                     "-0",
+                     "1.0",
+                     "0.5",
+                     "1e0",
+                     "1e308",
+                     "1e999",
+                     "01",
+                     "255",
+                     "256",
+                     "65536",
+                     "2147483647",
+                     "2147483648",
+                     "4294967295",
+                     "4294967296",
+                     "4611686018427387904",
+                     "4611686018427387905",
+                     "9007199254740992",
+                     "9007199254740993",
+                     "9223372036854775807",
+                     "9223372036854775808",
+                     "18446744073709551615",
+                     "18446744073709551616",
+                     "18446744073709551620",
+                     "100000000000000000000000000000",
+                     "null",
+                     "true",
+                     "{}",
+                     "[]",
+                     "\"\""};
 /// In texts: escapes, ends of encodings, what is cut short, marks.
 const Tokens kPieces{"\\u0000",
                      "\\uD800",
@@ -118,7 +119,7 @@ std::string changed_text(const std::string& text, const Tokens& words, Random& r
 
 std::string changed_number(const std::string& text, Random& random) {
   const bool digits = !text.empty() && text.size() < 18 && text.find_first_not_of("0123456789") == text.npos;
-  if (!digits || random.once_in(2)) return any_of(kNumbers, random);
+  if (!digits || random.once_in(2)) return any_of(kValues, random);
   const int64_t value = std::stoll(text);
   constexpr int64_t kSteps[] = {-8, -4, -1, 1, 4, 8};
   return std::to_string(random.once_in(4) ? value * 2 : value + kSteps[random.below(6)]);
@@ -134,8 +135,15 @@ void change_token(Tokens& tokens, size_t at, const Tokens& words, Random& random
     token = std::string(1, "{}[],:"[random.below(6)]);
 }
 
+/// One that is no white space, which is half of what a writer sets.
+size_t any_token(const Tokens& tokens, Random& random) {
+  size_t at = random.below(tokens.size());
+  while (at + 1 < tokens.size() && std::isspace(uint8_t(tokens[at][0]))) ++at;
+  return at;
+}
+
 void change_tokens(Tokens& tokens, const Tokens& words, Random& random) {
-  const size_t at = random.below(tokens.size()), other = random.below(tokens.size());
+  const size_t at = any_token(tokens, random), other = any_token(tokens, random);
   const Tokens value(tokens.begin() + int64_t(at), tokens.begin() + int64_t(value_end(tokens, at)));
   switch (random.below(8)) {
     case 0:  // gone
@@ -154,6 +162,10 @@ void change_tokens(Tokens& tokens, const Tokens& words, Random& random) {
     case 4:  // nested
       tokens.insert(tokens.begin() + int64_t(at + value.size()), "]");
       tokens.insert(tokens.begin() + int64_t(at), "[");
+      return;
+    case 5:  // of another kind
+      tokens.erase(tokens.begin() + int64_t(at) + 1, tokens.begin() + int64_t(at + value.size()));
+      tokens[at] = any_of(kValues, random);
       return;
     default:
       change_token(tokens, at, words, random);
