@@ -40,12 +40,9 @@ template <class In, class Out> struct Gemm {
 /// No dimension may be larger: BLAS counts in 32 bits.
 constexpr int64_t kGemmMaxSize = INT32_MAX;
 
-/// Elements of workspace. On the CPU, bf16 operands (and bf16 results) are converted to f32 there.
-template <Isa isa, class In, class Out> constexpr int64_t gemm_workspace(Cpu<isa>, const Gemm<In, Out>& g) {
-  if (std::is_same_v<In, accum_t<In>>) return 0;
-  const int64_t count = g.batch.count, a = g.batch.a ? count : 1, b = g.batch.b ? count : 1;
-  return a * g.m() * g.k() + b * g.k() * g.n() + (std::is_same_v<Out, accum_t<In>> ? 0 : count * g.m() * g.n());
-}
+/// Elements of workspace. On the CPU, bf16 operands (and bf16 results) are converted to f32 there, and what pieces of a long sum give
+/// stands there until it is added up.
+template <Isa isa, class In, class Out> int64_t gemm_workspace(Cpu<isa>, const Gemm<In, Out>&);
 template <class In, class Out> int64_t gemm_workspace(Cuda, const Gemm<In, Out>&);
 
 template <Isa isa, class In, class Out> void gemm(Cpu<isa>, const Gemm<In, Out>&);

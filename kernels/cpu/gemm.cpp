@@ -8,9 +8,12 @@
 namespace libtrain::kernels {
 namespace {
 
-/// What each of our threads works on. Fixed by the shape, so that the result does not depend on the number of threads.
+/// How many parts rows, columns and the sum are cut into; a thread works on one of each. Fixed by the shape, so that the result
+/// does not depend on the number of threads.
 struct Pieces {
-  int64_t rows, columns;
+  int64_t rows, columns, sums = 1;
+
+  int64_t count() const { return rows * columns * sums; }
 };
 
 /// Products up to here are done by the calling thread: waking a team costs more. BLAS libraries draw the same line.
@@ -25,23 +28,32 @@ template <class A, class Bias> bool in_registers(const Product<A, Bias>& p) {
   return kIsa != Isa::kBaseline && (p.transpose_a || p.lda * int64_t(sizeof(A)) % kCrowdedBytes != 0);
 }
 
-/// For our own loops where they copy by the group and the block: halves, quarters … of the longer side, until there are eight
-/// pieces, fewer where those would have less than 2048 elements, more where over 262144. Every piece copies its columns and,
-/// of a^T, its rows, which is least for a square.
-Pieces square_pieces(int64_t m, int64_t n) {
-  const int64_t most = m * n / 2048, least = m * n / 262144, wanted = least > 8 ? least : most < 8 ? most : 8;
-  Pieces pieces{1, 1};
+/// Of a part of the sum, for our own loops where they copy by the group and the block: halves, quarters … of the longer side, until
+/// with `sums` parts there are eight pieces, fewer where those would have less than 2048 elements, more where over 262144. Every
+/// piece copies its columns and, of a^T, its rows, which is least for a square.
+Pieces square_pieces(int64_t m, int64_t n, int64_t sums) {
+  const int64_t most = m * n / 2048, least = m * n / 262144, each = 8 / sums;
+  const int64_t wanted = least > each ? least : most < each ? most : each;
+  Pieces pieces{1, 1, sums};
   while (pieces.rows * pieces.columns < wanted)
     (m * pieces.columns < n * pieces.rows ? pieces.columns : pieces.rows) *= 2;
   return pieces;
 }
 
-/// For our own loops. With AVX-512: 64 columns wide, and at most 1024 rows high (512 with more than 128 columns of op(a)), so
+/// The same where op(a) = a^T is copied as well: a piece of the sum copies nothing that another does, but its result is written,
+/// and read again to be added up. Whatever moves fewest elements.
+Pieces summed_pieces(int64_t m, int64_t n, int64_t k) {
+  const auto moved = [=](const Pieces& p) { return k * (m * p.columns + n * p.rows) + 2 * m * n * (p.sums - 1); };
+  Pieces best = square_pieces(m, n, 1);
+  for (int64_t sums = 2; sums <= 8 && sums * kDepth <= k; sums *= 2)
+    if (const Pieces other = square_pieces(m, n, sums); moved(other) < moved(best)) best = other;
+  return best;
+}
+
+/// For our own loops with AVX-512: 64 columns wide, and at most 1024 rows high (512 with more than 128 columns of op(a)), so
 /// that the rows of op(a) stay in the second cache while a thread goes from piece to piece; lower where that makes fewer than
 /// eight.
-Pieces pieces_in_registers(int64_t m, int64_t n, int64_t k) {
-  if (m * n * k <= kSerialProducts) return {1, 1};
-  if (kBlocked) return square_pieces(m, n);
+Pieces narrow_pieces(int64_t m, int64_t n, int64_t k) {
   const int64_t columns = n < 128 ? 1 : n / 64;
   const int64_t high = k <= 128 ? 1024 : 512;
   const int64_t low = (m + high - 1) / high, wanted = (8 + columns - 1) / columns, most = m < 64 ? 1 : m / 64;
@@ -56,13 +68,19 @@ int64_t border(int64_t size, int64_t index, int64_t count, int64_t unit) {
 
 /// For BLAS: about eight pieces, more when they would have over 256 rows. BLAS copies all of op(b)'s columns for each piece, which
 /// costs 8 % of the time at 125 rows and 17 % at 62 (measured, n 512, k 128): below 64 rows, columns are split instead.
-Pieces pieces_for_blas(int64_t m, int64_t n, int64_t k) {
-  if (m * n * k <= kSerialProducts) return {1, 1};
+Pieces pieces_for_blas(int64_t m, int64_t n) {
   const int64_t eighth = (m + 7) / 8;
   const int64_t height = eighth < 64 ? 64 : eighth > 256 ? 256 : eighth;
   const int64_t rows = (m + height - 1) / height, wanted = (8 + rows - 1) / rows;
   const int64_t columns = n / 64 < wanted ? n / 64 : wanted;
   return {rows, columns < 1 ? 1 : columns};
+}
+
+template <class A, class Bias> Pieces pieces_of(const Product<A, Bias>& p) {
+  if (p.m * p.n * p.k <= kSerialProducts) return {1, 1};
+  if (!in_registers(p)) return pieces_for_blas(p.m, p.n);
+  if (!kBlocked) return narrow_pieces(p.m, p.n, p.k);
+  return p.transpose_a ? summed_pieces(p.m, p.n, p.k) : square_pieces(p.m, p.n, 1);
 }
 
 // BLAS is column-major: it sees our matrices transposed, so the operands change places: c^T = op(b)^T op(a)^T.
@@ -105,22 +123,53 @@ Product<A, Bias> product_at(Product<A, Bias> first, const GemmBatch& batch, int6
   return first;
 }
 
+/// Part `index` of so many of the sum: the first goes to c, the others to matrices like it, one behind the other.
+template <class A, class Bias>
+Product<A, Bias> part_of_sum(Product<A, Bias> p, int64_t index, int64_t count, A* others) {
+  const int64_t first = border(p.k, index, count, 8), end = border(p.k, index + 1, count, 8);
+  p.a += first * (p.transpose_a ? p.lda : 1);
+  p.b += first * (p.transpose_b ? 1 : p.ldb);
+  p.k = end - first;
+  if (index == 0) return p;
+  p.c = others + (index - 1) * p.m * p.n;
+  p.bias = nullptr;
+  p.accumulate = false;
+  return p;
+}
+
+/// Adds matrices of `size` elements, one behind the other, to c in order.
+template <class A> void add_matrices(const A* matrices, int64_t count, int64_t size, A* c) {
+  constexpr int64_t kChunk = 1024;
+#pragma omp parallel for schedule(static) firstprivate(matrices, c) if (size > kTeamElements)
+  for (int64_t first = 0; first < size; first += kChunk) {
+    const int64_t end = first + kChunk < size ? first + kChunk : size;
+    for (int64_t j = 0; j < count; ++j)
+#pragma omp simd
+      for (int64_t i = first; i < end; ++i) c[i] += matrices[j * size + i];
+  }
+}
+
 /// Pieces of all c, shared out among our own team. A BLAS built on OpenMP does not open a second team inside it.
-template <class A, class Bias> void multiply(const Product<A, Bias>& first, const GemmBatch& batch) {
-  const int64_t m = first.m, n = first.n, k = first.k;
+/// `parts`: [batch.count, pieces.sums - 1, m, n].
+template <class A, class Bias> void multiply(const Product<A, Bias>& first, const GemmBatch& batch, A* parts) {
+  const int64_t m = first.m, n = first.n;
   if (m == 0 || n == 0) return;
   const bool ours = in_registers(first);
-  const Pieces pieces = ours ? pieces_in_registers(m, n, k) : pieces_for_blas(m, n, k);
-  const int64_t each = pieces.rows * pieces.columns, rows = ours ? kRows : 1, columns = ours ? kPanel<A> : 1;
-  const bool team = each > 1 || (batch.count > 1 && batch.count * m * n * k > kSerialProducts);
+  const Pieces pieces = pieces_of(first);
+  const int64_t each = pieces.count(), others = (pieces.sums - 1) * m * n;
+  const int64_t rows = ours ? kRows : 1, columns = ours ? kPanel<A> : 1;
+  const bool team = each > 1 || (batch.count > 1 && batch.count * m * n * first.k > kSerialProducts);
 #pragma omp parallel for schedule(static) if (team)
   for (int64_t i = 0; i < each * batch.count; ++i) {
-    const Product<A, Bias> p = product_at(first, batch, i / each);
-    const int64_t row = i % each / pieces.columns, column = i % pieces.columns;
+    const int64_t index = i / each, column = i % pieces.columns, row = i / pieces.columns % pieces.rows;
+    const int64_t sum = i % each / (pieces.rows * pieces.columns);
+    const Product<A, Bias> p = part_of_sum(product_at(first, batch, index), sum, pieces.sums, parts + index * others);
     const Piece piece{border(m, row, pieces.rows, rows), border(m, row + 1, pieces.rows, rows),
                       border(n, column, pieces.columns, columns), border(n, column + 1, pieces.columns, columns)};
     ours ? multiply_in_registers(p, piece) : multiply_by_blas(p, piece);
   }
+  for (int64_t index = 0; index < batch.count && pieces.sums > 1; ++index)
+    add_matrices(parts + index * others, pieces.sums - 1, m * n, first.c + index * batch.c);
 }
 
 /// The same shape as `g`, for operands and result in the arithmetic type.
@@ -169,24 +218,45 @@ template <class A> void activate(GemmActivation activation, A* c, const Stack& m
 }
 
 template <class T> void run(const Gemm<T, T>& g) {
-  multiply(product_of<T>(g, g.a.data, g.b.data, g.c.data, g.c.accumulate), g.batch);
+  multiply(product_of<T>(g, g.a.data, g.b.data, g.c.data, g.c.accumulate), g.batch, g.workspace.data);
   activate(g.activation, g.c.data, Stack(g.batch.count, g.m() * g.n(), g.batch.c));
 }
 
-/// bf16 operands: their f32 copies stand in the workspace one behind the other, then results that are to become bf16.
+/// Elements of what pieces of the sum beyond the first give.
+template <class In, class Out> int64_t elements_of_parts(const Gemm<In, Out>& g) {
+  using A = accum_t<In>;
+  const A* none = nullptr;
+  return g.batch.count * (pieces_of(product_of<A>(g, none, none, (A*)nullptr, false)).sums - 1) * g.m() * g.n();
+}
+
+/// What bf16 operands become: their f32 copies stand in the workspace one behind the other, then results that are to become bf16,
+/// then parts of sums.
+template <class Out> struct Converted {
+  Stack a, b;
+  int64_t results;
+
+  explicit Converted(const Gemm<bf16, Out>& g)
+      : a(g.batch.count, g.m() * g.k(), g.batch.a),
+        b(g.batch.count, g.k() * g.n(), g.batch.b),
+        results(std::is_same_v<Out, float> ? 0 : g.batch.count * g.m() * g.n()) {}
+
+  int64_t elements() const { return a.count * a.size + b.count * b.size + results; }
+};
+
 template <class Out> void run_bf16(const Gemm<bf16, Out>& g) {
-  const int64_t mk = g.m() * g.k(), kn = g.k() * g.n(), mn = g.m() * g.n();
-  const Stack of_a(g.batch.count, mk, g.batch.a), of_b(g.batch.count, kn, g.batch.b);
-  float *a = g.workspace.data, *b = a + of_a.count * of_a.size, *c = b + of_b.count * of_b.size;
-  to_f32(g.a.data, of_a, a);
-  to_f32(g.b.data, of_b, b);
-  GemmBatch copies{g.batch.count, g.batch.a ? mk : 0, g.batch.b ? kn : 0, g.batch.c};
+  const Converted<Out> copies(g);
+  float *a = g.workspace.data, *b = a + copies.a.count * copies.a.size, *parts = a + copies.elements();
+  float* c = parts - copies.results;
+  to_f32(g.a.data, copies.a, a);
+  to_f32(g.b.data, copies.b, b);
+  const int64_t mn = g.m() * g.n();
+  GemmBatch batch{g.batch.count, g.batch.a ? g.m() * g.k() : 0, g.batch.b ? g.k() * g.n() : 0, g.batch.c};
   if constexpr (std::is_same_v<Out, float>) {
-    multiply(product_of<float>(g, a, b, g.c.data, g.c.accumulate), copies);
+    multiply(product_of<float>(g, a, b, g.c.data, g.c.accumulate), batch, parts);
     activate(g.activation, g.c.data, Stack(g.batch.count, mn, g.batch.c));
   } else {
-    copies.c = mn;
-    multiply(product_of<float>(g, a, b, c, false), copies);
+    batch.c = mn;
+    multiply(product_of<float>(g, a, b, c, false), batch, parts);
     activate(g.activation, c, Stack(g.batch.count, mn, mn));
     to_bf16(c, Stack(g.batch.count, mn, g.batch.c), g.c);
   }
@@ -196,11 +266,19 @@ void run(const Gemm<bf16, float>& g) { run_bf16(g); }
 
 }  // namespace
 
+template <Isa isa, class In, class Out> int64_t gemm_workspace(Cpu<isa>, const Gemm<In, Out>& g) {
+  if constexpr (std::is_same_v<In, bf16>) return Converted<Out>(g).elements() + elements_of_parts(g);
+  return elements_of_parts(g);
+}
+
 template <Isa isa, class In, class Out> void gemm(Cpu<isa>, const Gemm<In, Out>& g) { run(g); }
 
-template void gemm(Cpu<kIsa>, const Gemm<float, float>&);
-template void gemm(Cpu<kIsa>, const Gemm<double, double>&);
-template void gemm(Cpu<kIsa>, const Gemm<bf16, bf16>&);
-template void gemm(Cpu<kIsa>, const Gemm<bf16, float>&);
+#define LIBTRAIN_GEMM(In, Out)                                      \
+  template int64_t gemm_workspace(Cpu<kIsa>, const Gemm<In, Out>&); \
+  template void gemm(Cpu<kIsa>, const Gemm<In, Out>&);
+LIBTRAIN_GEMM(float, float)
+LIBTRAIN_GEMM(double, double)
+LIBTRAIN_GEMM(bf16, bf16)
+LIBTRAIN_GEMM(bf16, float)
 
 }  // namespace libtrain::kernels

@@ -6,8 +6,8 @@
 /// With AVX2 a tile is a fifth as large as with AVX-512, so that the rows and columns that it meets come around five times as
 /// often: there many panels are copied before a block of rows passes all of them from the second cache, and where
 /// op(a) = a^T, whose columns would be read a few elements a cache line, the block is copied as well, into strips of kRows.
-/// Numerics: every element of c is the sum of its products in order of k, in stretches of kDepth that are added up in
-/// order. It does not depend on the tile or the piece in which the element lies.
+/// Numerics: every element of a part of c is the sum of its products in order of k, in stretches of kDepth that are added up
+/// in order. It does not depend on the tile or the rectangle in which the element lies.
 /// Source: Goto and van de Geijn, "Anatomy of high-performance matrix multiplication", ACM TOMS 34 (3), 2008.
 /// Measured: docs/performance.md.
 #pragma once

@@ -3,11 +3,15 @@
 #include "catch.h"
 #include "epilogue_checks.h"
 #include "normal_tensor.h"
+#include "references.h"
 
 namespace libtrain::testing {
 namespace {
 
 using Catch::Matchers::Contains;
+
+/// Of a batch [count, m, n].
+Tensor matrix_of(const Tensor& t, int64_t index) { return t.rows(index, index + 1).reshape(Shape{t.dim(1), t.dim(2)}); }
 
 }  // namespace
 
@@ -57,14 +61,41 @@ TEST_CASE("matmul: batches that do not go together are refused, naming the trans
 
 TEST_CASE("matmul: on the CPU, each product of a batch has the bits that it has alone") {
   for (const DType dtype : {DType::f32, DType::bf16})
-    for (const auto& [m, n, k] : {std::tuple<int64_t, int64_t, int64_t>{5, 7, 3}, {70, 130, 300}}) {
-      const Tensor a = normal_tensor({4, m, k}, dtype), b = normal_tensor({4, k, n}, dtype, 5);
-      const Tensor c = matmul(a, b);
-      for (int64_t i = 0; i < 4; ++i) {
-        const auto matrix = [i](const Tensor& t) { return t.rows(i, i + 1).reshape(Shape{t.dim(1), t.dim(2)}); };
-        CHECK(values_of(matrix(c)) == values_of(matmul(matrix(a), matrix(b))));
+    for (const auto& [m, n, k] : {std::tuple<int64_t, int64_t, int64_t>{5, 7, 3}, {70, 130, 300}, {70, 130, 1300}})
+      for (const bool across : {false, true}) {
+        const MatmulOptions options{.transpose_a = across};
+        const Tensor a = normal_tensor(across ? Shape{4, k, m} : Shape{4, m, k}, dtype),
+                     b = normal_tensor({4, k, n}, dtype, 5);
+        const Tensor c = matmul(a, b, options);
+        for (int64_t i = 0; i < 4; ++i)
+          CHECK(values_of(matrix_of(c, i)) == values_of(matmul(matrix_of(a, i), matrix_of(b, i), options)));
       }
-    }
+}
+
+TEST_CASE("a long sum over rows of both operands, which may be cut, goes to c with bias and what is there") {
+  const int64_t m = GENERATE(7, 70, 130), n = 100, k = GENERATE(515, 1250, 2100);
+  const bool transpose_b = GENERATE(false, true), accumulate = GENERATE(false, true);
+  CAPTURE(m, n, k, transpose_b, accumulate);
+  const Tensor a = normal_tensor({2, k, m}, DType::f64), bias = normal_tensor({n}, DType::f64, 9),
+               b = normal_tensor(transpose_b ? Shape{2, n, k} : Shape{2, k, n}, DType::f64, 5),
+               c = Tensor::full({2, m, n}, 10, DType::f64);
+  detail::run_gemm(Device::kCpu, kernels::Gemm<double, double>{.a = matrix_of(a, 0).view<const double>(),
+                                                               .b = matrix_of(b, 0).view<const double>(),
+                                                               .transpose_a = true,
+                                                               .transpose_b = transpose_b,
+                                                               .bias = bias.view<const double>(),
+                                                               .c = {c.view<double>().data, accumulate},
+                                                               .batch = {2, k * m, k * n, m * n}});
+  const Values added = values_of(bias);
+  for (int64_t i = 0; i < 2; ++i) {
+    const Values product = matmul_reference({values_of(matrix_of(a, i)), values_of(matrix_of(b, i))}, m, n, k, true,
+                                            transpose_b),
+                 actual = values_of(matrix_of(c, i));
+    double worst = 0;
+    for (size_t x = 0; x < product.size(); ++x)
+      worst = std::max(worst, std::abs(actual[x] - (product[x] + added[x % size_t(n)] + (accumulate ? 10 : 0))));
+    CHECK(worst <= 1e-11);
+  }
 }
 
 TEST_CASE("matmul: a tensor times itself gets both gradients") {
@@ -132,8 +163,11 @@ TEST_CASE("linear: only the gradients that are wanted are formed") {
 
 TEST_CASE("products are the same bits for any number of threads") {
   for (const auto dtype : {DType::f32, DType::bf16, DType::f64})
-    for (const auto& [m, n, k] :
-         {std::tuple<int64_t, int64_t, int64_t>{1000, 128, 65}, {43, 128, 600}, {515, 200, 33}, {2, 700, 300}}) {
+    for (const auto& [m, n, k] : {std::tuple<int64_t, int64_t, int64_t>{1000, 128, 65},
+                                  {2100, 65, 70},
+                                  {43, 128, 600},
+                                  {515, 200, 33},
+                                  {2, 700, 300}}) {
       const Tensor x = normal_tensor({m, k}, dtype), weight = normal_tensor({n, k}, dtype, 5),
                    bias = normal_tensor({n}, dtype, 6);
       const Tensor dy = normal_tensor({m, n}, dtype, 7);
