@@ -188,10 +188,13 @@ TEST_CASE("optim: with mixed precision, averaged weights are shown rounded", "[o
   Parameters parameters({.mixed_precision = true, .average = true});
   const Tensor w = parameters.add("w", {40}, init::constant(1));
   parameters.average().fill(0.1);
+  const int64_t revision = parameters.revision();
   {
     const AveragedWeights shown(parameters);
+    CHECK(parameters.revision() != revision);
     CHECK(w.cast(DType::f32).to_vector<float>()[39] == float(bf16(0.1f)));
   }
+  CHECK(parameters.revision() == revision);
   CHECK(w.cast(DType::f32).to_vector<float>()[39] == 1);
 }
 

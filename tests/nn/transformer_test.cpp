@@ -44,6 +44,31 @@ TEST_CASE("transformer: options that cannot be are named", "[nn]") {
         "both sides, or choose another tying");
 }
 
+TEST_CASE("transformer: dropout acts on the embeddings of both sides, in training mode under a tape alone", "[nn]") {
+  Parameters parameters;
+  // So much that nothing is kept: what follows sees zeros, whose norm is zero.
+  Transformer model(parameters, {.source_vocab = 10,
+                                 .target_vocab = 12,
+                                 .layer = {.size = 8, .heads = 2, .feed_forward_size = 8, .dropout = 0.99999f}});
+  const Tensor source = Tensor::from({4, 5, 2}), target = Tensor::from({1, 6});
+  const Packing of_source = make_packing(std::vector<int64_t>{3}), of_target = make_packing(std::vector<int64_t>{2});
+  const auto encoded = [&] { return model.encode(source, of_source).to_vector<float>(); };
+  const Tensor memory = model.encode(source, of_source);
+  const auto decoded = [&] { return model.decode(target, of_target, memory, of_source).to_vector<float>(); };
+  const std::vector<float> whole_source = encoded(), whole_target = decoded();
+  CHECK(whole_source != std::vector<float>(24, 0.0f));
+  CHECK(whole_target != std::vector<float>(16, 0.0f));
+  const Tape tape;
+  CHECK(encoded() == std::vector<float>(24, 0.0f));
+  CHECK(decoded() == std::vector<float>(16, 0.0f));
+  model.train(false);
+  CHECK(encoded() == whole_source);
+  CHECK(decoded() == whole_target);
+  model.train();
+  CHECK(encoded() == std::vector<float>(24, 0.0f));
+  CHECK(decoded() == std::vector<float>(16, 0.0f));
+}
+
 TEST_CASE("attention layer: heads must divide its width", "[nn]") {
   Parameters parameters;
   CHECK(message_of<InvalidArgument>([&] { MultiHeadAttention(parameters, "attention", 8, 3, 0); }) ==
