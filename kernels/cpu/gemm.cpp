@@ -222,11 +222,10 @@ template <class T> void run(const Gemm<T, T>& g) {
   activate(g.activation, g.c.data, Stack(g.batch.count, g.m() * g.n(), g.batch.c));
 }
 
-/// Elements of what pieces of the sum beyond the first give.
+/// Elements of what parts of the sum beyond the first give.
 template <class In, class Out> int64_t elements_of_parts(const Gemm<In, Out>& g) {
-  using A = accum_t<In>;
-  const A* none = nullptr;
-  return g.batch.count * (pieces_of(product_of<A>(g, none, none, (A*)nullptr, false)).sums - 1) * g.m() * g.n();
+  const Pieces pieces = pieces_of(product_of<accum_t<In>>(g, nullptr, nullptr, nullptr, false));
+  return g.batch.count * (pieces.sums - 1) * g.m() * g.n();
 }
 
 /// What bf16 operands become: their f32 copies stand in the workspace one behind the other, then results that are to become bf16,
