@@ -73,10 +73,10 @@ __global__ void __launch_bounds__(Shape<D, strips>::kUnits* Shape<D, strips>::kT
   load_all<Of>(k, keys_of<D>(a.k, u), place);
   load_all<Of>(v, keys_of<D>(a.v, u), place);
   ptx::cp_async_commit();
+  const ScoreRules rules = score_rules(a, u);  // reads dropout's state while the rows are under way
   ptx::cp_async_wait<0>();
   __syncthreads();
   if (place.first >= u.queries) return;
-  const ScoreRules rules = score_rules(a, u);
   OutputStrip<D> out;
   const int keys = rules.mask.visible_keys(place.first + kStrip - 1);
   const auto attend_from = [&](int first_key) {
@@ -271,6 +271,8 @@ __global__ void __launch_bounds__(Shape<D, strips>::kUnits* Shape<D, strips>::kT
   }
   const Place place = place_of<Of>(a, units);
   const AttentionUnit& u = place.unit;
+  const int first = place.first;
+  const float lse[2] = {load_lse(a, u, first + row_of(0)), load_lse(a, u, first + row_of(2))};  // asked for first
   const UnitTiles<Of, D> tiles(reinterpret_cast<bf16*>(shared) + place.group * UnitTiles<Of, D>::kElements);
   load_all<Of>(tiles.rows.q, queries_of<D>(a.q, u), place);
   load_all<Of>(tiles.rows.k, keys_of<D>(a.k, u), place);
@@ -278,12 +280,11 @@ __global__ void __launch_bounds__(Shape<D, strips>::kUnits* Shape<D, strips>::kT
   load_all<Of>(tiles.rows.v, keys_of<D>(a.v, u), place);
   ptx::cp_async_commit();
   const ScoreRules rules = score_rules(a, u);
-  const int first = place.first;
   QueryWork<Of, D> work{rules,
                         tiles,
                         first,
                         first < u.queries ? groups_of(rules.mask.visible_keys(first + kStrip - 1)) : 0,
-                        {load_lse(a, u, first + row_of(0)), load_lse(a, u, first + row_of(2))}};
+                        {lse[0], lse[1]}};
   ptx::cp_async_wait<0>();
   __syncthreads();
   Fragment<D> dq = {};

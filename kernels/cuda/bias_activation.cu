@@ -22,12 +22,12 @@ template <class T> constexpr int kWide = sizeof(T) < 8 ? Pack<T>::kSize : 1;
 
 template <class T, int width, int arrays> using Ahead = PacksAhead<T, arrays, width == Pack<T>::kSize>;
 
-/// Blocks that a multiprocessor has registers for.
-constexpr int kForwardBlocks = 6;
+/// Blocks that a multiprocessor has registers for: those of ReLU and dropout just do for six.
+template <class F> constexpr int kForwardBlocks = std::is_same_v<F, Relu> ? 6 : 5;
 template <class T> constexpr int kBackwardBlocks = sizeof(T) < 8 ? 4 : 2;
 
 /// y = dropout(f(x + bias)), `width` columns a thread.
-template <class F, int width, class T> __global__ void __launch_bounds__(kBlockThreads, kForwardBlocks)
+template <class F, int width, class T> __global__ void __launch_bounds__(kBlockThreads, kForwardBlocks<F>)
     forward_kernel(BiasActivation<T> k) {
   LIBTRAIN_DYNAMIC_SHARED(shared);
   const int64_t rows = k.x.dims[0], columns = k.x.dims[1];
@@ -36,19 +36,23 @@ template <class F, int width, class T> __global__ void __launch_bounds__(kBlockT
   RowDropper<accum_t<T>> dropper(k.mask);
   const auto bias = load_elements<width>(k.bias.data + column);
   const Ahead<T, width, 1> ahead(shared, threadIdx.y * blockDim.x + threadIdx.x);
-  const auto expect = [&](int64_t row) {
-    if (row >= rows) return;
-    dropper.expect(row);
-    ahead.fetch(0, k.x.data + row * columns + column);
+  const auto fetch = [&](int64_t at) {
+    ahead.fetch(0, k.x.data + at);
     ahead.commit();
   };
-  expect(first_row);
-  for (int64_t row = first_row; row < rows; row += row_stride) {
-    const int64_t at = row * columns + column;
+  const int64_t step = row_stride * columns;
+  int64_t row = first_row, at = row * columns + column;
+  if (row < rows) {
+    dropper.expect(row);
+    fetch(at);
+  }
+  for (; row < rows; at += step) {
     dropper.begin();
+    row += row_stride;
+    if (row < rows) dropper.expect(row);
     ahead.wait();
     auto y = ahead.template take_elements<width>(0, k.x.data + at);
-    expect(row + row_stride);
+    if (row < rows) fetch(at + step);
 #pragma unroll
     for (int j = 0; j < width; ++j) y.at[j] = F::template forward<CudaMath>(y.at[j] + bias.at[j]);
     dropper.drop(y.at, column);
@@ -67,18 +71,21 @@ template <class F, int width, class T> __global__ void __launch_bounds__(kBlockT
     RowDropper<accum_t<T>> dropper(k.mask);
     const auto bias = load_elements<width>(k.bias.data + column);
     const Ahead<T, width, 2> ahead(shared, threadIdx.x);
-    const auto expect = [&](int64_t row) {
-      if (row >= rows) return;
-      const int64_t at = row * columns + column;
-      dropper.expect(row);
+    const auto fetch = [&](int64_t at) {
       ahead.fetch(0, k.x.data + at);
       ahead.fetch(1, dy + at);
       ahead.commit();
     };
-    expect(first_row);
-    for (int64_t row = first_row; row < rows; row += row_stride) {
-      const int64_t at = row * columns + column;
+    const int64_t step = row_stride * columns;
+    int64_t row = first_row, at = row * columns + column;
+    if (row < rows) {
+      dropper.expect(row);
+      fetch(at);
+    }
+    for (; row < rows; at += step) {
       dropper.begin();
+      row += row_stride;
+      if (row < rows) dropper.expect(row);
       ahead.wait();
       auto d = ahead.template take_elements<width>(1, dy + at);
       dropper.drop(d.at, column);
@@ -88,7 +95,7 @@ template <class F, int width, class T> __global__ void __launch_bounds__(kBlockT
         d.at[j] = F::template backward<CudaMath>(x.at[j] + bias.at[j], d.at[j]);
         sum.at[j] += d.at[j];
       }
-      expect(row + row_stride);
+      if (row < rows) fetch(at + step);
       if (dx.data) put_elements(dx.data + at, d, dx.accumulate);
     }
   }
@@ -101,7 +108,7 @@ template <class F, class T> void bias_activation_forward(Cuda where, const BiasA
   constexpr int kSize = kWide<T>;
   const int64_t rows = k.x.dims[0], columns = k.x.dims[1];
   const bool packs = columns % kSize == 0 && aligned_16(k.x.data, k.bias.data, k.y.data);
-  LaunchShape shape = matrix_shape(rows, columns, packs ? kSize : 1, kForwardBlocks);
+  LaunchShape shape = matrix_shape(rows, columns, packs ? kSize : 1, kForwardBlocks<F>);
   if (packs) shape.shared_bytes = Ahead<T, kSize, 1>::kSharedBytes;
   launch(where, "bias_activation_forward", shape, packs ? forward_kernel<F, kSize, T> : forward_kernel<F, 1, T>, k);
 }

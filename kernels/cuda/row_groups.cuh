@@ -74,7 +74,7 @@ template <class T, int group, int arrays> struct RowAhead : PacksAhead<T, arrays
 };
 
 /// Numbers of the columns, one for each: where several groups share a block, they share these in shared memory, for they have no registers to
-/// spare. To be made by all threads of a block, which then meet before they read.
+/// spare. To be made by all threads of a block, which then wait for all that they copy (PacksAhead::wait) and meet before they read.
 template <class T, int group> struct ColumnPacks {
   static constexpr bool kShared = group == kWarpRow || group == kPairRow;
   using Place = uint4[kShared ? kPacks<T> * threads_of(group) : 1];
@@ -85,9 +85,11 @@ template <class T, int group> struct ColumnPacks {
     if (group == kAnyRow || !from) return;
     if constexpr (!kShared)
       own.load(from, thread, columns);
-    else if (threadIdx.x < threads_of(group))
+    else if (threadIdx.x < threads_of(group)) {
       own.for_packs(thread, columns,
-                    [&](int i, int column) { store_16(shared + i * threads_of(group), load_16(from + column)); });
+                    [&](int i, int column) { ptx::cp_async_16(shared + i * threads_of(group), from + column); });
+      ptx::cp_async_commit();
+    }
   }
   __device__ Pack<T> operator[](int i) const {
     if constexpr (kShared)

@@ -83,6 +83,7 @@ __global__ void __launch_bounds__(kBlockThreads, kForwardBlocks<T, group>)
         thread, columns, [&](int array, int column) { return walk.at(array, row * columns + column); });
   };
   expect(first_row<group>());
+  ahead.wait();
   if constexpr (kGroups(group) > 1) __syncthreads();
   for (int64_t row = first_row<group>(); row < rows; row += row_stride<group>()) {
     walk.begin();
@@ -178,6 +179,7 @@ __global__ void __launch_bounds__(kBlockThreads, kBackwardBlocks<T, group>)
   constexpr int kLate = Target::kArrays > 0;
   expect(first_row<group>());
   expect_target(first_row<group>());
+  ahead.wait();
   if constexpr (kGroups(group) > 1) __syncthreads();
   for (int64_t row = first_row<group>(); row < rows; row += row_stride<group>()) {
     const int64_t first = row * columns, next = row + row_stride<group>();
@@ -208,12 +210,13 @@ __global__ void __launch_bounds__(kBlockThreads, kBackwardBlocks<T, group>)
       else
         ahead.wait();
     }
+    const A of_x = rstd * rstd * mean_gn, offset = rstd * mean_g;
     x.for_packs(thread, columns, [&](int i, int column) {
       const Pack<T> x_pack = x[i], dy_pack = dy[i], w = weight[i];
       Elements<T, kSize> d;
 #pragma unroll
-      for (int j = 0; j < kSize; ++j)
-        d.at[j] = rstd * (dy_pack.at[j] * w.at[j] - mean_g - (x_pack.at[j] - mean) * rstd * mean_gn);
+      for (int j = 0; j < kSize; ++j)  // rstd (g - mean(g) - n mean(g n)), in two products of three
+        d.at[j] = rstd * (dy_pack.at[j] * w.at[j]) - ((x_pack.at[j] - mean) * of_x + offset);
       walk.put(first + column, column, d, sums.at[kOut - 1][i],
                [&](int array, const T*) { return unpacked<T>(ahead.pack(2 + array, i)); });
     });

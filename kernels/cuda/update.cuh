@@ -35,10 +35,10 @@ struct UpdateEnd {
   }
 };
 
-/// Blocks of an update of `parts` weights or packs: one at least, for the state. Four times what a multiprocessor holds, so that those with
+/// Blocks of an update of `parts` weights or packs: one at least, for the state. Eight times what a multiprocessor holds, so that those with
 /// the quicker way to memory take more of them.
 inline LaunchShape update_shape(int64_t parts) {
-  const unsigned blocks = persistent_blocks(parts, kBlockThreads, 32);
+  const unsigned blocks = persistent_blocks(parts, kBlockThreads, 64);
   return {blocks + !blocks, kBlockThreads};
 }
 
