@@ -1,7 +1,7 @@
 """Trains the same seq2seq transformer with PyTorch and with libtrain, and compares target tokens per second.
 
   python3 bench/compare_pytorch.py [--configs g2p,tiny,small] [--rounds 5] [--variants eager,compile] [--padded]
-  python3 bench/compare_pytorch.py --device cuda [--configs base,big] [--variants eager,compile,packed] [--python PYTHON]
+  python3 bench/compare_pytorch.py --device cuda [--configs base,big] [--variants eager,compile,packed] [--only N] [--python PYTHON]
 
 The two run in alternating processes on the same batches. One line per configuration ends in "ratio R": median target
 tokens per second of libtrain over that of the fastest PyTorch variant; above 1 where libtrain is ahead. A step is
@@ -11,8 +11,9 @@ them on sequences of one length, where no padding is needed.
 
 With --device cuda both sides compute in bf16 (PyTorch by autocast, with its fused Adam) on batches of similar lengths that are on the device
 already, and libtrain runs kernel by kernel and as graphs. PyTorch's variants: eager on padded batches; compile in mode max-autotune, padded to
-multiples of 16 tokens and 8 pairs, for few shapes; packed, with variable-length attention and no padding. PYTHON has a PyTorch for CUDA, which
-is not made here.
+multiples of 16 tokens and 8 pairs, for few shapes, each of which it compiles for minutes (with --only N, batch N alone is used); compile-quick
+likewise in mode reduce-overhead, which times no alternatives; packed, with variable-length attention and no padding. PYTHON has a PyTorch for
+CUDA, which is not made here.
 """
 import argparse
 import datetime
@@ -159,6 +160,8 @@ def batches_of(name, args, one_length):
 def compare(name, args, python, torch_environment, folder, one_length):
     """Runs all rounds of one configuration and prints its line."""
     batches = batches_of(name, args, one_length)
+    if args.only is not None:
+        batches = [batches[args.only]]
     path = pathlib.Path(folder) / "batches.txt"
     write_batches(path, batches)
     counts = [target_tokens(batches[i % len(batches)]) for i in range(args.warmup, args.warmup + args.steps)]
@@ -170,7 +173,7 @@ def compare(name, args, python, torch_environment, folder, one_length):
             try:
                 side.run(options, sum(counts), args.timeout)
             except WorkerError as error:
-                if side.name not in ("PyTorch compile", "PyTorch packed"):
+                if side.name == "PyTorch eager" or side in ours:
                     raise
                 print(f"{name}: left out {side.name}: {error}")
                 variants.remove(side)
@@ -226,13 +229,14 @@ def parse():
     add("--device", choices=["cpu", "cuda"], default="cpu", help="default %(default)s")
     add("--python", default=sys.executable, help="with --device cuda: one with PyTorch for CUDA (default this one)")
     add("--configs", type=words([*CONFIGS]), help=f"of {', '.join(CONFIGS)} (default g2p,tiny,small; cuda: base,big)")
-    add("--variants", type=words(["eager", "compile", "packed"]),
-        help="of eager, compile, and on cuda packed (default eager; cuda: all)")
+    add("--variants", type=words(["eager", "compile", "compile-quick", "packed"]),
+        help="of eager, compile, and on cuda compile-quick and packed (default eager; cuda: eager,compile,packed)")
     add("--padded", action="store_true", help="also compare on sequences of one length")
     add("--rounds", type=int, default=5, help="default %(default)s")
     add("--steps", type=int, default=20, help="timed in a round (default %(default)s)")
     add("--warmup", type=int, help="steps before them; --distinct see every shape (default 10; cuda: 20)")
     add("--distinct", type=int, help="batches, used in turn (default 10; cuda: 6)")
+    add("--only", type=int, metavar="N", help="use number N of the distinct batches alone, from 0")
     add("--seed", type=int, default=1, help="of batches and PyTorch (default %(default)s)")
     add("--timeout", type=int, default=1800, help="seconds for one process (default %(default)s)")
     for hidden in ("--worker", "--config", "--batches"):  # how this script calls itself
@@ -241,8 +245,10 @@ def parse():
     configs, variants, distinct, warmup = DEFAULTS[args.device]
     args.configs, args.variants = args.configs or configs, args.variants or variants
     args.distinct, args.warmup = args.distinct or distinct, warmup if args.warmup is None else args.warmup
-    if args.device == "cpu" and "packed" in args.variants:
-        parser.error("--variants packed: PyTorch has variable-length attention on cuda alone")
+    if args.device == "cpu" and {"packed", "compile-quick"} & {*args.variants}:
+        parser.error("--variants packed and compile-quick are on cuda alone")
+    if args.only is not None and not 0 <= args.only < args.distinct:
+        parser.error(f"--only {args.only}: there are batches 0 to {args.distinct - 1}")
     return args
 
 

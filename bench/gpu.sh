@@ -59,5 +59,6 @@ tuned step
 [ ${#small[@]} -gt 0 ] || tuned linear
 compare base base 100 eager,packed
 compare big big 100 eager,packed
-compare base-compile base $limit compile --distinct 1  # each shape is compiled anew, for minutes
+compare base-quick base 120 compile-quick --only 0  # each shape is compiled anew
+compare base-compile base $limit compile --only 0
 finish

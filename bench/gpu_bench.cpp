@@ -3,9 +3,10 @@
 ///
 ///   gpu_bench [--small] [--filter TEXT]     one JSON object a line on stdout; --small: shapes for a device that is executed on the CPU
 ///
-/// Times are between two events on the stream. Before each run a fill of 512 MiB empties the cache and gives the host the time to
-/// enqueue the run whole, so that no launch is waited for. Medians of 20 runs, with the 10th and 90th percentiles. Steps: see gpu_steps.cpp.
+/// Times are between events on the stream, from an empty cache (Stopwatch): medians of 20 runs, with the 10th and 90th percentiles. Cases that
+/// memory bounds come with the time that copies of as many bytes take in the same way. Steps: see gpu_steps.cpp.
 #include <cstring>
+#include <numeric>
 
 #include "gpu_measure.h"
 #include "kernels/cuda/attention_paths.h"
@@ -13,10 +14,58 @@
 namespace {
 
 using namespace libtrain;
-using bench::Case, bench::Percentiles, bench::Roofs, bench::Stopwatch;
+using bench::Percentiles, bench::Roofs, bench::Stopwatch;
 
-void print(const Case& c, const Percentiles& us, const Roofs& roofs) {
-  bench::print(c.name, c.bytes, c.flops, us, roofs);
+/// One kernel or group of kernels: what it must move at least, in each of the parts that are timed, and what it must compute.
+struct Case {
+  std::string name;
+  std::vector<double> bytes;
+  double flops;
+  std::function<void(Stopwatch&)> work;  // enqueues it, and says what of that counts
+
+  double all_bytes() const { return std::accumulate(bytes.begin(), bytes.end(), 0.0); }
+};
+
+std::function<void(Stopwatch&)> timed(std::function<void()> call) {
+  return [call = std::move(call)](Stopwatch& watch) {
+    watch.begin();
+    call();
+    watch.end();
+  };
+}
+
+void print(const Case& c, const Percentiles& us, const Roofs& roofs, const std::string& more = "") {
+  bench::print(c.name, c.all_bytes(), c.flops, us, roofs, more);
+}
+
+/// Two arrays of the device, to copy from one to the other: what memory gives at best.
+class Copy {
+ public:
+  explicit Copy(int64_t bytes)
+      : from_({bytes / 4}, DType::f32, Device::kCuda), to_({bytes / 4}, DType::f32, Device::kCuda) {
+    from_.fill(0.5);
+  }
+  /// Microseconds of a copy that moves so many bytes, those that it writes counted too. More than `bytes` take at the roof's rate: launch,
+  /// first load and last store are felt by a small copy as by a small kernel.
+  Percentiles measure(Stopwatch& watch, double bytes) const {
+    const int64_t elements = std::clamp<int64_t>(int64_t(bytes) / 8, 1, from_.numel());
+    return watch.measure(timed([&] { to_.rows(0, elements).copy_from(from_.rows(0, elements)); }));
+  }
+
+ private:
+  Tensor from_, to_;
+};
+
+/// With the time of copies that move as much, for cases that memory bounds.
+void measure_and_print(const Case& c, Stopwatch& watch, const Roofs& roofs, const Copy& copy) {
+  const Percentiles us = watch.measure(c.work);
+  std::string more;
+  if (c.all_bytes() / roofs.bytes_per_us > c.flops / roofs.flops_per_us) {
+    double copies = 0;
+    for (const double bytes : c.bytes) copies += copy.measure(watch, bytes).median;
+    more = format_message(",\"copy_us\":{:.2f}", copies);
+  }
+  print(c, us, roofs, more);
 }
 
 /// Values in [-1, 1) that repeat after about a million: made once on the host, laid out many times on the device.
@@ -50,24 +99,44 @@ Packing packed(int64_t tokens, int64_t length) {
   return make_packing(lengths, Device::kCuda, tokens);
 }
 
-/// forward alone, and forward with backward; `backward_bytes` and `backward_flops` are those of backward.
+/// A scalar whose gradient is dy at y, and all there is before `then` is called in backward.
+Tensor seeded(const Tensor& y, const Tensor& dy, std::function<void()> then) {
+  const Tensor scalar(Shape{}, y.dtype(), y.device());
+  record("seed", scalar, {y, dy}, {}, [then = std::move(then)](const BackwardStep& step) {
+    if (step.inputs[0].dtype() == DType::bf16)
+      step.sink<bf16>(0);
+    else
+      step.sink<float>(0);
+    step.inputs[0].grad().copy_from(step.inputs[1]);
+    then();
+  });
+  return scalar;
+}
+
+/// forward alone, and forward with backward, timed each from an empty cache; `backward_bytes` and `backward_flops` are those of backward.
 void add_both(std::vector<Case>& cases, const std::string& name, std::vector<Tensor> inputs, double bytes,
               double backward_bytes, double flops, double backward_flops,
               const std::function<Tensor(const std::vector<Tensor>&)>& call) {
-  cases.push_back({name + " forward", bytes, flops, [=] {
+  cases.push_back({name + " forward", {bytes}, flops, timed([=] {
                      const NoTape nothing_recorded;
                      call(inputs);
-                   }});
+                   })});
   for (const Tensor& input : inputs)
     if (is_float(input.dtype())) input.set_requires_grad();
   const auto upstream = std::make_shared<Tensor>();
-  cases.push_back({name + " forward+backward", bytes + backward_bytes, flops + backward_flops, [=] {
+  cases.push_back({name + " forward+backward", {bytes, backward_bytes}, flops + backward_flops, [=](Stopwatch& watch) {
                      Tape tape;
+                     watch.begin();
                      const Tensor y = call(inputs);
+                     watch.end();
                      if (!upstream->defined())  // what arrives at a loss in training is 1
                        *upstream =
                            y.rank() == 0 ? Tensor::full({}, 1, y.dtype(), y.device()) : values(y.shape(), y.dtype());
-                     tape.backward(y, *upstream);
+                     tape.backward(seeded(y, *upstream, [&] {
+                       watch.flush();
+                       watch.begin();
+                     }));
+                     watch.end();
                      for (const Tensor& input : inputs) input.clear_grad();
                    }});
 }
@@ -77,10 +146,10 @@ void add_epilogues(std::vector<Case>& cases, const std::string& suffix, const Te
                    double flops) {
   const Tensor bias = values({w.dim(0)}, x.dtype());
   const auto add_case = [&](const std::string& name, const std::function<Tensor()>& call) {
-    cases.push_back({name + suffix, 0, flops, [=] {
+    cases.push_back({name + suffix, {}, flops, timed([=] {
                        const NoTape nothing_recorded;
                        call();
-                     }});
+                     })});
   };
   add_case("linear_bias in the product", [=] { return linear(x, w, bias); });
   add_case("linear_bias in two kernels", [=] { return add(linear(x, w), bias); });
@@ -185,19 +254,19 @@ std::vector<Case> optimizer_cases(int64_t size, bool mixed) {
   prepare();
   clip_by_norm(*store, 1);
   const std::string suffix = mixed ? " with bf16 weights" : " f32";
-  return {{"clip_by_norm" + suffix, double(size) * 4, 0, [=] { clip_by_norm(*store, 1); }},
-          {"adam" + suffix, double(size) * (mixed ? 30 : 28), 0, [=] { adam_update(*store, {}); }}};
+  return {{"clip_by_norm" + suffix, {double(size) * 4}, 0, timed([=] { clip_by_norm(*store, 1); })},
+          {"adam" + suffix, {double(size) * (mixed ? 30 : 28)}, 0, timed([=] { adam_update(*store, {}); })}};
 }
 
-Roofs measure_roofs(Stopwatch& watch, bool small) {
-  const int64_t elements = small ? 1 << 14 : 1 << 28, side = small ? 64 : 8192;
-  const Tensor from = values({elements}, DType::f32), to({elements}, DType::f32, Device::kCuda);
+Roofs measure_roofs(Stopwatch& watch, const Copy& copies, int64_t copied, bool small) {
+  const int64_t side = small ? 64 : 8192;
   const Tensor a = values({side, side}, DType::bf16), b = values({side, side}, DType::bf16);
-  const Case copy{"copy roof", double(elements) * 8, 0, [&] { to.copy_from(from); }};
-  const Case product{"gemm roof bf16", 0, 2.0 * double(side * side) * double(side),
-                     [&] { matmul(a, b, {.transpose_b = true}); }};
-  const Percentiles copy_time = watch.measure(copy.work), product_time = watch.measure(product.work);
-  const Roofs roofs{copy.bytes / copy_time.median, product.flops / product_time.median};
+  const Case copy{"copy roof", {double(copied) * 2}, 0, {}};
+  const Case product{"gemm roof bf16", {}, 2.0 * double(side * side) * double(side), timed([&] {
+                       matmul(a, b, {.transpose_b = true});
+                     })};
+  const Percentiles copy_time = copies.measure(watch, copy.all_bytes()), product_time = watch.measure(product.work);
+  const Roofs roofs{copy.all_bytes() / copy_time.median, product.flops / product_time.median};
   print(copy, copy_time, roofs);
   print(product, product_time, roofs);
   return roofs;
@@ -220,7 +289,9 @@ int main(int argc, char** argv) {
   std::fprintf(stderr, "%s\n", describe(Device::kCuda).c_str());
   try {
     Stopwatch watch(small ? 1 << 10 : 1 << 27);
-    const Roofs roofs = measure_roofs(watch, small);
+    const int64_t copied = int64_t(1) << (small ? 16 : 30);
+    const Copy copy(copied);
+    const Roofs roofs = measure_roofs(watch, copy, copied, small);
     const Sizes sizes =
         small ? Sizes{128, 64, 2, 96, 96, 3000, 160, 160} : Sizes{16384, 512, 8, 32000, 2048, 61'000'000, 8192, 2048};
     std::vector<Case> cases = optimizer_cases(sizes.parameters, false);
@@ -229,12 +300,13 @@ int main(int argc, char** argv) {
     const auto run_all = [&](const std::vector<Case>& all) {
       for (const Case& c : all) {
         kernels::set_hopper_attention(wants_wgmma(c));
-        if (c.name.find(filter) != std::string::npos) print(c, watch.measure(c.work), roofs);
+        if (c.name.find(filter) != std::string::npos) measure_and_print(c, watch, roofs, copy);
       }
     };
     run_all(cases);
     cases.clear();
-    for (const DType dtype : {DType::bf16, DType::f32}) run_all(make_cases(sizes, dtype));
+    if (!filter.starts_with("step"))
+      for (const DType dtype : {DType::bf16, DType::f32}) run_all(make_cases(sizes, dtype));
     kernels::set_hopper_attention(wgmma_asked_for);
     bench::run_steps(roofs, small, filter);
   } catch (const std::exception& error) {

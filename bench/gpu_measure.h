@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "kernels/count_nonfinite.h"
 #include "kernels/cuda/runtime.h"
 #include "libtrain/libtrain.h"
 
@@ -22,49 +23,58 @@ inline Percentiles percentiles(std::vector<double> values) {
   return {values[count / 10], values[count / 2], values[count - 1 - count / 10]};
 }
 
-/// Times what is enqueued between two events on the stream. Before each run a fill of `flushed_bytes` empties the cache and gives the host
-/// the time to enqueue the run whole, so that no launch is waited for.
+/// Times what is enqueued between begin() and end(), by events on the stream.
 class Stopwatch {
  public:
-  explicit Stopwatch(int64_t flushed_bytes) : flush_({flushed_bytes}, DType::f32, Device::kCuda) {}
+  explicit Stopwatch(int64_t flushed_bytes)
+      : flush_({flushed_bytes}, DType::f32, Device::kCuda), counts_(Tensor::zeros({2}, DType::i64, Device::kCuda)) {}
 
-  /// Microseconds.
-  Percentiles measure(const std::function<void()>& work) {
-    namespace runtime = kernels::runtime;
-    constexpr int kRuns = 20;
-    for (int i = 0; i < 3; ++i) work();
-    std::vector<std::pair<runtime::Event, runtime::Event>> timers;
-    for (int i = 0; i < kRuns; ++i) {
-      flush_.fill(0);
-      timers.emplace_back(runtime::create_timer(), runtime::create_timer());
-      runtime::record(timers.back().first, cuda::current_stream());
-      work();
-      runtime::record(timers.back().second, cuda::current_stream());
+  /// Fills 512 MiB and reads them again: the cache then holds nothing of what is measured, and nothing that is still to be written back, and
+  /// the host has the time to enqueue what follows whole, so that no launch is waited for.
+  void flush() {
+    flush_.fill(0);
+    kernels::count_nonfinite<float>(cuda::current_stream(), {flush_.view<const float>(), counts_.view<int64_t>()});
+  }
+  void begin() { mark(); }
+  void end() { mark(); }
+
+  /// Microseconds of a run of `work`, all that lies between its begin() and end(). Each run comes after a flush().
+  Percentiles measure(const std::function<void(Stopwatch&)>& work) {
+    constexpr int kWarmUp = 3, kRuns = 20;
+    std::vector<double> times;
+    std::vector<std::vector<kernels::runtime::Event>> runs;
+    for (int i = 0; i < kWarmUp + kRuns; ++i) {
+      flush();
+      marks_.clear();
+      work(*this);
+      runs.push_back(std::move(marks_));
     }
     cuda::synchronize();
-    std::vector<double> times;
-    for (const auto& [from, to] : timers) {
-      times.push_back(1e3 * runtime::milliseconds_between(from, to));
-      runtime::destroy_event(from);
-      runtime::destroy_event(to);
-    }
+    for (int i = kWarmUp; i < kWarmUp + kRuns; ++i) times.push_back(time_of(runs[size_t(i)]));
+    for (const auto& run : runs)
+      for (const auto& event : run) kernels::runtime::destroy_event(event);
     return percentiles(std::move(times));
   }
 
  private:
-  Tensor flush_;
+  void mark() {
+    marks_.push_back(kernels::runtime::create_timer());
+    kernels::runtime::record(marks_.back(), cuda::current_stream());
+  }
+  static double time_of(const std::vector<kernels::runtime::Event>& marks) {
+    double time = 0;
+    for (size_t i = 0; i + 1 < marks.size(); i += 2)
+      time += 1e3 * kernels::runtime::milliseconds_between(marks[i], marks[i + 1]);
+    return time;
+  }
+
+  Tensor flush_, counts_;
+  std::vector<kernels::runtime::Event> marks_;  // of the run that is being enqueued
 };
 
 /// Measured in the same process.
 struct Roofs {
   double bytes_per_us = 0, flops_per_us = 0;
-};
-
-/// One kernel or group of kernels: what it must move at least, what it must compute.
-struct Case {
-  std::string name;
-  double bytes, flops;
-  std::function<void()> work;
 };
 
 /// One JSON object on a line; `more` ends it: ",\"key\":value…".

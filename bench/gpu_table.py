@@ -120,6 +120,7 @@ def rows(measured):
         yield {"name": name, "counts": case.counts, "bytes": case.bytes, "flops": case.flops, "limit_us": limit(case),
                "goal_of_limit": case.goal, "predicted_us": predicted(case),
                "measured_us": line and line["us"], "of_measured_roof": line and line["of_roof"],
+               "of_copy": line and line.get("copy_us", 0) / line["us"],
                "tokens": case.tokens}
 
 
@@ -141,12 +142,12 @@ def predictions(row):
 def measurement(row):
     if row["measured_us"] is None:
         return " not yet |"
-    us = row["measured_us"]
-    return " " + with_rate(f"{time(us)}, {row['of_measured_roof']:.0%}", row["tokens"], us) + " |"
+    us, of_copy = row["measured_us"], f" ({row['of_copy']:.0%})" if row["of_copy"] else ""
+    return " " + with_rate(f"{time(us)}, {row['of_measured_roof']:.0%}{of_copy}", row["tokens"], us) + " |"
 
 
 def markdown(measured):
-    head = ["| case | moves or computes | limit | goal, of the limit | predicted | measured, of the measured roof |", "|---|---|---|---|---|---|"]
+    head = ["| case | moves or computes | limit | goal, of the limit | predicted | measured, of the measured roof (of copies) |", "|---|---|---|---|---|---|"]
     return head + [predictions(row) + measurement(row) for row in rows(measured)]
 
 

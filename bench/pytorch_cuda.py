@@ -8,6 +8,9 @@ import pytorch_packed
 from pytorch_model import BETAS, BOS, CLIP, CONFIGS, DROPOUT, EOS, EPSILON, PAD, RATE, make_model, pad_batch, read_batches, target_tokens
 
 
+COMPILED = {"compile": "max-autotune", "compile-quick": "reduce-overhead"}  # variant → mode of torch.compile; both replay CUDA graphs
+
+
 def round_up(batch):
     """Sides of a batch padded to a multiple of 16 tokens and 8 pairs. A pair that was added is one word without a label."""
     sides = []
@@ -50,8 +53,8 @@ def prepare_on_cuda(torch, variant, model, batches, precision):
     """(loss function, its batches, on the device)"""
     if variant == "packed":
         return loss_of_packed(torch, model, batches, precision)
-    if variant == "compile":
-        return torch.compile(model, mode="max-autotune", dynamic=False), [to_cuda(pad_to_bucket(torch, b)) for b in batches]
+    if variant in COMPILED:
+        return torch.compile(model, mode=COMPILED[variant], dynamic=False), [to_cuda(pad_to_bucket(torch, b)) for b in batches]
     return model, [to_cuda(pad_batch(torch, batch)) for batch in batches]
 
 
@@ -81,7 +84,7 @@ def train_on_cuda(args):
         if step == args.warmup:
             torch.cuda.synchronize()
             start = time.perf_counter()
-        torch.compiler.cudagraph_mark_step_begin() if args.worker == "compile" else None
+        torch.compiler.cudagraph_mark_step_begin() if args.worker in COMPILED else None
         optimizer.zero_grad(set_to_none=True)
         with precision():
             loss = loss_of(*batch)
