@@ -11,7 +11,6 @@
 
 #include "kernels/bad_index.h"
 #include "kernels/dtype.h"
-#include "kernels/philox.h"
 #include "ptx.cuh"
 #include "vocabulary.cuh"
 
@@ -23,11 +22,6 @@ constexpr float kLog2E = 1.44269504088896340736f;
 
 /// Neighbours of type A that the banks of shared memory give in one cycle.
 template <class A> constexpr int kBanks = 128 / sizeof(A);
-
-/// For philox: left to 64-bit products, nvcc makes 64-bit numbers of everything that their halves meet, a fifth more instructions.
-struct MultiplyHalves {
-  __device__ Product operator()(uint32_t a, uint32_t b) const { return {a * b, __umulhi(a, b)}; }
-};
 
 /// 16 bytes of elements in registers, read and written as `accum_t<T>`.
 template <class T> struct Pack {
