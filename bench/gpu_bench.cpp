@@ -34,10 +34,6 @@ std::function<void(Stopwatch&)> timed(std::function<void()> call) {
   };
 }
 
-void print(const Case& c, const Percentiles& us, const Roofs& roofs, const std::string& more = "") {
-  bench::print(c.name, c.all_bytes(), c.flops, us, roofs, more);
-}
-
 /// Two arrays of the device, to copy from one to the other: what memory gives at best.
 class Copy {
  public:
@@ -65,7 +61,7 @@ void measure_and_print(const Case& c, Stopwatch& watch, const Roofs& roofs, cons
     for (const double bytes : c.bytes) copies += copy.measure(watch, bytes).median;
     more = format_message(",\"copy_us\":{:.2f}", copies);
   }
-  print(c, us, roofs, more);
+  bench::print(c.name, c.all_bytes(), c.flops, us, roofs, more);
 }
 
 /// Values in [-1, 1) that repeat after about a million: made once on the host, laid out many times on the device.
@@ -103,10 +99,7 @@ Packing packed(int64_t tokens, int64_t length) {
 Tensor seeded(const Tensor& y, const Tensor& dy, std::function<void()> then) {
   const Tensor scalar(Shape{}, y.dtype(), y.device());
   record("seed", scalar, {y, dy}, {}, [then = std::move(then)](const BackwardStep& step) {
-    if (step.inputs[0].dtype() == DType::bf16)
-      step.sink<bf16>(0);
-    else
-      step.sink<float>(0);
+    visit_float("seed", step.inputs[0].dtype(), [&]<class T> { step.sink<T>(0); });
     step.inputs[0].grad().copy_from(step.inputs[1]);
     then();
   });
@@ -261,14 +254,12 @@ std::vector<Case> optimizer_cases(int64_t size, bool mixed) {
 Roofs measure_roofs(Stopwatch& watch, const Copy& copies, int64_t copied, bool small) {
   const int64_t side = small ? 64 : 8192;
   const Tensor a = values({side, side}, DType::bf16), b = values({side, side}, DType::bf16);
-  const Case copy{"copy roof", {double(copied) * 2}, 0, {}};
-  const Case product{"gemm roof bf16", {}, 2.0 * double(side * side) * double(side), timed([&] {
-                       matmul(a, b, {.transpose_b = true});
-                     })};
-  const Percentiles copy_time = copies.measure(watch, copy.all_bytes()), product_time = watch.measure(product.work);
-  const Roofs roofs{copy.all_bytes() / copy_time.median, product.flops / product_time.median};
-  print(copy, copy_time, roofs);
-  print(product, product_time, roofs);
+  const double bytes = 2.0 * double(copied), flops = 2.0 * double(side * side) * double(side);
+  const Percentiles copy_time = copies.measure(watch, bytes);
+  const Percentiles product_time = watch.measure(timed([&] { matmul(a, b, {.transpose_b = true}); }));
+  const Roofs roofs{bytes / copy_time.median, flops / product_time.median};
+  bench::print("copy roof", bytes, 0, copy_time, roofs);
+  bench::print("gemm roof bf16", 0, flops, product_time, roofs);
   return roofs;
 }
 
@@ -305,7 +296,7 @@ int main(int argc, char** argv) {
     };
     run_all(cases);
     cases.clear();
-    if (!filter.starts_with("step"))
+    if (!filter.starts_with("step"))  // their inputs take seconds to make, and no case is called so
       for (const DType dtype : {DType::bf16, DType::f32}) run_all(make_cases(sizes, dtype));
     kernels::set_hopper_attention(wgmma_asked_for);
     bench::run_steps(roofs, small, filter);

@@ -26,11 +26,12 @@ inline Percentiles percentiles(std::vector<double> values) {
 /// Times what is enqueued between begin() and end(), by events on the stream.
 class Stopwatch {
  public:
-  explicit Stopwatch(int64_t flushed_bytes)
-      : flush_({flushed_bytes}, DType::f32, Device::kCuda), counts_(Tensor::zeros({2}, DType::i64, Device::kCuda)) {}
+  /// flush() fills so many f32.
+  explicit Stopwatch(int64_t flushed)
+      : flush_({flushed}, DType::f32, Device::kCuda), counts_(Tensor::zeros({2}, DType::i64, Device::kCuda)) {}
 
-  /// Fills 512 MiB and reads them again: the cache then holds nothing of what is measured, and nothing that is still to be written back, and
-  /// the host has the time to enqueue what follows whole, so that no launch is waited for.
+  /// Fills memory, several times the cache, and reads it again: the cache then holds nothing of what is measured, and nothing that is still to
+  /// be written back, and the host has the time to enqueue what follows whole, so that no launch is waited for.
   void flush() {
     flush_.fill(0);
     kernels::count_nonfinite<float>(cuda::current_stream(), {flush_.view<const float>(), counts_.view<int64_t>()});
