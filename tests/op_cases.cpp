@@ -221,8 +221,8 @@ std::vector<OpCase> make_rows() {
     rows.push_back(cross_entropy_row(r, v, v > 1 ? 0 : -100, 0.1, true, r * v > 4000));
   }
   for (const int64_t columns : {33, 129, 8003}) rows.push_back(cross_entropy_row(2, columns, 0, 0.1));
-  // Rows that more and more threads hold, up to those that none can.
-  for (const auto& [r, v] : {std::pair<int64_t, int64_t>{2, 20000}, {2, 33001}, {1, 70001}})
+  // Rows that more and more threads hold, up to those that none can. Where 512 do (of f32 and bf16 the first two), more than there are blocks.
+  for (const auto& [r, v] : {std::pair<int64_t, int64_t>{13, 8203}, {8, 16411}, {2, 33001}, {1, 70001}})
     rows.push_back(cross_entropy_row(r, v, -100, 0.1));
   rows.push_back(cross_entropy_of_slice_row(3, 127));
   rows.push_back(cross_entropy_row(1100, 5, -100, 0, true));  // more rows than the block that sums them has threads
@@ -234,6 +234,7 @@ std::vector<OpCase> make_rows() {
     for (const int64_t chunk : {int64_t(1), 3 * v, int64_t(1) << 22})
       rows.push_back(linear_cross_entropy_row(r, d, v, chunk != 1, chunk == 1 ? 0.1 : 0, chunk, r * d * v > 4000));
   rows.push_back(linear_cross_entropy_row(5, 3, 8003, true, 0.1, 2 * 8003));
+  rows.push_back(linear_cross_entropy_row(13, 3, 8203, false, 0, 1 << 22));
   rows.push_back(linear_cross_entropy_row(1200, 128, 42, false, 0.1, 1 << 22, true));
   rows.push_back(linear_cross_entropy_row(256, 64, 2003, true, 0, 1 << 16, true));
   add_norm_cases(rows);

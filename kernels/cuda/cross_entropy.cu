@@ -19,6 +19,7 @@ namespace libtrain::kernels {
 namespace {
 
 constexpr int kRowPacks = 8;  // that a thread holds, of each precision but f64
+constexpr uint32_t kTwoMinusInfinities = 0xFF80FF80u;  // of bf16
 
 /// A row of any length from any address: `packs` packs between multiples of 16 bytes, and fewer than two packs of elements at its ends.
 template <class T> struct Row {
@@ -68,6 +69,25 @@ template <class T, int group, int kept> struct RowShare {
       for (int i = thread; i < row.packs; i += group) each(row[i], row.column_of(i));
     }
   }
+  /// The largest value, or -inf. NaN does not show.
+  __device__ accum_t<T> largest() const {
+    using A = accum_t<T>;
+    A most = MaxNumber::identity<A>();
+    if constexpr (kept > 0 && sizeof(T) == 2) {
+      if (row.end_column(thread) >= 0) most = end;
+      uint32_t pair = kTwoMinusInfinities;
+#pragma unroll
+      for (int i = 0; i < kept; ++i) {
+        if (i * group + thread >= row.packs) continue;
+        const uint32_t first = ptx::max_bf16(raw[i].x, raw[i].y), second = ptx::max_bf16(raw[i].z, raw[i].w);
+        pair = ptx::max_bf16(pair, ptx::max_bf16(first, second));
+      }
+      return CudaMath::max(most, CudaMath::max(detail::low_half(pair), detail::high_half(pair)));
+    } else {
+      for_values([&](A x) { most = CudaMath::max(most, x); });
+      return most;
+    }
+  }
   template <class F> __device__ void for_values(const F& each) const {
     if (row.end_column(thread) >= 0) each(end);
     for_packs([&](const Pack<T>& pack, int) {
@@ -77,10 +97,20 @@ template <class T, int group, int kept> struct RowShare {
   }
 };
 
-/// dlogits of one row: dsum (exp(x - lse) - uniform - confidence [target]), or 0 where the row does not count.
+/// Of a label that is smoothed: what goes to all classes together, to each of them, and to the target beside that. Made on the host, for
+/// lack of registers.
+template <class A> struct Label {
+  A all, each, target;
+
+  Label(double smoothing, int64_t classes)
+      : all(A(smoothing)), each(A(smoothing) / A(classes)), target(1 - A(smoothing)) {}
+};
+
+/// dlogits of one row: dsum (exp(x - lse) - label), or 0 where the row does not count.
 template <class T> struct RowGradient {
   using A = accum_t<T>;
-  A dsum, lse, uniform, confidence;
+  A dsum, lse;
+  Label<A> label;
   int target;  // -1: the row does not count
 
   /// Logits of neighbouring columns, the first of them `first`, become their gradients. Whether the target is among them is asked once.
@@ -91,10 +121,10 @@ template <class T> struct RowGradient {
       return;
     }
 #pragma unroll
-    for (int j = 0; j < width; ++j) x[j] = exp_for<T>(x[j] - lse) - uniform;
+    for (int j = 0; j < width; ++j) x[j] = exp_for<T>(x[j] - lse) - label.each;
     if (target >= first && target < first + width) {
 #pragma unroll
-      for (int j = 0; j < width; ++j) x[j] = first + j == target ? x[j] - confidence : x[j];
+      for (int j = 0; j < width; ++j) x[j] = first + j == target ? x[j] - label.target : x[j];
     }
 #pragma unroll
     for (int j = 0; j < width; ++j) x[j] *= dsum;
@@ -108,25 +138,25 @@ template <class T> struct RowGradient {
 
 /// Loss of one row by its group, for the first of its threads, and lse for all. The row may be written over afterwards.
 template <class T, int group, int kept> __device__ accum_t<T> row_loss(const RowShare<T, group, kept>& share,
-                                                                       int target, accum_t<T> smoothing,
+                                                                       int target, const Label<accum_t<T>>& label,
                                                                        accum_t<T>& lse) {
   using A = accum_t<T>;
   const A at_target = share.thread == 0 ? A(share.row.data[target]) : A(0);
   if constexpr (group == kWarp) __syncwarp();  // as larger groups do below
-  A most = Max::identity<A>();
-  share.for_values([&](A x) { most = CudaMath::max(most, x); });  // a NaN shows in the sum
-  most = group_reduce<Max, group>(most);
+  const A most = group_reduce<MaxNumber, group>(share.largest());  // a NaN shows in the sum
+  constexpr bool kApart = kept > 0 && sizeof(T) == 2;  // where adding up what smoothing alone asks for would be felt
   A exponentials = 0, differences = 0;
   share.for_values([&](A x) {
     exponentials += exp_for<T>(x - most);
-    differences += x - most;
+    if constexpr (!kApart) differences += x - most;
   });
   const A log_sum = CudaMath::log(group_reduce<Sum, group>(exponentials));
   const A loss = log_sum - (at_target - most);
   lse = most + log_sum;
-  if (smoothing == 0) return loss;  // and not multiplied by zero, which would make a NaN of the -inf that masks a class
+  if (label.all == 0) return loss;  // and not multiplied by zero, which would make a NaN of the -inf that masks a class
+  if constexpr (kApart) share.for_values([&](A x) { differences += x - most; });
   differences = group_reduce<Sum, group>(differences);
-  return (1 - smoothing) * loss + smoothing * (log_sum - differences / A(share.row.columns));
+  return label.target * loss + label.all * (log_sum - differences / A(share.row.columns));
 }
 
 /// The gradients of a row in its place, by its group.
@@ -144,7 +174,7 @@ template <int group> constexpr int kThreads = group == kWarp ? 128 : group;
 
 /// Loss and lse (or gradients) of the rows, a row for each `group` threads. Ignored and impossible targets give 0.
 template <class T, int group, int kept> __global__ void __launch_bounds__(kThreads<group>, 1024 / kThreads<group>)
-    forward_kernel(CrossEntropy<T> k, accum_t<T>* loss, T* dlogits, BadIndex* note) {
+    forward_kernel(CrossEntropy<T> k, Label<accum_t<T>> label, accum_t<T>* loss, T* dlogits, BadIndex* note) {
   using A = accum_t<T>;
   const int64_t rows = k.logits.dims[0], vocab = k.logits.dims[1];
   const int thread = threadIdx.x % group;
@@ -157,9 +187,8 @@ template <class T, int group, int kept> __global__ void __launch_bounds__(kThrea
   A of_row = 0, lse = 0;
   if (counts || dlogits) {
     const RowShare<T, group, kept> share({k.logits.data + row * vocab, vocab}, thread);
-    const A smoothing = A(k.label_smoothing);
-    if (counts) of_row = row_loss(share, target, smoothing, lse);
-    const RowGradient<T> gradient{1, lse, smoothing / A(vocab), 1 - smoothing, counts ? target : -1};
+    if (counts) of_row = row_loss(share, target, label, lse);
+    const RowGradient<T> gradient{1, lse, label, counts ? target : -1};
     if (dlogits) write_gradient(share, gradient, dlogits + row * vocab);
   }
   if (thread != 0) return;
@@ -170,7 +199,8 @@ template <class T, int group, int kept> __global__ void __launch_bounds__(kThrea
 template <class T, int group, int kept>
 void forward_by(Cuda where, const CrossEntropy<T>& k, accum_t<T>* loss, T* dlogits) {
   launch(where, "cross_entropy_forward", {blocks_for(k.logits.dims[0], kThreads<group> / group), kThreads<group>},
-         forward_kernel<T, group, kept>, k, loss, dlogits, where.bad_index);
+         forward_kernel<T, group, kept>, k, Label<accum_t<T>>(k.label_smoothing, k.logits.dims[1]), loss, dlogits,
+         where.bad_index);
 }
 
 /// The part of a row that falls to `thread` of `threads`; dx may be the row itself. Packs are written whole where dx lies as x does.
@@ -192,17 +222,15 @@ template <class T> __device__ void row_backward(const Row<T>& x, const RowGradie
 }
 
 /// dlogits of the rows, a row for each `group` threads of each of gridDim.y blocks.
-template <class T, int group> __global__ void __launch_bounds__(kThreads<group>)
-    backward_kernel(CrossEntropy<T> k, const accum_t<T>* dsum, Sink<T> dlogits) {
-  using A = accum_t<T>;
+template <class T, int group> __global__ void __launch_bounds__(kThreads<group>, 1)
+    backward_kernel(CrossEntropy<T> k, Label<accum_t<T>> label, const accum_t<T>* dsum, Sink<T> dlogits) {
   const int64_t rows = k.logits.dims[0], vocab = k.logits.dims[1];
   const int64_t row = blockIdx.x * int64_t(kThreads<group> / group) + threadIdx.x / group;
   if (row >= rows) return;
   const int target = k.targets.data[row];
   const bool counts = target >= 0 && target < vocab && target != k.ignore_index;
   if (!counts && dlogits.accumulate) return;
-  const A smoothing = A(k.label_smoothing);
-  const RowGradient<T> gradient{*dsum, k.lse.data[row], smoothing / A(vocab), 1 - smoothing, counts ? target : -1};
+  const RowGradient<T> gradient{*dsum, k.lse.data[row], label, counts ? target : -1};
   const T* x = k.logits.data + row * vocab;
   T* dx = dlogits.data + row * vocab;
   const bool alike = (reinterpret_cast<uintptr_t>(x) - reinterpret_cast<uintptr_t>(dx)) % 16 == 0;
@@ -231,12 +259,13 @@ void cross_entropy_forward(Cuda where, const CrossEntropy<T>& k, View<accum_t<T>
 template <class T>
 void cross_entropy_backward(Cuda where, const CrossEntropy<T>& k, View<const accum_t<T>> dsum, Sink<T> dlogits) {
   const int64_t rows = k.logits.dims[0], packs = k.logits.dims[1] / Pack<T>::kSize;
+  const Label<accum_t<T>> label(k.label_smoothing, k.logits.dims[1]);
   if (packs <= kWarp * kRowPacks) {
     launch(where, "cross_entropy_backward", {blocks_for(rows, kThreads<kWarp> / kWarp), kThreads<kWarp>},
-           backward_kernel<T, kWarp>, k, dsum.data, dlogits);
+           backward_kernel<T, kWarp>, k, label, dsum.data, dlogits);
   } else {
     const dim3 grid(blocks_for(rows, 1), blocks_for(packs, 256 * 4));
-    launch(where, "cross_entropy_backward", {grid, 256}, backward_kernel<T, 256>, k, dsum.data, dlogits);
+    launch(where, "cross_entropy_backward", {grid, 256}, backward_kernel<T, 256>, k, label, dsum.data, dlogits);
   }
 }
 

@@ -44,4 +44,9 @@ __device__ __forceinline__ uint32_t pack_bf16(float low, float high) {
   return uint32_t(bf16(high).bits) << 16 | bf16(low).bits;
 }
 
+__device__ __forceinline__ uint32_t max_bf16(uint32_t a, uint32_t b) {
+  const auto half = [](uint32_t pair, bool high) { return __uint_as_float(high ? pair & 0xFFFF0000u : pair << 16); };
+  return pack_bf16(fmaxf(half(a, false), half(b, false)), fmaxf(half(a, true), half(b, true)));
+}
+
 }  // namespace libtrain::kernels::ptx

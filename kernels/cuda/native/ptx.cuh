@@ -69,4 +69,11 @@ __device__ __forceinline__ uint32_t pack_bf16(float low, float high) {
   return pair;
 }
 
+/// The larger of two bf16, in either half; the other one, where one is NaN.
+__device__ __forceinline__ uint32_t max_bf16(uint32_t a, uint32_t b) {
+  uint32_t pair;
+  asm("max.bf16x2 %0, %1, %2;" : "=r"(pair) : "r"(a), "r"(b));
+  return pair;
+}
+
 }  // namespace libtrain::kernels::ptx
