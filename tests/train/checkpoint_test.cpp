@@ -8,6 +8,7 @@
 #include "data/temporary_file.h"
 #include "libtrain/io/checkpoint_folder.h"
 #include "libtrain/io/seal.h"
+#include "libtrain/ops/sum.h"
 
 namespace libtrain::testing {
 namespace {
@@ -26,6 +27,30 @@ TEST_CASE("checkpoint: infinite totals survive", "[checkpoint]") {
   parameters.add("w", {3}, init::constant(1));
   const std::string path = save_checkpoint(place.folder(), parameters, {.steps = 1, .epoch_loss_sum = -INFINITY});
   CHECK(read_checkpoint(path).state.epoch_loss_sum == -INFINITY);
+}
+
+TEST_CASE("checkpoint: between mini-batches of an update, what none has reached yet is saved as zero", "[checkpoint]") {
+  const TemporaryFile place("");
+  Parameters parameters, read;
+  for (Parameters* store : {&parameters, &read}) {
+    store->add("reached", {2}, init::constant(1));
+    store->add("not yet", {3}, init::constant(1));
+  }
+  read.gradients().fill(4);
+  const Tensor reached = parameters.slots()[0].value;
+  parameters.gradients().fill(7);  // what an update has left
+  parameters.clear_gradients();
+  Tape tape;
+  tape.backward(sum(reached));
+  load_checkpoint(save_checkpoint(place.folder(), parameters, {.batch = 1, .steps = 1, .accumulated = 1}), read);
+  const auto saved = read.gradients().to_vector<float>();
+  CHECK(saved[size_t(read.slots()[0].offset) + 1] == 1);
+  CHECK(saved[size_t(read.slots()[1].offset) + 2] == 0);
+  // Behind an update there is nothing to keep: gradients stay whatever they are.
+  parameters.gradients().fill(7);
+  parameters.clear_gradients();
+  save_checkpoint(place.folder(), parameters, {.batch = 2, .steps = 2});
+  CHECK(parameters.gradients().to_vector<float>()[0] == 7);
 }
 
 TEST_CASE("checkpoint: whatever is damaged or does not fit is refused by name, and changes nothing", "[checkpoint]") {
