@@ -221,7 +221,7 @@ std::vector<OpCase> make_rows() {
     rows.push_back(cross_entropy_row(r, v, v > 1 ? 0 : -100, 0.1, true, r * v > 4000));
   }
   for (const int64_t columns : {33, 129, 8003}) rows.push_back(cross_entropy_row(2, columns, 0, 0.1));
-  // Rows that more and more threads hold, up to those that none can. Where 512 do (of f32 and bf16 the first two), more than there are blocks.
+  // Rows that more and more threads hold, up to those that none can.
   for (const auto& [r, v] : {std::pair<int64_t, int64_t>{13, 8203}, {8, 16411}, {2, 33001}, {1, 70001}})
     rows.push_back(cross_entropy_row(r, v, -100, 0.1));
   rows.push_back(cross_entropy_of_slice_row(3, 127));
