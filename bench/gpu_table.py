@@ -167,6 +167,10 @@ def check(gpu_bench):
             wrong.append(f"gpu_bench has no case '{name}'")
         elif (line["bytes"], line["flops"]) != (case.bytes, case.flops):
             wrong.append(f"{name}: {line['bytes']} bytes and {line['flops']} FLOP by gpu_bench, {case.bytes} and {case.flops} here")
+        elif case.bytes and not case.flops and not line.get("copy_us", 0) > 0:
+            wrong.append(f"{name}: gpu_bench gives no time of copies")
+    told = {"us": 20, "of_roof": 0.4, "copy_us": 10}
+    wrong += [f"{row['name']}: {measurement(row)}" for row in rows({name: told for name in cases(FULL, STEPS)}) if "40% (50%)" not in measurement(row)]
     unknown = [n for n in lines if n not in cases(SMALL, SMALL_STEPS) and " bf16" in n and "weights" not in n and "roof" not in n]
     wrong += [f"gpu_bench has the case '{name}', the table has not" for name in unknown]
     page = (pathlib.Path(__file__).resolve().parent.parent / "docs" / "performance.md").read_text()
