@@ -8,8 +8,8 @@
 #   table.json     predicted and measured, a row a case; table.md: the table of docs/performance.md
 #   compare-*.log  libtrain against PyTorch; *.log: what each part printed
 # and all of it to one file beside that folder, results.tar.gz (or $OUT.tar.gz). The exit status is 0 when nothing failed. A part that takes longer
-# than it may is cut off and has failed; a comparison is begun only where the time it may take is left. torch.compile, the slowest to begin, comes last, in mode
-# reduce-overhead: max-autotune compiles one shape for more than 8 minutes (bench/compare_pytorch.py --variants compile --only 0).
+# than it may is cut off and has failed; a comparison is begun only where the time it may take is left. torch.compile, the slowest to begin, comes
+# last, in mode reduce-overhead: max-autotune had not compiled one shape in 466 s (bench/compare_pytorch.py --variants compile --only 0).
 set -uo pipefail
 small=()
 dependencies=
@@ -44,7 +44,7 @@ has_torch() { "$python" -c 'import sys, torch; sys.exit(not torch.cuda.is_availa
 compare() {
   if ! has_torch; then say "compare-$1" "not run" "$python has no PyTorch with CUDA"; return; fi
   if [ $((limit - SECONDS)) -lt "$3" ]; then say "compare-$1" "not run" "less than $3 s left of $limit"; return; fi
-  part "compare-$1" "$3" "$python" bench/compare_pytorch.py --device cuda --configs "$2" --variants "$4" --rounds 2 "${@:5}" \
+  part "compare-$1" "$3" "$python" bench/compare_pytorch.py --device cuda --configs "$2" --variants "$4" "${@:5}" \
     --python "$python" --libtrain "$build/bench/train_step_bench" --timeout "$3"
 }
 
@@ -59,8 +59,8 @@ measure bench 150
 table bench
 tuned step
 [ ${#small[@]} -gt 0 ] || tuned linear
-compare base base 100 eager,packed
-compare big big 100 eager,packed
+compare base base 100 eager,packed --rounds 2
+compare big big 100 eager,packed --rounds 2
 compare base-quick base 100 compile-quick --only 0 --rounds 1  # each shape is compiled anew
 compare big-quick big 140 compile-quick --only 0 --rounds 1
 finish

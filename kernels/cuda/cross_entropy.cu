@@ -4,8 +4,8 @@
 //           at any address: packs lie between the first and the last multiple of 16 bytes, the few elements outside have a thread each.
 //           Backward: elementwise; a row belongs to a warp, or to a block of 256 threads for each 1,024 packs.
 // Traffic   Forward reads the logits once (long rows: twice, the second time as far as the L2 cache has kept them), backward reads
-//           them and writes dlogits: 3 x rows x vocab; 2 where forward writes the gradients from its registers. Bound by memory; one
-//           exponential an element each way.
+//           them and writes dlogits: 3 x rows x vocab; 2 where forward writes the gradients from its registers. Bound by memory, forward
+//           of bf16 by its instructions as much; one exponential an element each way.
 // Numerics  Relative to the largest logit, which is found first. Exponentials by exp_for. Sums in f32 (f64 for f64) in an order that
 //           follows from the shape and from the address of the logits modulo 16. The gradient is rounded once.
 // Source    Szegedy et al., CVPR 2016 (label smoothing); keeping the row and finding its maximum first, not online: QuACK.
@@ -69,10 +69,17 @@ template <class T, int group, int kept> struct RowShare {
       for (int i = thread; i < row.packs; i += group) each(row[i], row.column_of(i));
     }
   }
+  template <class F> __device__ void for_values(const F& each) const {
+    if (row.end_column(thread) >= 0) each(end);
+    for_packs([&](const Pack<T>& pack, int) {
+#pragma unroll
+      for (int j = 0; j < Pack<T>::kSize; ++j) each(pack.at[j]);
+    });
+  }
   /// The largest value, or -inf. NaN does not show.
   __device__ accum_t<T> largest() const {
     using A = accum_t<T>;
-    A most = MaxNumber::identity<A>();
+    A most = Max::identity<A>();
     if constexpr (kept > 0 && sizeof(T) == 2) {
       if (row.end_column(thread) >= 0) most = end;
       uint32_t pair = kTwoMinusInfinities;
@@ -87,13 +94,6 @@ template <class T, int group, int kept> struct RowShare {
       for_values([&](A x) { most = CudaMath::max(most, x); });
       return most;
     }
-  }
-  template <class F> __device__ void for_values(const F& each) const {
-    if (row.end_column(thread) >= 0) each(end);
-    for_packs([&](const Pack<T>& pack, int) {
-#pragma unroll
-      for (int j = 0; j < Pack<T>::kSize; ++j) each(pack.at[j]);
-    });
   }
 };
 
@@ -221,7 +221,8 @@ template <class T> __device__ void row_backward(const Row<T>& x, const RowGradie
   }
 }
 
-/// dlogits of the rows, a row for each `group` threads of each of gridDim.y blocks.
+/// dlogits of the rows, a row for each `group` threads of each of gridDim.y blocks. (One block: left alone ptxas takes 48 registers for f64, and
+/// spills.)
 template <class T, int group> __global__ void __launch_bounds__(kThreads<group>, 1)
     backward_kernel(CrossEntropy<T> k, Label<accum_t<T>> label, const accum_t<T>* dsum, Sink<T> dlogits) {
   const int64_t rows = k.logits.dims[0], vocab = k.logits.dims[1];

@@ -24,8 +24,7 @@ struct CudaMath {
 };
 
 /// As Max, in an instruction instead of three: the other one, where one is NaN.
-struct MaxNumber {
-  template <class A> __device__ static A identity() { return -A(INFINITY); }
+struct MaxNumber : Max {
   template <class A> __device__ static A apply(A a, A b) { return CudaMath::max(a, b); }
 };
 

@@ -25,7 +25,7 @@ TEST_CASE("device: a target outside the vocabulary counts as no loss, has no gra
   }
 }
 
-TEST_CASE("device: cross_entropy finds the largest logit wherever it stands, and no other size matters", "[device]") {
+TEST_CASE("device: cross_entropy finds the largest logit wherever it stands", "[device]") {
   for (const DType dtype : {DType::f32, DType::bf16})
     for (const auto& [rows, vocab] : {std::pair<int64_t, int64_t>{67, 67}, {40, 2053}, {40, 16411}, {40, 40009}})
       for (const auto& [largest, others] : {std::pair<float, float>{300, -300}, {-300, -INFINITY}}) {
