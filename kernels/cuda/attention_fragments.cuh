@@ -70,26 +70,47 @@ template <int D> __device__ inline void load_rows(RowTile<D> tile, const HeadRow
 /// Products with fewer than all columns (rows of y) leave out groups of 16: `groups` are computed.
 __device__ inline int groups_of(int columns) { return (columns + kStrip - 1) / kStrip; }
 
+/// A strip of D columns, in bf16, as the first factor of products with more than one group of rows.
+template <int D> struct StripFactor {
+  uint32_t at[D / 16][4];
+
+  __device__ StripFactor(RowTile<D> x, int x_row) {
+#pragma unroll
+    for (int k = 0; k < D / 16; ++k) ptx::ldmatrix_x4(at[k], x.chunk(x_row + lane() % 16, 2 * k + lane() / 16));
+  }
+};
+
+/// Columns 8 n … 8 n + 15 of result += columns 16 k … of a strip, `a`, times rows y_row … y_row + 15 of y, transposed.
+template <int D, int columns> __device__ inline void add_transposed(Fragment<columns>& result, int n,
+                                                                    const uint32_t (&a)[4], RowTile<D> y, int y_row,
+                                                                    int k) {
+  uint32_t b[4];
+  ptx::ldmatrix_x4(b, y.chunk(y_row + lane() % 8 + lane() / 16 * 8, 2 * k + lane() / 8 % 2));
+  ptx::mma_bf16(result[n], a, b[0], b[1]);
+  ptx::mma_bf16(result[n + 1], a, b[2], b[3]);
+}
+
 /// result = the strip of x that begins with x_row, times rows of y from y_row on, transposed. What is left out is zero.
 template <int D, int columns> __device__ inline void multiply_rows(Fragment<columns>& result, RowTile<D> x, int x_row,
                                                                    RowTile<D> y, int y_row, int groups) {
-#pragma unroll
-  for (int n = 0; n < columns / 8; ++n)
-#pragma unroll
-    for (int e = 0; e < 4; ++e) result[n][e] = 0;
-  const int x_at = x_row + lane() % 16, y_at = y_row + lane() % 8 + lane() / 16 * 8;
+  result = {};
 #pragma unroll
   for (int k = 0; k < D / 16; ++k) {
-    uint32_t a[4], b[4];
-    ptx::ldmatrix_x4(a, x.chunk(x_at, 2 * k + lane() / 16));
+    uint32_t a[4];
+    ptx::ldmatrix_x4(a, x.chunk(x_row + lane() % 16, 2 * k + lane() / 16));
 #pragma unroll
     for (int n = 0; n < columns / 16; ++n) {
       if (n >= groups) break;
-      ptx::ldmatrix_x4(b, y.chunk(y_at + 16 * n, 2 * k + lane() / 8 % 2));
-      ptx::mma_bf16(result[2 * n], a, b[0], b[1]);
-      ptx::mma_bf16(result[2 * n + 1], a, b[2], b[3]);
+      add_transposed(result, 2 * n, a, y, y_row + 16 * n, k);
     }
   }
+}
+/// The same of a strip that is in registers, and 16 rows of y.
+template <int D>
+__device__ inline void multiply_rows(Fragment<kStrip>& result, const StripFactor<D>& x, RowTile<D> y, int y_row) {
+  result = {};
+#pragma unroll
+  for (int k = 0; k < D / 16; ++k) add_transposed(result, 0, x.at[k], y, y_row, k);
 }
 
 /// The k-th 16 columns of x, rounded to bf16, as the first factor of a product.
@@ -99,8 +120,7 @@ template <int columns> __device__ inline void pack_factor(uint32_t (&a)[4], cons
 }
 
 /// result += a times rows y_row … y_row + 15 of y.
-template <int D>
-__device__ inline void add_rows(Fragment<D>& result, const uint32_t (&a)[4], RowTile<D> y, int y_row) {
+template <int D> __device__ inline void add_rows(Fragment<D>& result, const uint32_t (&a)[4], RowTile<D> y, int y_row) {
 #pragma unroll
   for (int n = 0; n < D / 16; ++n) {
     uint32_t b[4];
@@ -203,8 +223,7 @@ template <int columns>
 __device__ inline void hide_keys(Fragment<columns>& scores, const AttentionMask& mask, int first_query, int first_key) {
   if (first_key + columns <= mask.visible_keys(first_query)) return;
 #pragma unroll
-  for (int n = 0; n < columns / 8; n += 2)
-    hide_group(scores[n], scores[n + 1], mask, first_query, first_key + 8 * n);
+  for (int n = 0; n < columns / 8; n += 2) hide_group(scores[n], scores[n + 1], mask, first_query, first_key + 8 * n);
 }
 
 /// Likewise where rows are keys and columns queries.
@@ -218,22 +237,29 @@ template <int columns> __device__ inline void hide_keys_in_rows(Fragment<columns
       if (first_key + row_of(e) >= mask.visible_keys(first_query + 8 * n + column_of(e))) scores[n][e] = -INFINITY;
 }
 
-/// Probabilities of 16 queries with 16 keys, those of the last 8 in `high`, become zero where dropout's coins say so. Rows are queries. A
-/// lane draws for one query and eight keys, and gives each lane of its quad the bits of its columns.
-__device__ inline void drop_group(float (&low)[4], float (&high)[4], const AttentionDropout& dropout, int first_query,
-                                  int first_key) {
+/// Calls act(e, keeps) with dropout's coin for each element of 16 queries by 16 keys, [e / 4][e % 4] of a fragment; not where nothing is
+/// dropped. A lane draws for one query and eight keys, and gives each lane of its quad the bits of its columns.
+template <class Act>
+__device__ inline void for_coins(const AttentionDropout& dropout, int first_query, int first_key, const Act& act) {
   if (!dropout.active) return;
   const int i = lane() % 4, query = first_query + lane() / 4 + i % 2 * 8;
   const auto drawn = dropout.words(query, first_key / 8 + i / 2);
   uint32_t word[4] = {drawn[0], drawn[1], drawn[2], drawn[3]};
   transpose_quad(word);
 #pragma unroll
-  for (int e = 0; e < 4; e += 2) {
-    low[e] = dropout.keeps_even(word[e / 2]) ? low[e] : 0;
-    low[e + 1] = dropout.keeps_odd(word[e / 2]) ? low[e + 1] : 0;
-    high[e] = dropout.keeps_even(word[2 + e / 2]) ? high[e] : 0;
-    high[e + 1] = dropout.keeps_odd(word[2 + e / 2]) ? high[e + 1] : 0;
+  for (int e = 0; e < 8; e += 2) {
+    act(e, dropout.keeps_even(word[e / 2]));
+    act(e + 1, dropout.keeps_odd(word[e / 2]));
   }
+}
+
+/// Probabilities of 16 queries with 16 keys, those of the last 8 in `high`, become zero where dropout's coins say so. Rows are queries.
+__device__ inline void drop_group(float (&low)[4], float (&high)[4], const AttentionDropout& dropout, int first_query,
+                                  int first_key) {
+  for_coins(dropout, first_query, first_key, [&](int e, bool keeps) {
+    float& p = e < 4 ? low[e % 4] : high[e % 4];
+    p = keeps ? p : 0;
+  });
 }
 
 /// Likewise for the first `groups` times 16 columns of a fragment.

@@ -44,9 +44,16 @@ __device__ __forceinline__ uint32_t pack_bf16(float low, float high) {
   return uint32_t(bf16(high).bits) << 16 | bf16(low).bits;
 }
 
+inline float low_bf16(uint32_t pair) { return __uint_as_float(pair << 16); }
+inline float high_bf16(uint32_t pair) { return __uint_as_float(pair & 0xFFFF0000u); }
+
 __device__ __forceinline__ uint32_t max_bf16(uint32_t a, uint32_t b) {
-  const auto half = [](uint32_t pair, bool high) { return __uint_as_float(high ? pair & 0xFFFF0000u : pair << 16); };
-  return pack_bf16(fmaxf(half(a, false), half(b, false)), fmaxf(half(a, true), half(b, true)));
+  return pack_bf16(fmaxf(low_bf16(a), low_bf16(b)), fmaxf(high_bf16(a), high_bf16(b)));
+}
+
+__device__ __forceinline__ uint32_t relu_bf16(uint32_t pair) {
+  const auto relu = [](float x) { return x < 0 ? 0 : x; };
+  return pack_bf16(relu(low_bf16(pair)), relu(high_bf16(pair)));
 }
 
 }  // namespace libtrain::kernels::ptx

@@ -48,6 +48,7 @@ constexpr bool kBuiltForHopper = true;  // the executed device is one
 
 __device__ __forceinline__ uint4 load_16(const void* from) { return executor::load<uint4>(from); }
 __device__ __forceinline__ uint2 load_8(const void* from) { return executor::load<uint2>(from); }
+__device__ __forceinline__ uint32_t load_4(const void* from) { return executor::load<uint32_t>(from); }
 __device__ __forceinline__ uint4 load_16_streaming(const void* from) { return executor::load<uint4>(from); }
 __device__ __forceinline__ void store_16(void* to, uint4 value) { executor::store(to, value); }
 __device__ __forceinline__ void store_8(void* to, uint2 value) { executor::store(to, value); }

@@ -76,4 +76,10 @@ __device__ __forceinline__ uint32_t max_bf16(uint32_t a, uint32_t b) {
   return pair;
 }
 
+/// Two bf16, each zero where it is negative; NaN stays NaN.
+__device__ __forceinline__ uint32_t relu_bf16(uint32_t pair) {
+  asm("max.NaN.bf16x2 %0, %0, %1;" : "+r"(pair) : "r"(0));
+  return pair;
+}
+
 }  // namespace libtrain::kernels::ptx

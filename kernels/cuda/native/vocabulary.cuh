@@ -26,6 +26,7 @@ constexpr bool kBuiltForHopper = true;
 /// store_16_whole cannot be taken apart, but nothing that reads memory is moved past it, and it stores to device memory alone.
 __device__ __forceinline__ uint4 load_16(const void* from) { return *static_cast<const uint4*>(from); }
 __device__ __forceinline__ uint2 load_8(const void* from) { return *static_cast<const uint2*>(from); }
+__device__ __forceinline__ uint32_t load_4(const void* from) { return *static_cast<const uint32_t*>(from); }
 __device__ __forceinline__ uint4 load_16_streaming(const void* from) { return __ldcs(static_cast<const uint4*>(from)); }
 __device__ __forceinline__ void store_16(void* to, uint4 value) { *static_cast<uint4*>(to) = value; }
 __device__ __forceinline__ void store_8(void* to, uint2 value) { *static_cast<uint2*>(to) = value; }
