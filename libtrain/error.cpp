@@ -35,6 +35,10 @@ std::string format_parts(std::string_view format, std::initializer_list<MessageP
   return fmt::vformat(fmt::string_view(format.data(), format.size()), store);
 }
 
+void refuse_parts(std::string_view format, std::initializer_list<MessagePart> parts) {
+  throw InvalidArgument(format_parts(format, parts));
+}
+
 std::string did_you_mean(std::string_view word, std::span<const std::string> candidates) {
   std::string best;
   size_t closest = std::max<size_t>(2, word.size() / 3) + 1;

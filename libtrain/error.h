@@ -49,12 +49,13 @@ struct Diverged : Error {
 };
 
 /// One argument of a message. Type-erased, so that the formatting library stays out of users' builds (and out of nvcc).
-using MessagePart = std::variant<int64_t, uint64_t, double, std::string>;
+/// Texts are not copied: they live until the message has been made.
+using MessagePart = std::variant<int64_t, uint64_t, double, std::string_view>;
 /// Widened to the alternative of its kind.
 inline MessagePart message_part(std::signed_integral auto value) { return int64_t(value); }
 inline MessagePart message_part(std::unsigned_integral auto value) { return uint64_t(value); }
 inline MessagePart message_part(std::floating_point auto value) { return double(value); }
-inline MessagePart message_part(std::string_view value) { return std::string(value); }
+inline MessagePart message_part(std::string_view value) { return value; }
 
 /// Replaces each {} of `format` by the next part, in fmt's syntax.
 std::string format_parts(std::string_view format, std::initializer_list<MessagePart> parts);
@@ -62,6 +63,12 @@ std::string format_parts(std::string_view format, std::initializer_list<MessageP
 /// format_message("[add] {} rows", 3) == "[add] 3 rows"
 template <class... Parts> std::string format_message(std::string_view format, const Parts&... parts) {
   return format_parts(format, {message_part(parts)...});
+}
+
+/// Throws InvalidArgument with such a message. Apart from its callers, most of which are compiled into users' programs.
+[[noreturn]] void refuse_parts(std::string_view format, std::initializer_list<MessagePart> parts);
+template <class... Parts> [[noreturn]] void refuse(std::string_view format, const Parts&... parts) {
+  refuse_parts(format, {message_part(parts)...});
 }
 
 /// The value, or for what is no number one that prints as "nan": for what people read, where "-nan" would only raise a question.
@@ -73,8 +80,8 @@ std::string did_you_mean(std::string_view word, std::span<const std::string> can
 }  // namespace libtrain
 
 /// Throws InvalidArgument with a formatted message unless `condition` holds.
-#define LIBTRAIN_CHECK(condition, ...)                                            \
-  do {                                                                            \
-    if (!(condition)) [[unlikely]]                                                \
-      throw ::libtrain::InvalidArgument(::libtrain::format_message(__VA_ARGS__)); \
+#define LIBTRAIN_CHECK(condition, ...) \
+  do {                                 \
+    if (!(condition)) [[unlikely]]     \
+      ::libtrain::refuse(__VA_ARGS__); \
   } while (0)

@@ -21,11 +21,20 @@ void row_forward(const BiasActivation<T>& k, const Dropper<accum_t<T>>& dropper,
   });
 }
 
-/// dx of one row, added to the partial sums of dbias too. A loop for each value of `accumulate`: with the choice inside, the compiler
-/// leaves long formulas scalar.
-template <bool accumulate, class F, class T> void row_backward(const BiasActivation<T>& k,
-                                                               const Dropper<accum_t<T>>& dropper, const T* all_dy,
-                                                               int64_t row, T* all_dx, accum_t<T>* dbias) {
+/// Gradients of a row's elements → dx. Apart from what the formulas make, of which there are many.
+template <class T> void put_gradients(const accum_t<T>* d, int64_t count, T* dx, bool accumulate) {
+  if (accumulate) {
+#pragma omp simd
+    for (int64_t i = 0; i < count; ++i) put(dx[i], d[i], true);
+  } else {
+#pragma omp simd
+    for (int64_t i = 0; i < count; ++i) put(dx[i], d[i], false);
+  }
+}
+
+/// dx of one row, added to the partial sums of dbias too.
+template <class F, class T> void row_backward(const BiasActivation<T>& k, const Dropper<accum_t<T>>& dropper,
+                                              const T* all_dy, int64_t row, Sink<T> all_dx, accum_t<T>* dbias) {
   using A = accum_t<T>;
   const int64_t columns = k.x.dims[1], at = row * columns;
   const T *x = k.x.data + at, *bias = k.bias.data, *dy = all_dy + at;
@@ -37,10 +46,7 @@ template <bool accumulate, class F, class T> void row_backward(const BiasActivat
       d[i] = F::template backward<CpuMath>(A(x[first + i]) + A(bias[first + i]), dz);
       dbias[first + i] += d[i];
     }
-    if (!all_dx) return;
-    T* dx = all_dx + at + first;
-#pragma omp simd
-    for (int64_t i = 0; i < count; ++i) put(dx[i], d[i], accumulate);
+    if (all_dx.data) put_gradients(d, count, all_dx.data + at + first, all_dx.accumulate);
   });
 }
 
@@ -60,10 +66,8 @@ template <class F, Isa isa, class T> void bias_activation_backward(Cpu<isa> devi
   const int64_t rows = k.x.dims[0], columns = k.x.dims[1];
   const Dropper<A> dropper{k.mask};
   const int64_t blocks = bias_activation_blocks(device, rows, columns);
-  for_row_blocks(rows, columns, blocks, 1, g.workspace.data, [&](int64_t row, A* dbias) {
-    g.dx.accumulate ? row_backward<true, F>(k, dropper, dy.data, row, g.dx.data, dbias)
-                    : row_backward<false, F>(k, dropper, dy.data, row, g.dx.data, dbias);
-  });
+  for_row_blocks(rows, columns, blocks, 1, g.workspace.data,
+                 [&](int64_t row, A* dbias) { row_backward<F>(k, dropper, dy.data, row, g.dx, dbias); });
   sum_blocks(g.workspace.data, blocks, 1, columns, g.dbias);
 }
 

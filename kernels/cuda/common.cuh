@@ -117,11 +117,7 @@ __device__ inline bool arrives_last(unsigned* ticket, int count) {
   __shared__ bool last;
   __syncthreads();
   if (count == 1) return true;
-  if (threadIdx.x == 0) {
-    __threadfence();
-    last = atomicInc(ticket, unsigned(count - 1)) == unsigned(count - 1);
-    __threadfence();
-  }
+  if (threadIdx.x == 0) last = ptx::atomic_inc_acq_rel(ticket, unsigned(count - 1)) == unsigned(count - 1);
   __syncthreads();
   return last;
 }

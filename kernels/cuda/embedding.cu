@@ -164,15 +164,11 @@ __device__ inline int64_t window_of_first(const WindowSums<T, Out>& k, int32_t i
   }
 }
 
-/// Warp: whether it is the last of `count` warps to come here with this ticket, which is 0 before. It may then read what the others wrote
-/// before their blocks' last barriers.
+/// Warp: whether it is the last of `count` warps to come here with this ticket, which is 0 before and after. It may then read what the others
+/// wrote before their blocks' last barriers.
 __device__ inline bool warp_arrives_last(unsigned* ticket, int64_t count) {
   unsigned before = 0;
-  if (threadIdx.x % kWarp == 0) {
-    __threadfence();
-    before = atomicAdd(ticket, 1u);
-    __threadfence();
-  }
+  if (threadIdx.x % kWarp == 0) before = ptx::atomic_inc_acq_rel(ticket, unsigned(count - 1));
   __syncwarp();
   return __shfl_sync(kAllLanes, before, 0) == unsigned(count - 1);
 }

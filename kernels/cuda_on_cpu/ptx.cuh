@@ -21,6 +21,13 @@ __device__ __forceinline__ void named_barrier_arrive(int id, int threads, execut
   executor::named_barrier(id, threads, false, site);
 }
 
+__device__ __forceinline__ unsigned atomic_inc_acq_rel(unsigned* counter, unsigned last) {
+  executor::fence();
+  const unsigned before = atomicInc(counter, last);
+  executor::fence();
+  return before;
+}
+
 __device__ __forceinline__ void ldmatrix_x4(uint32_t (&r)[4], const void* row, executor::Site site = executor::here()) {
   executor::ldmatrix_x4(r, row, false, site);
 }

@@ -2,9 +2,9 @@
 
     python3 plant_in_kernels.py BUILD [FILE...]     BUILD: a Ninja build with LIBTRAIN_CUDA=EXECUTED; FILE: names such as adam.cu
 
-Every barrier, fence, arrival and wait is left out once, every wait for an mbarrier is for the other phase once, and every warp-wide call
-gets half a mask once. The kernels that include the place are compiled again, instrumented, and the tests of the device run with them. Exit
-status 1 if a bug is found by nothing. Takes minutes: half a minute a bug. Not part of CTest.
+Every barrier, fence, arrival and wait is left out once, every wait for an mbarrier is for the other phase once, every atomic that orders is
+relaxed once, and every warp-wide call gets half a mask once. The kernels that include the place are compiled again, instrumented, and the
+tests of the device run with them. Exit status 1 if a bug is found by nothing. Takes minutes: half a minute a bug. Not part of CTest.
 """
 import json
 import os
@@ -16,10 +16,11 @@ import tempfile
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 KERNELS = "kernels/cuda"
 OPERATORS = [  # (what is done, pattern, replacement)
-    ("without", re.compile(r"__syncthreads\(\);|__syncwarp\(\);|__threadfence\(\);|ptx::cp_async_wait<\d+>\(\);"
+    ("without", re.compile(r"__syncthreads\(\);|__syncwarp\(\);|ptx::cp_async_wait<\d+>\(\);"
                            r"|ptx::(?:mbarrier_|wgmma_)(?:fence|fence_init|commit|arrive|wait|wait<\d+>)\([^;]*\);"
                            r"|ptx::fence_proxy_async\(\);|(?:group\.)?ring\.(?:claim|wait|release)\([^;]*\);"), "{}"),
     ("with the other phase in", re.compile(r"(ptx::mbarrier_wait\(.*), (.*)\);"), r"\1, (\2) ^ 1);"),
+    ("without order in", re.compile(r"ptx::atomic_inc_acq_rel\("), "atomicInc("),
     ("with half of", re.compile(r"\bkAllLanes\b(?=,)"), "0xFFFFu"),
 ]
 # The tests that meet most kernels in seconds, then those that meet the rest.

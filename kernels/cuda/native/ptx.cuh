@@ -30,6 +30,18 @@ __device__ __forceinline__ void named_barrier_arrive(int id, int threads) {
   asm volatile("barrier.arrive.aligned %0, %1;\n" ::"r"(id), "r"(threads) : "memory");
 }
 
+/// Counts up to `last` and then from 0 again; what the counter was. Who finds there what another thread has left sees what that had
+/// written, and what threads had written with which it had passed a barrier. The same by __threadfence() before and behind an atomic
+/// waits twice, for an order of all writes of all threads.
+__device__ __forceinline__ unsigned atomic_inc_acq_rel(unsigned* counter, unsigned last) {
+  unsigned before;
+  asm volatile("atom.acq_rel.gpu.global.inc.u32 %0, [%1], %2;\n"
+               : "=r"(before)
+               : "l"(__cvta_generic_to_global(counter)), "r"(last)
+               : "memory");
+  return before;
+}
+
 /// Warp: four 8 x 8 matrices of 16-bit elements from shared memory. Lane l gives the address of row l % 8 of matrix l / 8 and gets
 /// in r[i] elements (l / 4, 2 (l % 4)) and (l / 4, 2 (l % 4) + 1) of matrix i; with _trans, of its transpose.
 __device__ __forceinline__ void ldmatrix_x4(uint32_t (&r)[4], const void* row) {
