@@ -4,6 +4,7 @@
 //           attention_long.cu   bf16 on tensor cores, tiles of keys (of queries) through a ring of two buffers
 //           attention_hopper.cu likewise by wgmma and TMA, where attention_paths.h allows it
 //           attention_simt.cu   everything else: f32, f64, other head sizes, rows that do not begin at multiples of 16 bytes
+//           Backward of the first and the third is in files of its own: attention_short_backward.cu, attention_hopper_backward.cu.
 // Traffic, Numerics, Source, Measured: there.
 #include <cstdlib>
 #include <string>

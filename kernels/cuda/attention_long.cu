@@ -8,8 +8,8 @@
 //           not very long. 4 S^2 D FLOP, half of it with a causal mask; bound by tensor cores and S^2 exponentials. Backward: 14 S^2 D,
 //           7 products of which 2 are made twice; 18 where 128 keys or fewer are seen. A strip of 16 rows takes 256 bytes of shared
 //           memory for an mma: at most 2048 FLOP a clock and multiprocessor, which is all of sm_80's rate and half of sm_90's.
-// Numerics  As attention_short.cu, but for D of queries that see more than 128 keys: rowsum(dO * O) of the rounded output, where its
-//           rounding is far below that of dS.
+// Numerics  As attention_short.cu and, backward, attention_short_backward.cu, of unrounded P; but for D of queries that see more than 128
+//           keys: rowsum(dO * O) of the rounded output, where its rounding is far below that of dS.
 // Source    Dao, FlashAttention-2, 2023; Milakov, Gimelshein, 2018 (online softmax).
 // Measured  docs/kernels.md.
 #include "kernels/cuda/attention_blocks.cuh"
