@@ -65,17 +65,13 @@ template <class... Parts> std::string format_message(std::string_view format, co
   return format_parts(format, {message_part(parts)...});
 }
 
-/// Throws InvalidArgument with such a message. Apart from its callers, most of which are compiled into users' programs.
+/// Throws InvalidArgument with the message format_parts() makes. In the library, not in every place that checks.
 [[noreturn]] void refuse_parts(std::string_view format, std::initializer_list<MessagePart> parts);
+
+/// Throws InvalidArgument with the message format_message() makes.
 template <class... Parts> [[noreturn]] void refuse(std::string_view format, const Parts&... parts) {
   refuse_parts(format, {message_part(parts)...});
 }
-
-/// The value, or for what is no number one that prints as "nan": for what people read, where "-nan" would only raise a question.
-double without_sign_of_nan(double value);
-
-/// " (did you mean 'x'?)" for the candidate closest to `word`, or "" when none is close.
-std::string did_you_mean(std::string_view word, std::span<const std::string> candidates);
 
 }  // namespace libtrain
 

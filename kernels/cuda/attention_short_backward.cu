@@ -61,7 +61,6 @@ template <class Of, int D> struct UnitTiles {
 
 /// A strip of queries. Factors that all terms share (the scale, 1 / (1 - p) of dropout) are left to the end.
 template <class Of, int D> struct QueryWork {
-  static constexpr int kKeys = Of::kRows;
   const ScoreRules& rules;
   const UnitTiles<Of, D>& tiles;
   int first;
@@ -92,6 +91,7 @@ template <class Of, int D> struct QueryWork {
 
   /// All in one go: registers hold what waits for the sums D.
   __device__ void run(Fragment<D>& dq) {
+    constexpr int kKeys = Of::kRows;
     Fragment<kStrip> p[kKeys / kStrip], p_dp[kKeys / kStrip];
 #pragma unroll
     for (int n = 0; n < kKeys / kStrip; ++n) {
