@@ -73,6 +73,12 @@ template <class... Parts> [[noreturn]] void refuse(std::string_view format, cons
   refuse_parts(format, {message_part(parts)...});
 }
 
+/// The value, or for what is no number one that prints as "nan": for what people read, where "-nan" would only raise a question.
+double without_sign_of_nan(double value);
+
+/// " (did you mean 'x'?)" for the candidate closest to `word`, or "" when none is close.
+std::string did_you_mean(std::string_view word, std::span<const std::string> candidates);
+
 }  // namespace libtrain
 
 /// Throws InvalidArgument with a formatted message unless `condition` holds.
