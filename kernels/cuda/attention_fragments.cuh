@@ -70,13 +70,18 @@ template <int D> __device__ inline void load_rows(RowTile<D> tile, const HeadRow
 /// Products with fewer than all columns (rows of y) leave out groups of 16: `groups` are computed.
 __device__ inline int groups_of(int columns) { return (columns + kStrip - 1) / kStrip; }
 
+/// Columns 16 k … of the strip of x that begins with x_row, as the first factor of a product.
+template <int D> __device__ inline void load_factor(uint32_t (&a)[4], RowTile<D> x, int x_row, int k) {
+  ptx::ldmatrix_x4(a, x.chunk(x_row + lane() % 16, 2 * k + lane() / 16));
+}
+
 /// A strip of D columns, in bf16, as the first factor of products with more than one group of rows.
 template <int D> struct StripFactor {
   uint32_t at[D / 16][4];
 
   __device__ StripFactor(RowTile<D> x, int x_row) {
 #pragma unroll
-    for (int k = 0; k < D / 16; ++k) ptx::ldmatrix_x4(at[k], x.chunk(x_row + lane() % 16, 2 * k + lane() / 16));
+    for (int k = 0; k < D / 16; ++k) load_factor(at[k], x, x_row, k);
   }
 };
 
@@ -97,7 +102,7 @@ template <int D, int columns> __device__ inline void multiply_rows(Fragment<colu
 #pragma unroll
   for (int k = 0; k < D / 16; ++k) {
     uint32_t a[4];
-    ptx::ldmatrix_x4(a, x.chunk(x_row + lane() % 16, 2 * k + lane() / 16));
+    load_factor(a, x, x_row, k);
 #pragma unroll
     for (int n = 0; n < columns / 16; ++n) {
       if (n >= groups) break;

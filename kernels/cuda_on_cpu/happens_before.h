@@ -3,8 +3,8 @@
 ///
 /// Between blocks only this pattern orders ("last block done"), as in the PTX memory model: a thread runs __threadfence() and then an
 /// atomic on some address (release); later a thread of another block runs an atomic on the same address and then __threadfence()
-/// (acquire); ptx::atomic_inc_acq_rel is all of them. What the first thread did before its fence, and what other threads of its block did before the barrier that its
-/// fence follows, happens before what the second does after its fence, its warp after the next __syncwarp, and its block after the next
+/// (acquire); ptx::atomic_inc_acq_rel is all of them. What the first thread did before its fence, and what other threads of its block did
+/// before the barrier that its fence follows, happens before what the second does after its fence, its warp after the next __syncwarp, and its block after the next
 /// barrier.
 ///
 /// A block that uses mbarriers, named barriers, TMA or wgmma keeps vector clocks from the first such instruction on.
