@@ -1,5 +1,9 @@
 #include "kernels/gemm.h"
 
+#include <omp.h>
+
+#include <numeric>
+
 #include "kernels/cpu/blas.h"
 #include "kernels/cpu/math.h"
 #include "kernels/cpu/register_product.h"
@@ -8,8 +12,9 @@
 namespace libtrain::kernels {
 namespace {
 
-/// How many parts rows, columns and the sum are cut into; a thread works on one of each. Fixed by the shape, so that the result
-/// does not depend on the number of threads.
+/// How many parts rows, columns and the sum are cut into; a thread works on one of each. Those of the sum are fixed by the shape, so that
+/// the result does not depend on the number of threads, and so is all that BLAS does; our own loops give an element the same bits in
+/// whatever rectangle it lies.
 struct Pieces {
   int64_t rows, columns, sums = 1;
 
@@ -28,25 +33,26 @@ template <class A, class Bias> bool in_registers(const Product<A, Bias>& p) {
   return kIsa != Isa::kBaseline && (p.transpose_a || p.lda * int64_t(sizeof(A)) % kCrowdedBytes != 0);
 }
 
-/// Of a part of the sum, for our own loops where they copy by the group and the block: halves, quarters … of the longer side, until
-/// with `sums` parts there are eight pieces, fewer where those would have less than 2048 elements, more where over 262144. Every
-/// piece copies its columns and, of a^T, its rows, which is least for a square.
-Pieces square_pieces(int64_t m, int64_t n, int64_t sums) {
-  const int64_t most = m * n / 2048, least = m * n / 262144, each = 8 / sums;
-  const int64_t wanted = least > each ? least : most < each ? most : each;
-  Pieces pieces{1, 1, sums};
-  while (pieces.rows * pieces.columns < wanted)
-    (m * pieces.columns < n * pieces.rows ? pieces.columns : pieces.rows) *= 2;
-  return pieces;
+/// For our own loops where they copy by the group and the block: as many rectangles of each part of the sum as give every thread equally
+/// many, of 2048 to 524288 elements. Every piece copies its columns and, of a^T, its rows, which is least for a square.
+Pieces square_pieces(int64_t m, int64_t n, int64_t sums, int64_t threads) {
+  const int64_t most = m * n / 2048, least = m * n / 524288, fair = threads / std::gcd(threads, sums);
+  const int64_t wanted = fair > least ? fair : (least + fair - 1) / fair * fair;
+  const int64_t each = wanted < most ? wanted : most > 1 ? most : 1;
+  Pieces best{1, each, sums};
+  for (int64_t rows = 2; rows <= each; ++rows)
+    if (each % rows == 0 && m * (each / rows) + n * rows < m * best.columns + n * best.rows)
+      best = {rows, each / rows, sums};
+  return best;
 }
 
-/// The same where op(a) = a^T is copied as well: a piece of the sum copies nothing that another does, but its result is written,
-/// and read again to be added up. Whatever moves fewest elements.
-Pieces summed_pieces(int64_t m, int64_t n, int64_t k) {
+/// Parts of the sum where op(a) = a^T is copied as well: a piece of the sum copies nothing that another does, but its result is written,
+/// and read again to be added up. Whatever moves fewest elements with eight threads.
+int64_t parts_of_sum(int64_t m, int64_t n, int64_t k) {
   const auto moved = [=](const Pieces& p) { return k * (m * p.columns + n * p.rows) + 2 * m * n * (p.sums - 1); };
-  Pieces best = square_pieces(m, n, 1);
+  int64_t best = 1;
   for (int64_t sums = 2; sums <= 8 && sums * kDepth <= k; sums *= 2)
-    if (const Pieces other = square_pieces(m, n, sums); moved(other) < moved(best)) best = other;
+    if (moved(square_pieces(m, n, sums, 8)) < moved(square_pieces(m, n, best, 8))) best = sums;
   return best;
 }
 
@@ -80,7 +86,7 @@ template <class A, class Bias> Pieces pieces_of(const Product<A, Bias>& p) {
   if (p.m * p.n * p.k <= kSerialProducts) return {1, 1};
   if (!in_registers(p)) return pieces_for_blas(p.m, p.n);
   if (!kBlocked) return narrow_pieces(p.m, p.n, p.k);
-  return p.transpose_a ? summed_pieces(p.m, p.n, p.k) : square_pieces(p.m, p.n, 1);
+  return square_pieces(p.m, p.n, p.transpose_a ? parts_of_sum(p.m, p.n, p.k) : 1, omp_get_max_threads());
 }
 
 // BLAS is column-major: it sees our matrices transposed, so the operands change places: c^T = op(b)^T op(a)^T.

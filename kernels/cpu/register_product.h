@@ -6,6 +6,7 @@
 /// With AVX2 a tile is a fifth as large as with AVX-512, so that the rows and columns that it meets come around five times as
 /// often: there many panels are copied before a block of rows passes all of them from the second cache, and where
 /// op(a) = a^T, whose columns would be read a few elements a cache line, the block is copied as well, into strips of kRows.
+/// With every tile a share of the next block is asked for, so that it has come from memory by then.
 /// Numerics: every element of a part of c is the sum of its products in order of k, in stretches of kDepth that are added up
 /// in order. It does not depend on the tile or the rectangle in which the element lies.
 /// Source: Goto and van de Geijn, "Anatomy of high-performance matrix multiplication", ACM TOMS 34 (3), 2008.
@@ -72,59 +73,94 @@ template <class A, class Bias>
   }
 }
 
-/// A whole vector of a row.
-template <class A, class Bias>
-LIBTRAIN_INLINE void store_vector(const Target<A, Bias>& to, int64_t row, int64_t column, Vector<A> sum) {
-  Vector<A>* c = (Vector<A>*)(to.c + row * to.ldc + column);
+/// A tile of whole vectors that all exist.
+template <int rows, int vectors, class A, class Bias>
+LIBTRAIN_INLINE void store_whole(const Target<A, Bias>& to, Vector<A> (&sum)[rows][vectors]) {
+  const auto place = [&](int i, int v) { return (Vector<A>*)(to.c + i * to.ldc + v * kLanesOf<A>); };
   if constexpr (std::is_same_v<A, Bias>)
-    if (to.bias) sum += *(const Vector<A>*)(to.bias + column);
-  *c = to.add ? *c + sum : sum;
-}
-
-/// Asks for the rows of a tile, to be written when its sum is done: from farther away than the second cache, stores would
-/// have them arrive one after another.
-template <int rows, class A, class Bias> LIBTRAIN_INLINE void expect_rows(const Target<A, Bias>& to) {
+    if (to.bias)
 #pragma GCC unroll 14
-  for (int i = 0; i < rows; ++i) {
-    __builtin_prefetch(to.c + i * to.ldc, 1);
-    __builtin_prefetch(to.c + i * to.ldc + to.columns - 1, 1);
-  }
-}
-
-/// `rows` x `vectors` of c over a stretch of k. Element (i, l) of op(a) is a[l * lda + i] if `across`, else a[i * lda + l];
-/// b is a panel [k, kPanel]. Not inlined: GCC needs minutes for a function with several of these in it.
-template <int rows, int vectors, bool across, class A, class Bias>
-[[gnu::noinline]] void tile(const A* a, int64_t lda, const A* b, int64_t k, const Target<A, Bias>& to) {
-  const int64_t row = across ? 1 : lda, step = across ? lda : 1;
-  Vector<A> sum[rows][vectors] = {};
-  if constexpr (kBlocked) expect_rows<rows>(to);
-#pragma GCC unroll kUnrolled
-  for (int64_t l = 0; l < k; ++l, a += step, b += kPanel<A>) {
-    if constexpr (across && !kBlocked) {
-      __builtin_prefetch(a + kAhead * step);
-      __builtin_prefetch(a + kAhead * step + rows);
-    }
-    Vector<A> right[vectors];
+      for (int i = 0; i < rows; ++i)
 #pragma GCC unroll 2
-    for (int v = 0; v < vectors; ++v) right[v] = *(const Vector<A>*)(b + v * kLanesOf<A>);
+        for (int v = 0; v < vectors; ++v) sum[i][v] += *(const Vector<A>*)(to.bias + v * kLanesOf<A>);
+  if (to.add)
 #pragma GCC unroll 14
     for (int i = 0; i < rows; ++i)
 #pragma GCC unroll 2
-      for (int v = 0; v < vectors; ++v) sum[i][v] += a[i * row] * right[v];
-  }
-  if (to.columns == vectors * kLanesOf<A> && (std::is_same_v<A, Bias> || !to.bias)) {
-#pragma GCC unroll 14
-    for (int i = 0; i < rows; ++i)
-#pragma GCC unroll 2
-      for (int v = 0; v < vectors; ++v) store_vector(to, i, v * kLanesOf<A>, sum[i][v]);
-    return;
-  }
-  A values[rows * kPanel<A>];
+      for (int v = 0; v < vectors; ++v) sum[i][v] = *place(i, v) + sum[i][v];
 #pragma GCC unroll 14
   for (int i = 0; i < rows; ++i)
 #pragma GCC unroll 2
-    for (int v = 0; v < vectors; ++v) *(Vector<A>*)(values + i * kPanel<A> + v * kLanesOf<A>) = sum[i][v];
-  store_part(to, rows, values);
+    for (int v = 0; v < vectors; ++v) *place(i, v) = sum[i][v];
+}
+
+/// Asks for the rows of a tile, to be written when its sum is done: from farther away than the second cache, stores would
+/// have them arrive one after another. Where a row begins within a line of the cache, the tile to its left has asked for that.
+template <int rows, class A, class Bias> LIBTRAIN_INLINE void expect_rows(const Target<A, Bias>& to) {
+#pragma GCC unroll 14
+  for (int i = 0; i < rows; ++i) __builtin_prefetch(to.c + i * to.ldc + to.columns - 1, 1);
+}
+
+/// What is read after the rows in work, and a tile's share of it: from `data` on, every `step` elements up to `end`. The tile below has
+/// the share that begins `next` elements on.
+template <class A> struct Ahead {
+  const A* data;
+  int64_t end, step, next;
+};
+
+/// Rows of op(a) that tiles one below the other meet: element (i, l) of op(a) is data[l * lda + i] if they lie across, else
+/// data[i * lda + l]; those of the next tile begin `next` elements on.
+template <class A> struct Rows {
+  const A* data;
+  int64_t lda, next;
+  Ahead<A> ahead;
+};
+
+/// Asks for a share: a line of each of so many rows, or of a^T so many lines of a row. The processor does not see coming what is read
+/// several rows at a time, or a short stretch of each.
+template <int lines, class A> LIBTRAIN_INLINE void expect_share(const Ahead<A>& ahead, int64_t apart) {
+  for (int64_t at = 0; at < ahead.end; at += ahead.step)
+#pragma GCC unroll 14
+    for (int i = 0; i < lines; ++i) __builtin_prefetch(ahead.data + at + i * apart, 0, 2);
+}
+
+/// `count` tiles of `rows` x `vectors`, one below the other, over a stretch of k; b is a panel [k, kPanel], `to` the first of them.
+/// Between two sums there is as little as can be: what else waits to retire keeps the next tile's products out of the processor.
+/// Not inlined: GCC needs minutes for a function with several of these in it.
+template <int rows, int vectors, bool across, class A, class Bias>
+[[gnu::noinline]] void column_of_tiles(Rows<A> a, const A* b, int64_t k, Target<A, Bias> to, int64_t count) {
+  const int64_t row = across ? 1 : a.lda, step = across ? a.lda : 1;
+  for (; count > 0; --count, a.data += a.next, a.ahead.data += a.ahead.next, to.c += rows * to.ldc) {
+    Vector<A> sum[rows][vectors] = {};
+    if constexpr (kBlocked) expect_rows<rows>(to);
+    if constexpr (kBlocked && across) expect_share<kBlockRows<A> / kLine<A>>(a.ahead, kLine<A>);
+    if constexpr (kBlocked && !across) expect_share<rows>(a.ahead, a.lda);
+    const A *left = a.data, *panel = b;
+#pragma GCC unroll kUnrolled
+    for (int64_t l = 0; l < k; ++l, left += step, panel += kPanel<A>) {
+      if constexpr (across && !kBlocked) {
+        __builtin_prefetch(left + kAhead * step);
+        __builtin_prefetch(left + kAhead * step + rows);
+      }
+      Vector<A> right[vectors];
+#pragma GCC unroll 2
+      for (int v = 0; v < vectors; ++v) right[v] = *(const Vector<A>*)(panel + v * kLanesOf<A>);
+#pragma GCC unroll 14
+      for (int i = 0; i < rows; ++i)
+#pragma GCC unroll 2
+        for (int v = 0; v < vectors; ++v) sum[i][v] += left[i * row] * right[v];
+    }
+    if (to.columns == vectors * kLanesOf<A> && (std::is_same_v<A, Bias> || !to.bias)) {
+      store_whole(to, sum);
+      continue;
+    }
+    A values[rows * kPanel<A>];
+#pragma GCC unroll 14
+    for (int i = 0; i < rows; ++i)
+#pragma GCC unroll 2
+      for (int v = 0; v < vectors; ++v) *(Vector<A>*)(values + i * kPanel<A> + v * kLanesOf<A>) = sum[i][v];
+    store_part(to, rows, values);
+  }
 }
 
 /// Panels [k, kPanel] one behind the other, copied or to be copied: columns [column, column + columns) of c, and of the sum the
@@ -186,6 +222,7 @@ template <class A, class Bias> void copy_panels(const Product<A, Bias>& p, const
 template <class A> struct Block {
   const A* a;
   int64_t lda, row, end;
+  Ahead<A> ahead;
 };
 
 /// Copies columns [row, end) of a into strips, eight elements at a time: the next line overwrites what a strip has no place for.
@@ -202,21 +239,23 @@ void copy_strips(const Product<A, Bias>& p, const Panels<A>& group, int64_t row,
   }
 }
 
-/// Tiles of `rows` rows from `row` on while they fit into the block; → the first row that is left.
+/// As many tiles of `rows` rows from `row` on as fit into the block; → the first row that is left.
 template <int rows, bool across, class A, class Bias>
 int64_t tiles(const Product<A, Bias>& p, const Panels<A>& panel, const Block<A>& block, int64_t row) {
-  const bool first = panel.depth == 0;
-  for (; row + rows <= block.end; row += rows) {
-    const int64_t i = row - block.row;
-    const A* a = block.a + (!across ? i * block.lda : kBlocked ? i / kRows * strip_size(panel.k) + i % kRows : i);
-    const Target<A, Bias> to{p.c + row * p.n + panel.column, p.n, first && p.bias ? p.bias + panel.column : nullptr,
-                             !first || p.accumulate, panel.columns};
-    if (panel.columns > kLanesOf<A>)
-      tile<rows, 2, across>(a, block.lda, panel.data, panel.k, to);
-    else
-      tile<rows, 1, across>(a, block.lda, panel.data, panel.k, to);
-  }
-  return row;
+  const int64_t count = (block.end - row) / rows, i = row - block.row;
+  if (count <= 0) return row;
+  const bool first = panel.depth == 0, strips = across && kBlocked;
+  const int64_t begin = !across ? i * block.lda : strips ? i / kRows * strip_size(panel.k) + i % kRows : i;
+  const int64_t next = !across ? rows * block.lda : strips && rows == kRows ? strip_size(panel.k) : rows;
+  Rows<A> a{block.a + begin, block.lda, next, block.ahead};
+  a.ahead.data += i / kRows * a.ahead.next;
+  const Target<A, Bias> to{p.c + row * p.n + panel.column, p.n, first && p.bias ? p.bias + panel.column : nullptr,
+                           !first || p.accumulate, panel.columns};
+  if (panel.columns > kLanesOf<A>)
+    column_of_tiles<rows, 2, across>(a, panel.data, panel.k, to, count);
+  else
+    column_of_tiles<rows, 1, across>(a, panel.data, panel.k, to, count);
+  return row + count * rows;
 }
 
 /// All rows of a block, in tiles as high as there are rows for.
@@ -229,19 +268,43 @@ void all_tiles(const Product<A, Bias>& p, const Panels<A>& panel, const Block<A>
   tiles<1, across>(p, panel, block, row);
 }
 
-/// All rows of a piece past a group of panels.
+/// Where op(a) has an element.
+template <class A, class Bias> const A* element(const Product<A, Bias>& p, int64_t row, int64_t depth) {
+  return p.a + (p.transpose_a ? depth * p.lda + row : row * p.lda + depth);
+}
+
+/// The share of the first tile of a panel in the block of rows that begins with `data`, where so many panels and kBlockRows / kRows tiles
+/// of each share it; none if null.
 template <class A, class Bias>
-void multiply_group(const Product<A, Bias>& p, const Piece& piece, const Panels<A>& group, A* strips) {
+Ahead<A> share_of(const A* data, const Product<A, Bias>& p, int64_t k, int64_t panel, int64_t panels) {
+  if (!kBlocked || !data) return {};
+  if (p.transpose_a) {
+    constexpr int64_t tiles = kBlockRows<A> / kRows;
+    const int64_t rows = (k + panels * tiles - 1) / (panels * tiles), next = rows * p.lda;
+    return {data + panel * tiles * next, next, p.lda, next};
+  }
+  const int64_t each = (k + panels * kLine<A> - 1) / (panels * kLine<A>)*kLine<A>, first = panel * each,
+                left = k - first;
+  return {data + first, left < each ? left : each, kLine<A>, kRows * p.lda};
+}
+
+/// All rows of a piece past a group of panels. The first of them are read next where the sum is at `next_depth`, unless that is its end.
+template <class A, class Bias> void multiply_group(const Product<A, Bias>& p, const Piece& piece,
+                                                   const Panels<A>& group, int64_t next_depth, A* strips) {
   const bool copied = kBlocked && p.transpose_a;
   const int64_t high = !kBlocked || group.k == 0 ? piece.row1 - piece.row0
                        : copied                  ? kBlockRows<A>
                                                  : kBlockRows<A> * kDepth / group.k / kRows * kRows;
+  const int64_t panels = (group.columns + kPanel<A> - 1) / kPanel<A>;
   for (int64_t row = piece.row0; row < piece.row1; row += high) {
     const int64_t end = row + high < piece.row1 ? row + high : piece.row1;
-    const A* in_place = p.a + (p.transpose_a ? group.depth * p.lda + row : row * p.lda + group.depth);
+    const A* next = end < piece.row1   ? element(p, end, group.depth)
+                    : next_depth < p.k ? element(p, piece.row0, next_depth)
+                                       : nullptr;
     if (copied) copy_strips(p, group, row, end, strips);
-    const Block<A> block{copied ? strips : in_place, copied ? kRows : p.lda, row, end};
+    Block<A> block{copied ? strips : element(p, row, group.depth), copied ? kRows : p.lda, row, end, {}};
     for_each_panel(group, [&](const Panels<A>& panel) {
+      block.ahead = share_of(next, p, group.k, (panel.column - group.column) / kPanel<A>, panels);
       p.transpose_a ? all_tiles<true>(p, panel, block) : all_tiles<false>(p, panel, block);
     });
   }
@@ -259,7 +322,7 @@ template <class A, class Bias> void multiply_in_registers(const Product<A, Bias>
       const int64_t left = piece.column1 - column;
       const Panels<A> group{panels, column, left < kColumns ? left : kColumns, depth, k};
       copy_panels(p, group);
-      multiply_group(p, piece, group, strips);
+      multiply_group(p, piece, group, left > kColumns ? depth : depth + k, strips);
     }
     depth += k;
   } while (depth < p.k);
