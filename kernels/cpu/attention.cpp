@@ -16,30 +16,17 @@
 namespace libtrain::kernels {
 namespace {
 
-constexpr int64_t kLanes = 16;  // queries that the softmax handles at a time
+constexpr int64_t kLanes = kPhiloxLanes;  // queries that the softmax handles at a time
 template <class A> constexpr A kInfinity = std::numeric_limits<A>::infinity();
-
-/// Random bits of eight keys for a vector of queries: lane i of words[w] has the 16 bits of keys 2w (low) and 2w + 1 (high).
-LIBTRAIN_INLINE void draw_bits(uint64_t key, DropoutRow first, uint32_t key_block, uint32_t (&words)[4][kLanes]) {
-#pragma omp simd
-  for (int i = 0; i < kLanes; ++i) {
-    const DropoutWords drawn =
-        dropout_words(key, key_block, first.position + uint32_t(i), first.sequence, first.stream);
-    words[0][i] = drawn.first;
-    words[1][i] = drawn.second;
-    words[2][i] = drawn.third;
-    words[3][i] = drawn.fourth;
-  }
-}
 
 /// Marks dropped probabilities by a minus sign, so that backward still knows what they were. p is [keys, ld] at the
 /// vector of queries that begins with `query`.
 template <class T, class A> void mark_dropped(const Unit<T>& u, int64_t query, int64_t keys, A* p, int64_t ld) {
   const DropoutRow row = attention_dropout_row(uint32_t(query), uint32_t(u.sequence), u.a.stream, uint32_t(u.head));
   const int32_t threshold = int32_t(dropout_threshold(u.a.dropout));
-  uint32_t words[4][kLanes];
+  uint32_t words[4][kLanes];  // of eight keys: word w has the bits of 2w (low) and 2w + 1 (high)
   for (int64_t j = 0; j < keys; ++j) {
-    if (j % 8 == 0) draw_bits(u.key, row, uint32_t(j / 8), words);
+    if (j % 8 == 0) dropout_rows(u.key, row, uint32_t(j / 8), words);
     const uint32_t* word = words[j % 8 / 2];
     const int shift = int(j % 2) * 16;
     A* scores = p + j * ld;
@@ -111,17 +98,20 @@ template <class T> void unit_forward(const Unit<T>& u, Scratch<accum_t<T>> scrat
   load_rows(u, a.v, u.first_key(), u.keys(), keys, A(1), v);
   for (int64_t first = 0; first < u.queries(); first += kAttentionBlock) {
     const Block block = block_at(u, first);
+    T* y = u.at(PackedRows<T>{a.out.data, a.heads * a.head_dim}, u.first_query() + first);
     load_rows(u, a.q, u.first_query() + first, block.count, block.lanes, A(a.scale), q);
     transpose(q, width, block.lanes, width, q_t, block.lanes);
+    expect_rows(y, a.heads * a.head_dim, block.count, a.head_dim);
+    if (first == 0) expect_next(u, a.k, u.first_key(), u.keys());
     tile_product(tile_rows(block.keys), block.lanes, a.head_dim, {k, width, 1}, q_t, block.lanes, p, block.lanes,
                  false);
+    if (first == 0) expect_next(u, a.v, u.first_key(), u.keys());
     softmax(u, block, p, factor);
+    expect_next(u, a.q, u.first_query() + first, block.count);
     tile_product(tile_rows(block.count), width, block.keys, {p, 1, block.lanes}, v, width, out, width, false);
-    for (int64_t i = 0; i < block.count; ++i) {
-      T* y = u.at(PackedRows<T>{a.out.data, a.heads * a.head_dim}, u.first_query() + first + i);
+    for (int64_t i = 0; i < block.count; ++i, y += a.heads * a.head_dim)
 #pragma omp simd
       for (int64_t c = 0; c < a.head_dim; ++c) y[c] = T(out[i * width + c] * factor[i]);
-    }
   }
 }
 
@@ -173,9 +163,15 @@ template <class T, class A> void block_backward(const Unit<T>& u, const Block& b
   load_rows(u, dout, row, block.count, lanes, A(1), s.dout);
   transpose(s.q, width, lanes, width, s.q_t, lanes);
   transpose(s.dout, width, lanes, width, s.dout_t, lanes);
+  if (block.first == 0) expect_next(u, a.k, u.first_key(), u.keys());
   tile_product(keys, lanes, a.head_dim, {s.k, width, 1}, s.q_t, lanes, s.p, lanes, false);
+  if (block.first == 0) expect_next(u, a.v, u.first_key(), u.keys());
   tile_product(keys, lanes, a.head_dim, {s.v, width, 1}, s.dout_t, lanes, s.ds, lanes, false);
+  expect_next(u, a.q, row, block.count);
+  expect_stored(u, g.dq, a.q, row, block.count);
   for (int64_t i = 0; i < lanes; i += kLanes) score_gradients(u, block, i, s.p + i, s.ds + i);
+  expect_next(u, dout, row, block.count);
+  if (block.first == 0) expect_stored(u, g.dv, a.v, u.first_key(), u.keys());
   if (g.dv) tile_product(keys, width, block.count, {s.p, lanes, 1}, s.dout, width, s.dv, width, true);
   if (g.dk) tile_product(keys, width, block.count, {s.ds, lanes, 1}, s.q, width, s.dk, width, true);
   if (!g.dq) return;
@@ -196,6 +192,7 @@ template <class T> void unit_backward(const Unit<T>& u, PackedRows<const T> dout
   load_rows(u, u.a.k, u.first_key(), u.keys(), keys, A(1), s.k);
   load_rows(u, u.a.v, u.first_key(), u.keys(), keys, A(1), s.v);
   for (int64_t i = 0; i < size; ++i) s.dk[i] = s.dv[i] = 0;
+  expect_stored(u, g.dk, u.a.k, u.first_key(), u.keys());
   for (int64_t first = 0; first < u.queries(); first += kAttentionBlock)
     block_backward(u, block_at(u, first), dout, g, s);
   store_rows(u, g.dk, u.a.k, u.first_key(), u.keys(), A(1), s.dk);

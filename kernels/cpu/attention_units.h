@@ -55,15 +55,31 @@ template <class A> struct Scratch {
   }
 };
 
-/// Copies `count` rows of a head to [padded, width], times `factor`; padding is zero. Asks for as many rows behind them, which are those
-/// of the same head in the thread's next sequence, more or less: rows of a head lie too far apart for the processor to see it coming.
+/// Asks for rows of a head, a block of them at most: they lie too far apart for the processor to see them coming. To be called where
+/// there is time for them to come, a matrix at a time: what is asked for at once waits in line, and the next loads behind it.
+template <class E> void expect_rows(const E* head, int64_t stride, int64_t count, int64_t head_dim) {
+  for (int64_t i = 0; i < count && i < kAttentionBlock; ++i, head += stride)
+    for (int64_t c = 0; c < head_dim; c += kLine<E>) __builtin_prefetch(head + c);
+}
+
+/// The rows behind these, of the same head in the thread's next sequence, more or less.
+template <class T> void expect_next(const Unit<T>& u, PackedRows<const T> rows, int64_t first, int64_t count) {
+  expect_rows(u.at(rows, first + count), rows.stride, count, u.a.head_dim);
+}
+
+/// The rows of a gradient laid out as `like` that store_rows() will write.
+template <class T>
+void expect_stored(const Unit<T>& u, Sink<T> sink, PackedRows<const T> like, int64_t first, int64_t count) {
+  if (sink) expect_rows(u.at(PackedRows<T>{sink.data, like.stride}, first), like.stride, count, u.a.head_dim);
+}
+
+/// Copies `count` rows of a head to [padded, width], times `factor`; padding is zero.
 template <class T, class A> void load_rows(const Unit<T>& u, PackedRows<const T> from, int64_t first, int64_t count,
                                            int64_t padded, A factor, A* to) {
   const int64_t width = u.width(), head_dim = u.a.head_dim;
   for (int64_t i = 0; i < count; ++i) {
     const T* x = u.at(from, first + i);
     A* row = to + i * width;
-    for (int64_t c = 0; c < head_dim; c += kLine<T>) __builtin_prefetch(x + count * from.stride + c);
 #pragma omp simd
     for (int64_t c = 0; c < head_dim; ++c) row[c] = A(x[c]) * factor;
     for (int64_t c = head_dim; c < width; ++c) row[c] = 0;

@@ -14,6 +14,8 @@ void row_forward(const BiasActivation<T>& k, const Dropper<accum_t<T>>& dropper,
   const T *x = k.x.data + row * columns, *bias = k.bias.data;
   T* y = k.y.data + row * columns;
   dropper.for_chunks_of(row, columns, [&](int64_t first, int64_t count, const uint16_t* bits) {
+    expect_page_after(x + first, count);
+    expect_page_after(y + first, count);
 #pragma omp simd
     for (int64_t i = 0; i < count; ++i)
       put(y[first + i], dropper.drop(F::template forward<CpuMath>(A(x[first + i]) + A(bias[first + i])), bits[i]),
@@ -40,6 +42,9 @@ template <class F, class T> void row_backward(const BiasActivation<T>& k, const 
   const T *x = k.x.data + at, *bias = k.bias.data, *dy = all_dy + at;
   dropper.for_chunks_of(row, columns, [&](int64_t first, int64_t count, const uint16_t* bits) {
     A d[kDropoutChunk];
+    expect_page_after(x + first, count);
+    expect_page_after(dy + first, count);
+    if (all_dx.data) expect_page_after(all_dx.data + at + first, count);
 #pragma omp simd
     for (int64_t i = 0; i < count; ++i) {
       const A dz = dropper.drop(A(dy[first + i]), bits[i]);

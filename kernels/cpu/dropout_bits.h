@@ -1,5 +1,9 @@
 /// Dropout on the CPU: random bits for many neighbouring columns at once, those of dropout_bits() in kernels/philox.h.
 #pragma once
+#ifdef __AVX2__
+#include <immintrin.h>
+#endif
+
 #include <bit>
 #include <cstring>
 
@@ -14,22 +18,29 @@ constexpr int kDropoutChunk = 8 * kPhiloxLanes;  // columns they serve
 
 static_assert(std::endian::native == std::endian::little, "the bits of a word are stored lower half first");
 
-/// The random bits of eight neighbouring columns, the lower half of a word first: dropout_bits() of kernels/philox.h in variables of their own and
-/// rounds that are unrolled, so that loops over columns or rows become vectors.
-struct DropoutWords {
-  uint32_t first, second, third, fourth;
-};
-LIBTRAIN_INLINE DropoutWords dropout_words(uint64_t key, uint32_t block, uint32_t position, uint32_t sequence,
-                                           uint32_t stream) {
-  uint32_t c0 = block, c1 = position, c2 = sequence, c3 = stream;
+LIBTRAIN_INLINE uint64_t product(uint32_t factor, uint32_t number) { return uint64_t(factor) * number; }
+#ifdef __AVX2__
+/// Four numbers of 32 bits, each in the lower half of 64, as AVX2 multiplies them. Their upper halves are never looked at.
+typedef uint64_t Lanes __attribute__((vector_size(32)));
+LIBTRAIN_INLINE Lanes in_lanes(uint32_t number) { return Lanes{number, number, number, number}; }
+LIBTRAIN_INLINE Lanes product(uint32_t factor, Lanes numbers) {
+  return Lanes(_mm256_mul_epu32(__m256i(numbers), __m256i(in_lanes(factor))));
+}
+#endif
+
+/// The random bits of eight neighbouring columns, the lower half of a word first, or those of four times eight in lanes.
+template <class N> struct DropoutWords { N first, second, third, fourth; };
+/// dropout_bits() of kernels/philox.h in variables of their own and rounds that are unrolled, so that loops over columns or rows become
+/// vectors.
+template <class N> LIBTRAIN_INLINE DropoutWords<N> dropout_words(uint64_t key, N c0, N c1, N c2, N c3) {
   uint32_t k0 = uint32_t(key), k1 = uint32_t(key >> 32);
 #pragma GCC unroll 7
   for (int round = 0; round < 7; ++round) {
-    const uint64_t a = uint64_t(0xD2511F53u) * c0, b = uint64_t(0xCD9E8D57u) * c2;
-    c0 = uint32_t(b >> 32) ^ c1 ^ k0;
-    c1 = uint32_t(b);
-    c2 = uint32_t(a >> 32) ^ c3 ^ k1;
-    c3 = uint32_t(a);
+    const auto a = product(0xD2511F53u, c0), b = product(0xCD9E8D57u, c2);
+    c0 = N(b >> 32) ^ c1 ^ k0;
+    c1 = N(b);
+    c2 = N(a >> 32) ^ c3 ^ k1;
+    c3 = N(a);
     k0 += 0x9E3779B9u;
     k1 += 0xBB67AE85u;
   }
@@ -38,11 +49,53 @@ LIBTRAIN_INLINE DropoutWords dropout_words(uint64_t key, uint32_t block, uint32_
 
 /// bits[i] = the 16 random bits of column kDropoutChunk * chunk + i of `row`.
 LIBTRAIN_INLINE void dropout_chunk(uint64_t key, DropoutRow row, uint32_t chunk, uint16_t* bits) {
-  DropoutWords words[kPhiloxLanes];
+  const uint32_t block = chunk * kPhiloxLanes;
+#ifdef __AVX2__
+  if constexpr (kIsa == Isa::kAvx2) {
+    const auto pair = [](Lanes low, Lanes high) { return (low & 0xFFFFFFFF) | high << 32; };
+    for (uint32_t i = 0; i < kPhiloxLanes; i += 4, bits += 32) {
+      const auto words = dropout_words(key, in_lanes(block + i) + Lanes{0, 1, 2, 3}, in_lanes(row.position),
+                                       in_lanes(row.sequence), in_lanes(row.stream));
+      const Lanes front = pair(words.first, words.second), back = pair(words.third, words.fourth);
+      const Lanes halves[] = {__builtin_shufflevector(front, back, 0, 4, 1, 5),
+                              __builtin_shufflevector(front, back, 2, 6, 3, 7)};
+      std::memcpy(bits, halves, sizeof halves);
+    }
+    return;
+  }
+#endif
+  DropoutWords<uint32_t> words[kPhiloxLanes];
 #pragma omp simd
   for (int i = 0; i < kPhiloxLanes; ++i)
-    words[i] = dropout_words(key, chunk * kPhiloxLanes + uint32_t(i), row.position, row.sequence, row.stream);
+    words[i] = dropout_words(key, block + uint32_t(i), row.position, row.sequence, row.stream);
   std::memcpy(bits, words, sizeof words);
+}
+
+/// words[w][i] = word w of eight columns, block `block`, of the row whose position is that of `first` and i.
+LIBTRAIN_INLINE void dropout_rows(uint64_t key, DropoutRow first, uint32_t block, uint32_t (&words)[4][kPhiloxLanes]) {
+#ifdef __AVX2__
+  if constexpr (kIsa == Isa::kAvx2) {
+    typedef uint32_t Narrow __attribute__((vector_size(16)));
+    for (uint32_t i = 0; i < kPhiloxLanes; i += 4) {
+      const auto drawn = dropout_words(key, in_lanes(block), in_lanes(first.position + i) + Lanes{0, 1, 2, 3},
+                                       in_lanes(first.sequence), in_lanes(first.stream));
+      const Lanes wide[] = {drawn.first, drawn.second, drawn.third, drawn.fourth};
+      for (int w = 0; w < 4; ++w) {
+        const Narrow narrow = __builtin_convertvector(wide[w], Narrow);
+        std::memcpy(words[w] + i, &narrow, sizeof narrow);
+      }
+    }
+    return;
+  }
+#endif
+#pragma omp simd
+  for (int i = 0; i < kPhiloxLanes; ++i) {
+    const auto drawn = dropout_words(key, block, first.position + uint32_t(i), first.sequence, first.stream);
+    words[0][i] = drawn.first;
+    words[1][i] = drawn.second;
+    words[2][i] = drawn.third;
+    words[3][i] = drawn.fourth;
+  }
 }
 
 /// What the rows of a matrix share, in arithmetic of type A. Without a state everything is kept.
