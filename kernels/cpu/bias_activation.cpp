@@ -7,6 +7,11 @@
 namespace libtrain::kernels {
 namespace {
 
+/// Asks for what a walk over a matrix meets a page further on: where a page begins, the processor's own looking ahead ends.
+template <class T> LIBTRAIN_INLINE void expect_page_after(const T* data, int64_t count) {
+  for (int64_t i = 0; i < count; i += kLine<T>) __builtin_prefetch(data + 4096 / int64_t(sizeof(T)) + i);
+}
+
 template <class F, class T>
 void row_forward(const BiasActivation<T>& k, const Dropper<accum_t<T>>& dropper, int64_t row) {
   using A = accum_t<T>;

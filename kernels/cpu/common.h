@@ -22,11 +22,6 @@ constexpr int64_t kTeamElements = 16384;
 
 template <class T> constexpr int64_t kLine = 64 / int64_t(sizeof(T));  // elements of a line of the caches
 
-/// Asks for what a walk over a matrix meets a page further on: where a page begins, the processor's own looking ahead ends.
-template <class T> LIBTRAIN_INLINE void expect_page_after(const T* data, int64_t count) {
-  for (int64_t i = 0; i < count; i += kLine<T>) __builtin_prefetch(data + 4096 / int64_t(sizeof(T)) + i);
-}
-
 /// value of type T into a gradient of type T: overwritten or added to.
 template <class T, class A> LIBTRAIN_INLINE void put(T& place, A value, bool accumulate) {
   place = T(accumulate ? A(place) + value : value);

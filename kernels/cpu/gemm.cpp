@@ -2,8 +2,6 @@
 
 #include <omp.h>
 
-#include <numeric>
-
 #include "kernels/cpu/blas.h"
 #include "kernels/cpu/math.h"
 #include "kernels/cpu/register_product.h"
@@ -36,7 +34,9 @@ template <class A, class Bias> bool in_registers(const Product<A, Bias>& p) {
 /// For our own loops where they copy by the group and the block: as many rectangles of each part of the sum as give every thread equally
 /// many, of 2048 to 524288 elements. Every piece copies its columns and, of a^T, its rows, which is least for a square.
 Pieces square_pieces(int64_t m, int64_t n, int64_t sums, int64_t threads) {
-  const int64_t most = m * n / 2048, least = m * n / 524288, fair = threads / std::gcd(threads, sums);
+  const int64_t most = m * n / 2048, least = m * n / 524288;
+  int64_t fair = threads;
+  for (int64_t left = sums; left % 2 == 0 && fair % 2 == 0; left /= 2) fair /= 2;  // sums is a power of two
   const int64_t wanted = fair > least ? fair : (least + fair - 1) / fair * fair;
   const int64_t each = wanted < most ? wanted : most > 1 ? most : 1;
   Pieces best{1, each, sums};
@@ -49,10 +49,13 @@ Pieces square_pieces(int64_t m, int64_t n, int64_t sums, int64_t threads) {
 /// Parts of the sum where op(a) = a^T is copied as well: a piece of the sum copies nothing that another does, but its result is written,
 /// and read again to be added up. Whatever moves fewest elements with eight threads.
 int64_t parts_of_sum(int64_t m, int64_t n, int64_t k) {
-  const auto moved = [=](const Pieces& p) { return k * (m * p.columns + n * p.rows) + 2 * m * n * (p.sums - 1); };
+  const auto moved = [=](int64_t sums) {
+    const Pieces p = square_pieces(m, n, sums, 8);
+    return k * (m * p.columns + n * p.rows) + 2 * m * n * (sums - 1);
+  };
   int64_t best = 1;
   for (int64_t sums = 2; sums <= 8 && sums * kDepth <= k; sums *= 2)
-    if (moved(square_pieces(m, n, sums, 8)) < moved(square_pieces(m, n, best, 8))) best = sums;
+    if (moved(sums) < moved(best)) best = sums;
   return best;
 }
 

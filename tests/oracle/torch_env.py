@@ -60,7 +60,7 @@ def prepare(folder):
     folder = pathlib.Path(folder).resolve()
     python, stand_ins, done = folder / "bin" / "python", folder / "cuda_stand_ins", folder / f"complete-{TORCH}"
     if not done.exists():
-        venv.create(folder, clear=True, with_pip=True)  # whatever was left of one half made
+        venv.create(folder, with_pip=True)
         subprocess.run([python, "-m", "pip", "install", "--quiet", "--no-deps", *PACKAGES], check=True)
         make_stand_ins(next(folder.glob("lib/python*/site-packages/torch/lib")), stand_ins)
         done.touch()
