@@ -94,6 +94,10 @@ template <class T> void unit_forward(const Unit<T>& u, Scratch<accum_t<T>> scrat
   A *q = scratch.take(kAttentionBlock * width), *q_t = scratch.take(kAttentionBlock * width);
   A* out = scratch.take(kAttentionBlock * width);
   A *p = scratch.take(kAttentionBlock * attention_padded(keys)), factor[kAttentionBlock];
+  bring_rows(u, a.k, u.first_key(), u.keys());
+  bring_rows(u, a.v, u.first_key(), u.keys());
+  bring_rows(u, a.q, u.first_query(), u.queries());
+  bring_rows(u, PackedRows<const T>{a.out.data, a.heads * a.head_dim}, u.first_query(), u.queries());
   load_rows(u, a.k, u.first_key(), u.keys(), keys, A(1), k);
   load_rows(u, a.v, u.first_key(), u.keys(), keys, A(1), v);
   for (int64_t first = 0; first < u.queries(); first += kAttentionBlock) {
@@ -101,13 +105,9 @@ template <class T> void unit_forward(const Unit<T>& u, Scratch<accum_t<T>> scrat
     T* y = u.at(PackedRows<T>{a.out.data, a.heads * a.head_dim}, u.first_query() + first);
     load_rows(u, a.q, u.first_query() + first, block.count, block.lanes, A(a.scale), q);
     transpose(q, width, block.lanes, width, q_t, block.lanes);
-    expect_rows(y, a.heads * a.head_dim, block.count, a.head_dim);
-    if (first == 0) expect_next(u, a.k, u.first_key(), u.keys());
     tile_product(tile_rows(block.keys), block.lanes, a.head_dim, {k, width, 1}, q_t, block.lanes, p, block.lanes,
                  false);
-    if (first == 0) expect_next(u, a.v, u.first_key(), u.keys());
     softmax(u, block, p, factor);
-    expect_next(u, a.q, u.first_query() + first, block.count);
     tile_product(tile_rows(block.count), width, block.keys, {p, 1, block.lanes}, v, width, out, width, false);
     for (int64_t i = 0; i < block.count; ++i, y += a.heads * a.head_dim)
 #pragma omp simd
@@ -163,20 +163,26 @@ template <class T, class A> void block_backward(const Unit<T>& u, const Block& b
   load_rows(u, dout, row, block.count, lanes, A(1), s.dout);
   transpose(s.q, width, lanes, width, s.q_t, lanes);
   transpose(s.dout, width, lanes, width, s.dout_t, lanes);
-  if (block.first == 0) expect_next(u, a.k, u.first_key(), u.keys());
   tile_product(keys, lanes, a.head_dim, {s.k, width, 1}, s.q_t, lanes, s.p, lanes, false);
-  if (block.first == 0) expect_next(u, a.v, u.first_key(), u.keys());
   tile_product(keys, lanes, a.head_dim, {s.v, width, 1}, s.dout_t, lanes, s.ds, lanes, false);
-  expect_next(u, a.q, row, block.count);
-  expect_stored(u, g.dq, a.q, row, block.count);
   for (int64_t i = 0; i < lanes; i += kLanes) score_gradients(u, block, i, s.p + i, s.ds + i);
-  expect_next(u, dout, row, block.count);
-  if (block.first == 0) expect_stored(u, g.dv, a.v, u.first_key(), u.keys());
   if (g.dv) tile_product(keys, width, block.count, {s.p, lanes, 1}, s.dout, width, s.dv, width, true);
   if (g.dk) tile_product(keys, width, block.count, {s.ds, lanes, 1}, s.q, width, s.dk, width, true);
   if (!g.dq) return;
   tile_product(tile_rows(block.count), width, block.keys, {s.ds, 1, lanes}, s.k, width, s.dq, width, false);
   store_rows(u, g.dq, a.q, row, block.count, A(a.scale), s.dq);
+}
+
+/// What all heads of a sequence read and write.
+template <class T> void bring_sequence(const Unit<T>& u, PackedRows<const T> dout, const AttentionGradients<T>& g) {
+  const int64_t query = u.first_query(), key = u.first_key();
+  bring_rows(u, u.a.k, key, u.keys());
+  bring_rows(u, u.a.v, key, u.keys());
+  bring_rows(u, u.a.q, query, u.queries());
+  bring_rows(u, dout, query, u.queries());
+  bring_rows(u, g.dk, u.a.k, key, u.keys());
+  bring_rows(u, g.dv, u.a.v, key, u.keys());
+  bring_rows(u, g.dq, u.a.q, query, u.queries());
 }
 
 /// Gradients of one unit. The scale of dK is in the scaled queries already.
@@ -189,10 +195,10 @@ template <class T> void unit_backward(const Unit<T>& u, PackedRows<const T> dout
   s.k = scratch.take(size), s.v = scratch.take(size), s.dk = scratch.take(size), s.dv = scratch.take(size);
   s.q = scratch.take(block), s.q_t = scratch.take(block), s.dout = scratch.take(block), s.dout_t = scratch.take(block);
   s.dq = scratch.take(block), s.p = scratch.take(scores), s.ds = scratch.take(scores);
+  bring_sequence(u, dout, g);
   load_rows(u, u.a.k, u.first_key(), u.keys(), keys, A(1), s.k);
   load_rows(u, u.a.v, u.first_key(), u.keys(), keys, A(1), s.v);
   for (int64_t i = 0; i < size; ++i) s.dk[i] = s.dv[i] = 0;
-  expect_stored(u, g.dk, u.a.k, u.first_key(), u.keys());
   for (int64_t first = 0; first < u.queries(); first += kAttentionBlock)
     block_backward(u, block_at(u, first), dout, g, s);
   store_rows(u, g.dk, u.a.k, u.first_key(), u.keys(), A(1), s.dk);

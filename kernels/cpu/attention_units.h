@@ -13,6 +13,7 @@ template <class T> struct Unit {
   const Attention<T>& a;
   int64_t sequence, head;
   uint64_t key;  // of the random bits
+  bool leads;    // first of a sequence's heads, all of which the thread works through
 
   int64_t first_query() const { return a.query_ends.data[sequence]; }
   int64_t first_key() const { return a.key_ends.data[sequence]; }
@@ -55,22 +56,19 @@ template <class A> struct Scratch {
   }
 };
 
-/// Asks for rows of a head, a block of them at most: they lie too far apart for the processor to see them coming. To be called where
-/// there is time for them to come, a matrix at a time: what is asked for at once waits in line, and the next loads behind it.
-template <class E> void expect_rows(const E* head, int64_t stride, int64_t count, int64_t head_dim) {
-  for (int64_t i = 0; i < count && i < kAttentionBlock; ++i, head += stride)
-    for (int64_t c = 0; c < head_dim; c += kLine<E>) __builtin_prefetch(head + c);
+/// Reads `count` rows of all heads, an element of each line, where the thread goes on to work through all heads: row after row is what the
+/// processor sees coming from memory, and a head of each row, as load_rows() and store_rows() go, is not.
+template <class T> void bring_rows(const Unit<T>& u, PackedRows<const T> rows, int64_t first, int64_t count) {
+  if (!u.leads) return;
+  for (int64_t row = first; row < first + count; ++row)
+    for (int64_t c = 0; c < u.a.heads * u.a.head_dim; c += kLine<T>)
+      static_cast<void>(*reinterpret_cast<const volatile char*>(rows.data + row * rows.stride + c));
 }
 
-/// The rows behind these, of the same head in the thread's next sequence, more or less.
-template <class T> void expect_next(const Unit<T>& u, PackedRows<const T> rows, int64_t first, int64_t count) {
-  expect_rows(u.at(rows, first + count), rows.stride, count, u.a.head_dim);
-}
-
-/// The rows of a gradient laid out as `like` that store_rows() will write.
+/// Those of a gradient laid out as `like`, which store_rows() will write.
 template <class T>
-void expect_stored(const Unit<T>& u, Sink<T> sink, PackedRows<const T> like, int64_t first, int64_t count) {
-  if (sink) expect_rows(u.at(PackedRows<T>{sink.data, like.stride}, first), like.stride, count, u.a.head_dim);
+void bring_rows(const Unit<T>& u, Sink<T> sink, PackedRows<const T> like, int64_t first, int64_t count) {
+  if (sink) bring_rows(u, PackedRows<const T>{sink.data, like.stride}, first, count);
 }
 
 /// Copies `count` rows of a head to [padded, width], times `factor`; padding is zero.
@@ -99,12 +97,17 @@ template <class T, class A> void store_rows(const Unit<T>& u, Sink<T> sink, Pack
   }
 }
 
+/// How many units a thread takes at a time: all heads of up to four sequences that lie side by side, where that leaves each thread some
+/// eight turns, else one.
+template <class T> int64_t units_at_a_time(const Attention<T>& a) {
+  const int64_t sequences = (a.query_ends.dims[0] - 1) / (8 * omp_get_max_threads());
+  return sequences == 0 ? 1 : (sequences < 4 ? sequences : 4) * a.heads;
+}
+
 /// Calls work(unit, scratch) for every head of every sequence. Each thread that takes part has scratch of its own;
 /// lengths differ, so the next free thread takes the next units.
 template <class T, class F> void for_units(const Attention<T>& a, const F& work) {
-  const int64_t units = (a.query_ends.dims[0] - 1) * a.heads, slots = attention_slots(a);
-  const int64_t taken =
-      units < 256 ? 1 : 4 * a.heads;  // at a time: sequences that lie side by side, where there are plenty
+  const int64_t units = (a.query_ends.dims[0] - 1) * a.heads, slots = attention_slots(a), taken = units_at_a_time(a);
   const uint64_t key = a.dropout > 0 ? random_key(*a.state) : 0;
   int64_t next = 0;
 #pragma omp parallel if (units > 1)
@@ -119,7 +122,7 @@ template <class T, class F> void for_units(const Attention<T>& a, const F& work)
       }
       if (first >= units) break;
       for (int64_t unit = first; unit < units && unit < first + taken; ++unit)
-        work(Unit<T>{a, unit / a.heads, unit % a.heads, key},
+        work(Unit<T>{a, unit / a.heads, unit % a.heads, key, taken >= a.heads && unit % a.heads == 0},
              Scratch<accum_t<T>>{a.workspace.data + slot * attention_unit_elements(a)});
     }
   }
