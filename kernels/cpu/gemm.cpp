@@ -138,6 +138,7 @@ Product<A, Bias> part_of_sum(Product<A, Bias> p, int64_t index, int64_t count, A
   const int64_t first = border(p.k, index, count, 8), end = border(p.k, index + 1, count, 8);
   p.a += first * (p.transpose_a ? p.lda : 1);
   p.b += first * (p.transpose_b ? 1 : p.ldb);
+  p.behind = p.k - end;
   p.k = end - first;
   if (index == 0) return p;
   p.c = others + (index - 1) * p.m * p.n;
@@ -184,8 +185,8 @@ template <class A, class Bias> void multiply(const Product<A, Bias>& first, cons
 /// The same shape as `g`, for operands and result in the arithmetic type.
 template <class A, class In, class Out>
 Product<A, In> product_of(const Gemm<In, Out>& g, const A* a, const A* b, A* c, bool accumulate) {
-  return {a,           b, g.a.dims[1], g.b.dims[1], g.transpose_a, g.transpose_b,
-          g.bias.data, c, accumulate,  g.m(),       g.n(),         g.k()};
+  return {a,     b, g.a.dims[1], g.b.dims[1], g.transpose_a, g.transpose_b, g.bias.data, c, accumulate, g.m(), g.n(),
+          g.k(), 0};
 }
 
 /// Matrices of `size` elements, `stride` apart in memory, whose copies stand one behind the other.

@@ -29,6 +29,7 @@ template <class A, class Bias> struct Product {
   A* c;
   bool accumulate;
   int64_t m, n, k;
+  int64_t behind;  // elements of a longer sum that follow on k: a thread is likely to go on there
 };
 
 /// A rectangle of c.
@@ -174,6 +175,13 @@ template <class A> struct Panels {
 template <class A> constexpr int64_t panel_size(int64_t k) { return k * kPanel<A> + kPad; }
 constexpr int64_t strip_size(int64_t k) { return k * kRows + kPad; }
 
+/// Copies so many elements, by whole vectors: memcpy would take them in halves.
+template <int64_t count, class A> LIBTRAIN_INLINE void copy_vectors(A* to, const A* from) {
+  static_assert(count % kLanesOf<A> == 0);
+#pragma GCC unroll 8
+  for (int64_t x = 0; x < count; x += kLanesOf<A>) *(Vector<A>*)(to + x) = *(const Vector<A>*)(from + x);
+}
+
 /// Calls work for each panel.
 template <class A, class F> void for_each_panel(Panels<A> group, const F& work) {
   for (int64_t left = group.columns; left > 0; left -= kPanel<A>) {
@@ -193,7 +201,7 @@ template <class A, class Bias> void copy_rows(const Product<A, Bias>& p, const P
     for (int64_t x = 0; x < whole; x += kPanel<A>, to += panel_size<A>(group.k)) {
       __builtin_prefetch(b + kAhead * p.ldb + x);
       __builtin_prefetch(b + kAhead * p.ldb + x + kLanesOf<A>);
-      std::memcpy(to, b + x, size_t(kPanel<A>) * sizeof(A));
+      copy_vectors<kPanel<A>>(to, b + x);
     }
     if (left == 0) continue;
     std::memset(to, 0, size_t(kPanel<A>) * sizeof(A));
@@ -233,7 +241,7 @@ void copy_strips(const Product<A, Bias>& p, const Panels<A>& group, int64_t row,
     for (int64_t i = row; i < end; i += kLine<A>) __builtin_prefetch(a + kAhead * p.lda + i);
     A* to = strips + l * kRows;
     int64_t i = row;
-    for (; i + 8 <= end; i += kRows, to += strip_size(group.k)) std::memcpy(to, a + i, 8 * sizeof(A));
+    for (; i + 8 <= end; i += kRows, to += strip_size(group.k)) copy_vectors<8>(to, a + i);
     for (; i < end; i += kRows, to += strip_size(group.k))
       std::memcpy(to, a + i, size_t(end - i < kRows ? end - i : kRows) * sizeof(A));
   }
@@ -288,7 +296,7 @@ Ahead<A> share_of(const A* data, const Product<A, Bias>& p, int64_t k, int64_t p
   return {data + first, left < each ? left : each, kLine<A>, kRows * p.lda};
 }
 
-/// All rows of a piece past a group of panels. The first of them are read next where the sum is at `next_depth`, unless that is its end.
+/// All rows of a piece past a group of panels. The first of them are read next where the sum is at `next_depth`, unless nothing is there.
 template <class A, class Bias> void multiply_group(const Product<A, Bias>& p, const Piece& piece,
                                                    const Panels<A>& group, int64_t next_depth, A* strips) {
   const bool copied = kBlocked && p.transpose_a;
@@ -298,10 +306,11 @@ template <class A, class Bias> void multiply_group(const Product<A, Bias>& p, co
   const int64_t panels = (group.columns + kPanel<A> - 1) / kPanel<A>;
   for (int64_t row = piece.row0; row < piece.row1; row += high) {
     const int64_t end = row + high < piece.row1 ? row + high : piece.row1;
-    const A* next = end < piece.row1   ? element(p, end, group.depth)
-                    : next_depth < p.k ? element(p, piece.row0, next_depth)
-                                       : nullptr;
-    if (copied) copy_strips(p, group, row, end, strips);
+    const A* next = end < piece.row1              ? element(p, end, group.depth)
+                    : next_depth < p.k + p.behind ? element(p, piece.row0, next_depth)
+                                                  : nullptr;
+    if constexpr (kBlocked)
+      if (copied) copy_strips(p, group, row, end, strips);
     Block<A> block{copied ? strips : element(p, row, group.depth), copied ? kRows : p.lda, row, end, {}};
     for_each_panel(group, [&](const Panels<A>& panel) {
       block.ahead = share_of(next, p, group.k, (panel.column - group.column) / kPanel<A>, panels);
