@@ -36,7 +36,7 @@ template <class T> struct Attention {
   View<accum_t<T>> workspace;  // [attention_workspace(device, *this)]
 };
 
-/// Laid out as q, k, v. Each may be empty.
+/// Laid out as q, k, v. Each may be empty, and on the CPU alias its matrix.
 template <class T> struct AttentionGradients { Sink<T> dq, dk, dv; };
 
 constexpr int64_t kAttentionHeads = 1024;  // the most that a layer may have

@@ -2,6 +2,8 @@
 ///   y = dropout(f(x + bias)),  the bias [columns] added to every row, f a formula of kernels/pointwise.h, dropout as in kernels/dropout.h
 /// Backward, with dz = dropout's gradient of dy:
 ///   dx = dz * f'(x + bias),  dbias = sum over rows of dx, before dx is rounded
+/// ReLU's y tells as much as x: where it is 0, x + bias was not positive or was dropped. With y for x, no bias, no mask, and dy scaled as what
+/// was kept had been, backward gives the same (but where y is so small that it was rounded to 0).
 #pragma once
 #include "kernels/dropout.h"
 #include "kernels/pointwise.h"
@@ -10,8 +12,8 @@ namespace libtrain::kernels {
 
 template <class T> struct BiasActivation {
   View<const T> x;     // [rows, columns]
-  View<const T> bias;  // [columns]
-  View<T> y;           // [rows, columns]
+  View<const T> bias;  // [columns], or none: 0
+  View<T> y;           // [rows, columns]; may alias x
   DropoutMask mask;    // without a state nothing is dropped
 };
 
@@ -30,6 +32,7 @@ template <class T> struct BiasActivationGradients {
   Sink<T> dx;                  // [rows, columns]; may alias x
   Sink<accum_t<T>> dbias;      // [columns]
   View<accum_t<T>> workspace;  // [bias_activation_blocks(device, rows, columns), columns]
+  float scale = 1;             // of dy
 };
 
 template <class F, Isa isa, class T> void bias_activation_forward(Cpu<isa>, const BiasActivation<T>&);

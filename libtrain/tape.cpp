@@ -33,7 +33,11 @@ bool BackwardStep::input_is_ours(size_t i) const {
   const auto& node = inputs[i].node_handle();
   // Two owners are left: this step's input list and the step that made it. The maker would appear a third time had it saved its
   // output, as would any other reader.
-  return node->recorded && node.use_count() == 2 && node->storage.use_count() == 1 && !node->grad_written;
+  if (!node->recorded || node.use_count() != 2 || node->grad_written) return false;
+  // Who read an output that lies over the input has had its turn: what is left are this step's lists of outputs and of what it saved.
+  const auto& over = output.node_handle();
+  return over->storage == node->storage ? over.use_count() == 2 && over->storage.use_count() == 2
+                                        : node->storage.use_count() == 1;
 }
 
 Tape::Tape() : outer_(active_tape()) { active_tape() = this; }

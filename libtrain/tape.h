@@ -21,7 +21,8 @@ struct BackwardStep {
   /// Where the gradient of input i goes; empty if it is not wanted.
   template <class T> Sink<T> sink(size_t i) const { return inputs[i].grad_sink<T>(); }
   /// As sink(i), but the gradient overwrites input i itself when nobody else can see that: the input was made by a recorded
-  /// operation that did not save it, this step is its only reader and the tape its only owner, and no gradient was written yet.
+  /// operation that did not save it, this step is its only reader and the tape its only owner, and no gradient was written yet. The step's
+  /// own output may share the input's memory, if the step saved it and nobody else holds it.
   /// The kernel must then allow its gradient to alias the input's values.
   template <class T> Sink<T> sink_in_place(size_t i) const {
     if (input_is_ours(i)) inputs[i].keep_grad_in_place();

@@ -53,27 +53,32 @@ inline OpCase bias_activation_row(const Shape& shape, Activation activation, flo
           .big = big};
 }
 
-inline OpCase linear_activation_row(int64_t rows, int64_t inputs, int64_t outputs, float p, bool big = false) {
+/// With ReLU, bias decides which columns are 0: products stay near the middle, away from the kink.
+inline OpCase linear_activation_row(int64_t rows, int64_t inputs, int64_t outputs, float p, Activation activation,
+                                    bool big = false) {
   const DropoutCase dropped{rows, p, true};
-  return {.name = format_message("linear_activation {}x{} to {} p {:.2g}", rows, inputs, outputs, p),
-          .inputs = {{{rows, inputs}}, {{outputs, inputs}}, {{outputs}}},
-          .call =
-              [=](const auto& in) {
-                const auto tape = dropped.tape();
-                const Device where = in[0].device();
-                return linear_activation(in[0], in[1], in[2], Activation::kGeluTanh, dropped.packing(where),
-                                         dropped.spec(where));
-              },
-          .reference =
-              [=](const Inputs& in) {
-                Values y = linear_reference(in, rows, inputs, outputs, true);
-                for (double& value : y) value = activation_reference(Activation::kGeluTanh, value);
-                return dropped.reference(y, outputs);
-              },
-          .terms = std::max({rows, inputs, outputs}),
-          .elements = double(rows * inputs + outputs * inputs + rows * outputs),
-          .flops = 2.0 * double(rows * inputs * outputs),
-          .big = big};
+  const bool kink = activation == Activation::kRelu;
+  return {
+      .name = format_message("linear_activation {}{}x{} to {} p {:.2g}", kink ? "relu " : "", rows, inputs, outputs, p),
+      .inputs = {{{rows, inputs}},
+                 {{outputs, inputs}, normal(kink ? 0.02 / std::sqrt(double(inputs)) : 1)},
+                 {{outputs}, kink ? away_from_zero() : normal()}},
+      .call =
+          [=](const auto& in) {
+            const auto tape = dropped.tape();
+            const Device where = in[0].device();
+            return linear_activation(in[0], in[1], in[2], activation, dropped.packing(where), dropped.spec(where));
+          },
+      .reference =
+          [=](const Inputs& in) {
+            Values y = linear_reference(in, rows, inputs, outputs, true);
+            for (double& value : y) value = activation_reference(activation, value);
+            return dropped.reference(y, outputs);
+          },
+      .terms = std::max({rows, inputs, outputs}),
+      .elements = double(rows * inputs + outputs * inputs + rows * outputs),
+      .flops = 2.0 * double(rows * inputs * outputs),
+      .big = big};
 }
 
 /// Which results of add_dropout_layer_norm are used: y, x, or y + 0.7 x.
@@ -130,8 +135,9 @@ inline void add_fused_cases(std::vector<OpCase>& rows) {
     rows.push_back(bias_activation_row({31, 129}, kRelu, p, false));
     rows.push_back(bias_activation_row({2, 8003}, kGeluTanh, p, true));
     rows.push_back(bias_activation_row({300, 127}, kRelu, p, true, true));
-    rows.push_back(linear_activation_row(31, 33, 129, p));
-    rows.push_back(linear_activation_row(1000, 128, 512, p, true));
+    for (const Activation activation : {kRelu, kGeluTanh})
+      rows.push_back(linear_activation_row(31, 33, 129, p, activation));
+    rows.push_back(linear_activation_row(1000, 128, 512, p, kGeluTanh, true));
     rows.push_back(bias_activation_row({1024, 2048}, kRelu, p, true, true));
     // As layer_norm: odd sizes, rows of a warp, of two and of a block, more of them than groups walk side by side, and longer ones.
     for (const Used used : {Used::kY, Used::kX, Used::kBoth}) {

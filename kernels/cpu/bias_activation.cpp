@@ -12,19 +12,24 @@ template <class T> LIBTRAIN_INLINE void expect_page_after(const T* data, int64_t
   for (int64_t i = 0; i < count; i += kLine<T>) __builtin_prefetch(data + 4096 / int64_t(sizeof(T)) + i);
 }
 
+/// Bias of the columns that begin with `first`: `none`, where there is no bias, is for as many as a chunk has.
+template <class T> LIBTRAIN_INLINE const T* bias_at(const BiasActivation<T>& k, int64_t first, const T* none) {
+  return k.bias ? k.bias.data + first : none;
+}
+
 template <class F, class T>
 void row_forward(const BiasActivation<T>& k, const Dropper<accum_t<T>>& dropper, int64_t row) {
   using A = accum_t<T>;
   const int64_t columns = k.x.dims[1];
-  const T *x = k.x.data + row * columns, *bias = k.bias.data;
+  const T none[kDropoutChunk] = {}, *x = k.x.data + row * columns;
   T* y = k.y.data + row * columns;
   dropper.for_chunks_of(row, columns, [&](int64_t first, int64_t count, const uint16_t* bits) {
     expect_page_after(x + first, count);
     expect_page_after(y + first, count);
+    const T* bias = bias_at(k, first, none);
 #pragma omp simd
     for (int64_t i = 0; i < count; ++i)
-      put(y[first + i], dropper.drop(F::template forward<CpuMath>(A(x[first + i]) + A(bias[first + i])), bits[i]),
-          false);
+      put(y[first + i], dropper.drop(F::template forward<CpuMath>(A(x[first + i]) + A(bias[i])), bits[i]), false);
   });
 }
 
@@ -41,22 +46,24 @@ template <class T> void put_gradients(const accum_t<T>* d, int64_t count, T* dx,
 
 /// dx of one row, added to the partial sums of dbias too.
 template <class F, class T> void row_backward(const BiasActivation<T>& k, const Dropper<accum_t<T>>& dropper,
-                                              const T* all_dy, int64_t row, Sink<T> all_dx, accum_t<T>* dbias) {
+                                              const T* all_dy, int64_t row, const BiasActivationGradients<T>& g,
+                                              accum_t<T>* dbias) {
   using A = accum_t<T>;
   const int64_t columns = k.x.dims[1], at = row * columns;
-  const T *x = k.x.data + at, *bias = k.bias.data, *dy = all_dy + at;
+  const T none[kDropoutChunk] = {}, *x = k.x.data + at, *dy = all_dy + at;
   dropper.for_chunks_of(row, columns, [&](int64_t first, int64_t count, const uint16_t* bits) {
     A d[kDropoutChunk];
     expect_page_after(x + first, count);
     expect_page_after(dy + first, count);
-    if (all_dx.data) expect_page_after(all_dx.data + at + first, count);
+    if (g.dx) expect_page_after(g.dx.data + at + first, count);
+    const T* bias = bias_at(k, first, none);
 #pragma omp simd
     for (int64_t i = 0; i < count; ++i) {
       const A dz = dropper.drop(A(dy[first + i]), bits[i]);
-      d[i] = F::template backward<CpuMath>(A(x[first + i]) + A(bias[first + i]), dz);
+      d[i] = F::template backward<CpuMath>(A(x[first + i]) + A(bias[i]), dz);
       dbias[first + i] += d[i];
     }
-    if (all_dx.data) put_gradients(d, count, all_dx.data + at + first, all_dx.accumulate);
+    if (g.dx) put_gradients(d, count, g.dx.data + at + first, g.dx.accumulate);
   });
 }
 
@@ -74,10 +81,11 @@ template <class F, Isa isa, class T> void bias_activation_backward(Cpu<isa> devi
                                                                    const BiasActivationGradients<T>& g) {
   using A = accum_t<T>;
   const int64_t rows = k.x.dims[0], columns = k.x.dims[1];
-  const Dropper<A> dropper{k.mask};
+  Dropper<A> dropper{k.mask};
+  dropper.scale *= A(g.scale);
   const int64_t blocks = bias_activation_blocks(device, rows, columns);
   for_row_blocks(rows, columns, blocks, 1, g.workspace.data,
-                 [&](int64_t row, A* dbias) { row_backward<F>(k, dropper, dy.data, row, g.dx, dbias); });
+                 [&](int64_t row, A* dbias) { row_backward<F>(k, dropper, dy.data, row, g, dbias); });
   sum_blocks(g.workspace.data, blocks, 1, columns, g.dbias);
 }
 

@@ -26,6 +26,11 @@ template <class T, int width, int arrays> using Ahead = PacksAhead<T, arrays, wi
 template <class F> constexpr int kForwardBlocks = std::is_same_v<F, Relu> ? 6 : 5;
 template <class T> constexpr int kBackwardBlocks = sizeof(T) < 8 ? 4 : 2;
 
+/// Of `width` columns.
+template <int width, class T> __device__ inline auto bias_of(const BiasActivation<T>& k, int64_t column) {
+  return k.bias ? load_elements<width>(k.bias.data + column) : decltype(load_elements<width>(k.bias.data)){};
+}
+
 /// y = dropout(f(x + bias)), `width` columns a thread.
 template <class F, int width, class T> __global__ void __launch_bounds__(kBlockThreads, kForwardBlocks<F>)
     forward_kernel(BiasActivation<T> k) {
@@ -34,7 +39,7 @@ template <class F, int width, class T> __global__ void __launch_bounds__(kBlockT
   const auto [column, first_row, row_stride] = matrix_thread<width>();
   if (column >= columns) return;
   RowDropper<accum_t<T>> dropper(k.mask);
-  const auto bias = load_elements<width>(k.bias.data + column);
+  const auto bias = bias_of<width>(k, column);
   const Ahead<T, width, 1> ahead(shared, threadIdx.y * blockDim.x + threadIdx.x);
   const auto fetch = [&](int64_t at) {
     ahead.fetch(0, k.x.data + at);
@@ -62,14 +67,14 @@ template <class F, int width, class T> __global__ void __launch_bounds__(kBlockT
 
 /// dx, and the sums of its columns, `width` a lane.
 template <class F, int width, class T> __global__ void __launch_bounds__(kBlockThreads, kBackwardBlocks<T>)
-    backward_kernel(BiasActivation<T> k, const T* dy, Sink<T> dx, Partials<accum_t<T>, 1> sums) {
+    backward_kernel(BiasActivation<T> k, const T* dy, Sink<T> dx, float scale, Partials<accum_t<T>, 1> sums) {
   LIBTRAIN_DYNAMIC_SHARED(shared);
   const int64_t rows = k.x.dims[0], columns = k.x.dims[1];
   const auto [column, first_row, row_stride] = column_walk<width>();
   Elements<T, width> sum{};
   if (column < columns) {
     RowDropper<accum_t<T>> dropper(k.mask);
-    const auto bias = load_elements<width>(k.bias.data + column);
+    const auto bias = bias_of<width>(k, column);
     const Ahead<T, width, 2> ahead(shared, threadIdx.x);
     const auto fetch = [&](int64_t at) {
       ahead.fetch(0, k.x.data + at);
@@ -88,6 +93,8 @@ template <class F, int width, class T> __global__ void __launch_bounds__(kBlockT
       if (row < rows) dropper.expect(row);
       ahead.wait();
       auto d = ahead.template take_elements<width>(1, dy + at);
+#pragma unroll
+      for (int j = 0; j < width; ++j) d.at[j] *= scale;
       dropper.drop(d.at, column);
       const auto x = ahead.template take_elements<width>(0, k.x.data + at);
 #pragma unroll
@@ -121,7 +128,7 @@ template <class F, class T> void bias_activation_backward(Cuda where, const Bias
   LaunchShape shape = column_walk_shape(columns, packs ? kSize : 1, blocks);
   if (packs) shape.shared_bytes = Ahead<T, kSize, 2>::kSharedBytes;
   launch(where, "bias_activation_backward", shape, packs ? backward_kernel<F, kSize, T> : backward_kernel<F, 1, T>, k,
-         dy.data, g.dx, Partials<accum_t<T>, 1>{g.workspace.data, where.tickets, {g.dbias}});
+         dy.data, g.dx, g.scale, Partials<accum_t<T>, 1>{g.workspace.data, where.tickets, {g.dbias}});
 }
 
 #define INSTANTIATE_FOR(F, T)                                                              \

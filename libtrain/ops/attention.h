@@ -118,6 +118,11 @@ template <class T> void run_attention_backward(Device where, kernels::Attention<
   });
 }
 
+/// The gradient of input i: on the CPU over its values, where nobody else sees that.
+template <class T> Sink<T> attention_sink(const BackwardStep& step, size_t i) {
+  return step.output.device() == Device::kCpu ? step.sink_in_place<T>(i) : step.sink<T>(i);
+}
+
 /// The part of a sink that begins `offset` elements into each row.
 template <class T> Sink<T> part(Sink<T> sink, int64_t offset) {
   return sink ? Sink<T>{sink.data + offset, sink.accumulate} : sink;
@@ -140,7 +145,7 @@ inline Tensor self_attention(const Tensor& qkv, const Packing& packing, const At
     detail::run_attention_forward(qkv.device(), args);
     record("self_attention", out, {qkv}, {out, lse, packing.cu_seqlens, options.dropout.random_state},
            [args, width](const BackwardStep& step) {
-             const Sink<T> d = step.sink<T>(0);
+             const Sink<T> d = detail::attention_sink<T>(step, 0);
              detail::run_attention_backward(step.output.device(), args, step.doutput<T>(),
                                             {d, detail::part(d, width), detail::part(d, 2 * width)});
            });
@@ -177,9 +182,9 @@ inline Tensor cross_attention(const Tensor& q, const Tensor& kv, const Packing& 
     record("cross_attention", out, {q, kv},
            {out, lse, queries.cu_seqlens, keys.cu_seqlens, options.dropout.random_state},
            [args, width](const BackwardStep& step) {
-             const Sink<T> d = step.sink<T>(1);
+             const Sink<T> d = detail::attention_sink<T>(step, 1);
              detail::run_attention_backward(step.output.device(), args, step.doutput<T>(),
-                                            {step.sink<T>(0), d, detail::part(d, width)});
+                                            {detail::attention_sink<T>(step, 0), d, detail::part(d, width)});
            });
   });
   return out;

@@ -25,30 +25,58 @@ Tensor bias_activation(const Tensor& x, const Tensor& bias, Activation activatio
 
 namespace detail {
 
+inline void check_bias_activation(const Tensor& x, const Tensor& bias, const Packing& packing,
+                                  const DropoutSpec& spec) {
+  LIBTRAIN_CHECK(x.defined() && x.rank() >= 1, "[bias_activation] x must be [..., columns], got {}; reshape() it",
+                 x.spec());
+  check_like("bias_activation", "bias", bias, x, {x.dim(-1)});
+  check_dropout(x, packing, spec);
+}
+
+/// The gradients of x and bias, with dy times `scale`.
+template <class F, class T>
+void bias_activation_gradients(const BackwardStep& step, const kernels::BiasActivation<T>& args, float scale) {
+  using A = accum_t<T>;
+  const Device where = step.output.device();
+  on(where, [&](auto device) {
+    const int64_t columns = args.x.dims[1];
+    const int64_t blocks = kernels::bias_activation_blocks(device, args.x.dims[0], columns);
+    const Tensor workspace({blocks, columns}, dtype_of<A>, where);
+    const kernels::BiasActivationGradients<T> gradients{step.sink_in_place<T>(0), step.sink<A>(1), workspace.view<A>(),
+                                                        scale};
+    kernels::bias_activation_backward<F>(device, args, step.doutput<T>(), gradients);
+  });
+}
+
 /// The activation is the formula F.
 template <class F>
 Tensor bias_activation_by(const Tensor& x, const Tensor& bias, const Packing& packing, const DropoutSpec& spec) {
   const Tensor y(x.shape(), x.dtype(), x.device());
   const bool drops = spec.active();
   visit_float("bias_activation", x.dtype(), [&]<class T> {
-    using A = accum_t<T>;
     const kernels::BiasActivation<T> args{x.matrix<const T>(), bias.view<const T>(), y.matrix<T>(),
                                           drops ? dropout_mask(packing, spec) : kernels::DropoutMask{}};
     on(x.device(), [&](auto device) { kernels::bias_activation_forward<F>(device, args); });
     const auto saved = [&](const Tensor& tensor) { return drops ? tensor : Tensor(); };
     record("bias_activation", y, {x, bias},
            {saved(packing.sequences), saved(packing.positions), saved(spec.random_state)},
-           [args](const BackwardStep& step) {
-             const Device where = step.output.device();
-             on(where, [&](auto device) {
-               const int64_t columns = args.x.dims[1];
-               const int64_t blocks = kernels::bias_activation_blocks(device, args.x.dims[0], columns);
-               const Tensor workspace({blocks, columns}, dtype_of<A>, where);
-               const kernels::BiasActivationGradients<T> gradients{step.sink_in_place<T>(0), step.sink<A>(1),
-                                                                   workspace.view<A>()};
-               kernels::bias_activation_backward<F>(device, args, step.doutput<T>(), gradients);
-             });
-           });
+           [args](const BackwardStep& step) { bias_activation_gradients<F>(step, args, 1); });
+  });
+  return y;
+}
+
+/// ReLU written over x, which must be nobody else's: backward reads y alone, so that one matrix is kept and not two, and draws no random bits.
+inline Tensor relu_over(const Tensor& x, const Tensor& bias, const Packing& packing, const DropoutSpec& spec) {
+  const Tensor y = x.detach();
+  visit_float("bias_activation", x.dtype(), [&]<class T> {
+    const bool drops = spec.active();
+    const kernels::BiasActivation<T> args{x.matrix<const T>(), bias.view<const T>(), y.matrix<T>(),
+                                          drops ? dropout_mask(packing, spec) : kernels::DropoutMask{}};
+    on(x.device(), [&](auto device) { kernels::bias_activation_forward<kernels::Relu>(device, args); });
+    const kernels::BiasActivation<T> from_y{.x = args.x, .bias = {}, .y = {}, .mask = {}};
+    const float scale = drops ? dropout_scale(spec.p) : 1;
+    record("bias_activation", y, {x, bias}, {y},
+           [=](const BackwardStep& step) { bias_activation_gradients<kernels::Relu>(step, from_y, scale); });
   });
   return y;
 }
@@ -57,10 +85,7 @@ Tensor bias_activation_by(const Tensor& x, const Tensor& bias, const Packing& pa
 
 inline Tensor bias_activation(const Tensor& x, const Tensor& bias, Activation activation, const Packing& packing,
                               const DropoutSpec& spec) {
-  LIBTRAIN_CHECK(x.defined() && x.rank() >= 1, "[bias_activation] x must be [..., columns], got {}; reshape() it",
-                 x.spec());
-  check_like("bias_activation", "bias", bias, x, {x.dim(-1)});
-  detail::check_dropout(x, packing, spec);
+  detail::check_bias_activation(x, bias, packing, spec);
   switch (activation) {
     case Activation::kRelu:
       return detail::bias_activation_by<kernels::Relu>(x, bias, packing, spec);

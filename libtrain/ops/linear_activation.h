@@ -7,6 +7,8 @@ namespace libtrain {
 /// dropout(activation(x weight^T + bias)): the first half of a feed-forward layer.
 ///   x [tokens, in] f32, bf16 or f64, packed as `packing` says;  weight [out, in], bias [out] of the same dtype  →  [tokens, out]
 /// The same as bias_activation(linear(x, weight), bias, …), sources and errors included.
+/// With ReLU what stands before it is not kept for backward: one matrix [tokens, out] less. Gradients differ from those of the two operations only
+/// where a positive element was so small that y rounds it to 0.
 Tensor linear_activation(const Tensor& x, const Tensor& weight, const Tensor& bias, Activation activation,
                          const Packing& packing, const DropoutSpec& spec);
 
@@ -39,7 +41,10 @@ inline Tensor linear_activation(const Tensor& x, const Tensor& weight, const Ten
                                 const Packing& packing, const DropoutSpec& spec) {
   if (!Tape::active() && x.device() == Device::kCuda && activation != Activation::kGelu)
     return detail::activation_in_product(x, weight, bias, activation);
-  return bias_activation(linear(x, weight), bias, activation, packing, spec);
+  const Tensor inner = linear(x, weight);
+  if (activation != Activation::kRelu) return bias_activation(inner, bias, activation, packing, spec);
+  detail::check_bias_activation(inner, bias, packing, spec);
+  return detail::relu_over(inner, bias, packing, spec);
 }
 
 }  // namespace libtrain

@@ -52,6 +52,39 @@ Values part(const Values& values, int64_t begin, int64_t end) { return {values.b
 
 }  // namespace
 
+TEST_CASE("attention: on the CPU gradients are written over queries, keys and values that nobody holds") {
+  const Packing queries = make_packing(Lengths{70, 0, 17, 3}, Device::kCpu, 92),
+                keys = make_packing(Lengths{33, 5, 40, 0}, Device::kCpu, 80);
+  for (const bool self : {true, false})
+    for (const DType dtype : {DType::f32, DType::bf16}) {
+      INFO((self ? "self, " : "cross, ") << name(dtype));
+      const Tensor first = random({92, self ? 48 : 16}, dtype), second = random({80, 32}, dtype, 4),
+                   dout = random({92, 16}, dtype, 5);
+      const auto run = [&](bool held) {
+        first.clear_grad();
+        second.clear_grad();
+        Tape tape;
+        Tensor q = scale(first, 1), kv = scale(second, 1);  // made by an operation, so that they may be overwritten
+        const Tensor out = self ? self_attention(q, queries, {2, true, drops(0.3f)})
+                                : cross_attention(q, kv, queries, keys, {2, false, drops(0.3f)});
+        if (!held) q = kv = {};
+        reset_peak(Device::kCpu);
+        tape.backward(out, dout);
+        if (held) CHECK(values_of(q) == values_of(first));
+        if (held) CHECK(values_of(kv) == values_of(second));
+        return std::tuple{values_of(first.grad()), self ? Values{} : values_of(second.grad()),
+                          allocator_stats(Device::kCpu).peak_bytes_in_use};
+      };
+      run(true);  // makes room for gradients
+      const auto [held_first, held_second, held_bytes] = run(true);
+      const auto [over_first, over_second, over_bytes] = run(false);
+      CHECK(over_first == held_first);
+      CHECK(over_second == held_second);
+      const int64_t saved = (first.numel() + (self ? 0 : second.numel())) * size_of(dtype);
+      CHECK(held_bytes - over_bytes >= saved);
+    }
+}
+
 TEST_CASE("attention: packed sequences give, bit for bit, what each gives alone") {
   const Lengths lengths{5, 0, 33, 1, 17};
   const int64_t tokens = 56, width = 24;

@@ -42,6 +42,61 @@ TEST_CASE("bias_activation: dropped elements are 0 even where x is NaN, and argu
                     "[dropout] p must be in [0, 1), got 1; 0 turns it off, 0.1 is usual");
 }
 
+TEST_CASE("linear_activation: ReLU keeps one matrix, and gives what the operations give that it stands for") {
+  const Packing packing = make_packing(std::vector<int64_t>{2, 3}, Device::kCpu, 6);
+  for (const DType dtype : {DType::f32, DType::bf16, DType::f64})
+    for (const float p : {0.0f, 0.4f})
+      for (const bool held : {false, true}) {
+        INFO(name(dtype) << ", p " << p << (held ? ", y is held" : ""));
+        const auto leaf = [&](const Shape& shape, uint64_t seed) {
+          return normal_tensor(shape, dtype, seed).set_requires_grad();
+        };
+        const Tensor x = leaf({6, 5}, 1), weight = leaf({33, 5}, 2), bias = leaf({33}, 3), after = leaf({4, 33}, 4);
+        const DropoutSpec spec{p, 2, Tensor::from<int64_t>({7, 8}, {2})};
+        const auto run = [&](auto&& first_half) {
+          const int64_t before = allocator_stats(Device::kCpu).bytes_in_use;
+          Tape tape;
+          Tensor y = first_half(), z = linear(y, after);
+          const int64_t kept = allocator_stats(Device::kCpu).bytes_in_use - before;
+          std::vector<Values> results{values_of(y), values_of(z)};
+          if (!held) y = {};
+          tape.backward(z, Tensor::full(z.shape(), 0.5, dtype));
+          if (held) CHECK(values_of(y) == results[0]);
+          for (const Tensor& input : {x, weight, bias, after}) {
+            results.push_back(values_of(input.grad()));
+            input.clear_grad();
+          }
+          return std::pair{results, kept};
+        };
+        run([&] {
+          return linear_activation(x, weight, bias, Activation::kRelu, packing, spec);
+        });  // makes room for gradients
+        const auto [fused, fused_bytes] =
+            run([&] { return linear_activation(x, weight, bias, Activation::kRelu, packing, spec); });
+        const auto [apart, apart_bytes] =
+            run([&] { return bias_activation(linear(x, weight), bias, Activation::kRelu, packing, spec); });
+        CHECK(fused == apart);
+        CHECK(apart_bytes - fused_bytes >= 6 * 33 * size_of(dtype));
+      }
+}
+
+TEST_CASE("linear_activation: what reads ReLU's output does not destroy what backward needs of it") {
+  const Tensor x = random({4, 3}, 1), weight = random({8, 3}, 2), bias = random({8}, 3);
+  const auto gradients = [&](auto&& first_half) {
+    Tape tape;
+    tape.backward(scale(first_half(), 3),
+                  random({4, 8}, 4));  // scale() overwrites its input with its gradient where it may
+    std::vector<Values> results;
+    for (const Tensor& input : {x, weight, bias}) {
+      results.push_back(values_of(input.grad()));
+      input.clear_grad();
+    }
+    return results;
+  };
+  CHECK(gradients([&] { return linear_activation(x, weight, bias, Activation::kRelu, {}, {}); }) ==
+        gradients([&] { return bias_activation(linear(x, weight), bias, Activation::kRelu); }));
+}
+
 TEST_CASE("add_dropout_layer_norm: gradients are those of the operations that it stands for") {
   const Tensor residual = random({5, 7}, 1), branch = random({5, 7}, 2), weight = random({7}, 3), bias = random({7}, 4);
   const Packing packing = make_packing(std::vector<int64_t>{2, 3});
