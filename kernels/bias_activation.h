@@ -12,7 +12,7 @@ namespace libtrain::kernels {
 
 template <class T> struct BiasActivation {
   View<const T> x;     // [rows, columns]
-  View<const T> bias;  // [columns], or none: 0
+  View<const T> bias;  // [columns]; in backward, none is 0
   View<T> y;           // [rows, columns]; may alias x
   DropoutMask mask;    // without a state nothing is dropped
 };

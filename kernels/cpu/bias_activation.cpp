@@ -12,24 +12,19 @@ template <class T> LIBTRAIN_INLINE void expect_page_after(const T* data, int64_t
   for (int64_t i = 0; i < count; i += kLine<T>) __builtin_prefetch(data + 4096 / int64_t(sizeof(T)) + i);
 }
 
-/// Bias of the columns that begin with `first`: `none`, where there is no bias, is for as many as a chunk has.
-template <class T> LIBTRAIN_INLINE const T* bias_at(const BiasActivation<T>& k, int64_t first, const T* none) {
-  return k.bias ? k.bias.data + first : none;
-}
-
 template <class F, class T>
 void row_forward(const BiasActivation<T>& k, const Dropper<accum_t<T>>& dropper, int64_t row) {
   using A = accum_t<T>;
   const int64_t columns = k.x.dims[1];
-  const T none[kDropoutChunk] = {}, *x = k.x.data + row * columns;
+  const T *x = k.x.data + row * columns, *bias = k.bias.data;
   T* y = k.y.data + row * columns;
   dropper.for_chunks_of(row, columns, [&](int64_t first, int64_t count, const uint16_t* bits) {
     expect_page_after(x + first, count);
     expect_page_after(y + first, count);
-    const T* bias = bias_at(k, first, none);
 #pragma omp simd
     for (int64_t i = 0; i < count; ++i)
-      put(y[first + i], dropper.drop(F::template forward<CpuMath>(A(x[first + i]) + A(bias[i])), bits[i]), false);
+      put(y[first + i], dropper.drop(F::template forward<CpuMath>(A(x[first + i]) + A(bias[first + i])), bits[i]),
+          false);
   });
 }
 
@@ -56,7 +51,7 @@ template <class F, class T> void row_backward(const BiasActivation<T>& k, const 
     expect_page_after(x + first, count);
     expect_page_after(dy + first, count);
     if (g.dx) expect_page_after(g.dx.data + at + first, count);
-    const T* bias = bias_at(k, first, none);
+    const T* bias = k.bias ? k.bias.data + first : none;
 #pragma omp simd
     for (int64_t i = 0; i < count; ++i) {
       const A dz = dropper.drop(A(dy[first + i]), bits[i]);

@@ -26,11 +26,6 @@ template <class T, int width, int arrays> using Ahead = PacksAhead<T, arrays, wi
 template <class F> constexpr int kForwardBlocks = std::is_same_v<F, Relu> ? 6 : 5;
 template <class T> constexpr int kBackwardBlocks = sizeof(T) < 8 ? 4 : 2;
 
-/// Of `width` columns.
-template <int width, class T> __device__ inline auto bias_of(const BiasActivation<T>& k, int64_t column) {
-  return k.bias ? load_elements<width>(k.bias.data + column) : decltype(load_elements<width>(k.bias.data)){};
-}
-
 /// y = dropout(f(x + bias)), `width` columns a thread.
 template <class F, int width, class T> __global__ void __launch_bounds__(kBlockThreads, kForwardBlocks<F>)
     forward_kernel(BiasActivation<T> k) {
@@ -39,7 +34,7 @@ template <class F, int width, class T> __global__ void __launch_bounds__(kBlockT
   const auto [column, first_row, row_stride] = matrix_thread<width>();
   if (column >= columns) return;
   RowDropper<accum_t<T>> dropper(k.mask);
-  const auto bias = bias_of<width>(k, column);
+  const auto bias = load_elements<width>(k.bias.data + column);
   const Ahead<T, width, 1> ahead(shared, threadIdx.y * blockDim.x + threadIdx.x);
   const auto fetch = [&](int64_t at) {
     ahead.fetch(0, k.x.data + at);
@@ -74,7 +69,8 @@ template <class F, int width, class T> __global__ void __launch_bounds__(kBlockT
   Elements<T, width> sum{};
   if (column < columns) {
     RowDropper<accum_t<T>> dropper(k.mask);
-    const auto bias = bias_of<width>(k, column);
+    decltype(load_elements<width>(k.bias.data)) bias{};
+    if (k.bias.data) bias = load_elements<width>(k.bias.data + column);
     const Ahead<T, width, 2> ahead(shared, threadIdx.x);
     const auto fetch = [&](int64_t at) {
       ahead.fetch(0, k.x.data + at);
