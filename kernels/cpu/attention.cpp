@@ -94,10 +94,7 @@ template <class T> void unit_forward(const Unit<T>& u, Scratch<accum_t<T>> scrat
   A *q = scratch.take(kAttentionBlock * width), *q_t = scratch.take(kAttentionBlock * width);
   A* out = scratch.take(kAttentionBlock * width);
   A *p = scratch.take(kAttentionBlock * attention_padded(keys)), factor[kAttentionBlock];
-  bring_rows(u, a.k, u.first_key(), u.keys());
-  bring_rows(u, a.v, u.first_key(), u.keys());
-  bring_rows(u, a.q, u.first_query(), u.queries());
-  bring_rows(u, PackedRows<const T>{a.out.data, a.heads * a.head_dim}, u.first_query(), u.queries());
+  bring_operands(u, {a.out.data, a.heads * a.head_dim});
   load_rows(u, a.k, u.first_key(), u.keys(), keys, A(1), k);
   load_rows(u, a.v, u.first_key(), u.keys(), keys, A(1), v);
   for (int64_t first = 0; first < u.queries(); first += kAttentionBlock) {
@@ -173,16 +170,12 @@ template <class T, class A> void block_backward(const Unit<T>& u, const Block& b
   store_rows(u, g.dq, a.q, row, block.count, A(a.scale), s.dq);
 }
 
-/// What all heads of a sequence read and write.
+/// What all heads of a sequence read and write in backward.
 template <class T> void bring_sequence(const Unit<T>& u, PackedRows<const T> dout, const AttentionGradients<T>& g) {
-  const int64_t query = u.first_query(), key = u.first_key();
-  bring_rows(u, u.a.k, key, u.keys());
-  bring_rows(u, u.a.v, key, u.keys());
-  bring_rows(u, u.a.q, query, u.queries());
-  bring_rows(u, dout, query, u.queries());
-  bring_rows(u, g.dk, u.a.k, key, u.keys());
-  bring_rows(u, g.dv, u.a.v, key, u.keys());
-  bring_rows(u, g.dq, u.a.q, query, u.queries());
+  bring_operands(u, dout);
+  bring_rows(u, g.dk, u.a.k, u.first_key(), u.keys());
+  bring_rows(u, g.dv, u.a.v, u.first_key(), u.keys());
+  bring_rows(u, g.dq, u.a.q, u.first_query(), u.queries());
 }
 
 /// Gradients of one unit. The scale of dK is in the scaled queries already.

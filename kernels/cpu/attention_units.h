@@ -65,7 +65,15 @@ template <class T> void bring_rows(const Unit<T>& u, PackedRows<const T> rows, i
       static_cast<void>(*reinterpret_cast<const volatile char*>(rows.data + row * rows.stride + c));
 }
 
-/// Those of a gradient laid out as `like`, which store_rows() will write.
+/// Keys, values and queries of all heads, and the output or its gradient, a row for each query.
+template <class T> void bring_operands(const Unit<T>& u, PackedRows<const T> out) {
+  bring_rows(u, u.a.k, u.first_key(), u.keys());
+  bring_rows(u, u.a.v, u.first_key(), u.keys());
+  bring_rows(u, u.a.q, u.first_query(), u.queries());
+  bring_rows(u, out, u.first_query(), u.queries());
+}
+
+/// Rows of a gradient laid out as `like`, which store_rows() will write.
 template <class T>
 void bring_rows(const Unit<T>& u, Sink<T> sink, PackedRows<const T> like, int64_t first, int64_t count) {
   if (sink) bring_rows(u, PackedRows<const T>{sink.data, like.stride}, first, count);

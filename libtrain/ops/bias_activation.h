@@ -48,14 +48,21 @@ void bias_activation_gradients(const BackwardStep& step, const kernels::BiasActi
   });
 }
 
+/// What forward reads and writes.
+template <class T> kernels::BiasActivation<T> bias_activation_arguments(const Tensor& x, const Tensor& bias,
+                                                                        const Tensor& y, const Packing& packing,
+                                                                        const DropoutSpec& spec) {
+  return {x.matrix<const T>(), bias.view<const T>(), y.matrix<T>(),
+          spec.active() ? dropout_mask(packing, spec) : kernels::DropoutMask{}};
+}
+
 /// The activation is the formula F.
 template <class F>
 Tensor bias_activation_by(const Tensor& x, const Tensor& bias, const Packing& packing, const DropoutSpec& spec) {
   const Tensor y(x.shape(), x.dtype(), x.device());
   const bool drops = spec.active();
   visit_float("bias_activation", x.dtype(), [&]<class T> {
-    const kernels::BiasActivation<T> args{x.matrix<const T>(), bias.view<const T>(), y.matrix<T>(),
-                                          drops ? dropout_mask(packing, spec) : kernels::DropoutMask{}};
+    const auto args = bias_activation_arguments<T>(x, bias, y, packing, spec);
     on(x.device(), [&](auto device) { kernels::bias_activation_forward<F>(device, args); });
     const auto saved = [&](const Tensor& tensor) { return drops ? tensor : Tensor(); };
     record("bias_activation", y, {x, bias},
@@ -69,12 +76,10 @@ Tensor bias_activation_by(const Tensor& x, const Tensor& bias, const Packing& pa
 inline Tensor relu_over(const Tensor& x, const Tensor& bias, const Packing& packing, const DropoutSpec& spec) {
   const Tensor y = x.detach();
   visit_float("bias_activation", x.dtype(), [&]<class T> {
-    const bool drops = spec.active();
-    const kernels::BiasActivation<T> args{x.matrix<const T>(), bias.view<const T>(), y.matrix<T>(),
-                                          drops ? dropout_mask(packing, spec) : kernels::DropoutMask{}};
+    const auto args = bias_activation_arguments<T>(x, bias, y, packing, spec);
     on(x.device(), [&](auto device) { kernels::bias_activation_forward<kernels::Relu>(device, args); });
     const kernels::BiasActivation<T> from_y{.x = args.x, .bias = {}, .y = {}, .mask = {}};
-    const float scale = drops ? dropout_scale(spec.p) : 1;
+    const float scale = spec.active() ? dropout_scale(spec.p) : 1;
     record("bias_activation", y, {x, bias}, {y},
            [=](const BackwardStep& step) { bias_activation_gradients<kernels::Relu>(step, from_y, scale); });
   });

@@ -84,8 +84,8 @@ TEST_CASE("linear_activation: what reads ReLU's output does not destroy what bac
   const Tensor x = random({4, 3}, 1), weight = random({8, 3}, 2), bias = random({8}, 3);
   const auto gradients = [&](auto&& first_half) {
     Tape tape;
-    tape.backward(scale(first_half(), 3),
-                  random({4, 8}, 4));  // scale() overwrites its input with its gradient where it may
+    const Tensor y = scale(first_half(), 3);  // scale() overwrites its input with its gradient where it may
+    tape.backward(y, random({4, 8}, 4));
     std::vector<Values> results;
     for (const Tensor& input : {x, weight, bias}) {
       results.push_back(values_of(input.grad()));
