@@ -29,13 +29,14 @@ constexpr Case kCases[] = {{"x W^T", 2048, 128, 128, false, true},   {"x W^T", 2
                            {"dy W", 2048, 512, 128, false, false},   {"dy W", 2048, 128, 128, false, false},
                            {"dy^T x", 512, 128, 2048, true, false},  {"dy^T x", 128, 512, 2048, true, false},
                            {"dy^T x", 128, 128, 2048, true, false},  {"logits", 2048, 48, 128, false, true},
-                           {"x W^T", 2048, 256, 1024, false, true},  {"x W^T", 2080, 256, 256, false, true},
-                           {"x W^T", 2080, 1024, 256, false, true},  {"x W^T", 2080, 8000, 256, false, true},
-                           {"dy W", 2080, 256, 8000, false, false},  {"dy W", 2080, 256, 1024, false, false},
-                           {"dy W", 2080, 1024, 256, false, false},  {"dy^T x", 8000, 256, 2080, true, false},
-                           {"dy^T x", 1024, 256, 2080, true, false}, {"dy^T x", 256, 1024, 2080, true, false},
-                           {"dy^T x", 256, 256, 2080, true, false},  {"x W^T", 4096, 10000, 128, false, true},
-                           {"dy W", 4096, 128, 10000, false, false}, {"dy^T x", 10000, 128, 4096, true, false}};
+                           {"x W^T", 2048, 256, 1024, false, true},  {"x W^T", 2048, 256, 2048, false, true},
+                           {"x W^T", 2080, 256, 256, false, true},   {"x W^T", 2080, 1024, 256, false, true},
+                           {"x W^T", 2080, 8000, 256, false, true},  {"dy W", 2080, 256, 8000, false, false},
+                           {"dy W", 2080, 256, 1024, false, false},  {"dy W", 2080, 1024, 256, false, false},
+                           {"dy^T x", 8000, 256, 2080, true, false}, {"dy^T x", 1024, 256, 2080, true, false},
+                           {"dy^T x", 256, 1024, 2080, true, false}, {"dy^T x", 256, 256, 2080, true, false},
+                           {"x W^T", 4096, 10000, 128, false, true}, {"dy W", 4096, 128, 10000, false, false},
+                           {"dy^T x", 10000, 128, 4096, true, false}};
 
 Tensor random(const Shape& shape, uint64_t seed) {
   std::vector<double> values(size_t(shape.numel()));

@@ -189,7 +189,7 @@ std::vector<OpCase> make_rows() {
       rows.push_back(matmul_row(129, 67, 65, {ta, tb}, true));
       rows.push_back(matmul_row(33, 1031, 31, {ta, tb}, true));
       rows.push_back(matmul_row(75, 83, 517, {ta, tb}, true));   // the CPU sums in stretches of 256
-      rows.push_back(matmul_row(66, 66, 2048, {ta, tb}, true));  // and leaves rows 8192 bytes apart to BLAS
+      rows.push_back(matmul_row(66, 66, 2048, {ta, tb}, true));  // and copies rows that lie 8192 bytes apart
     }
   rows.push_back(matmul_row(512, 256, 1000, {}, true));
   for (const bool ta : {false, true})

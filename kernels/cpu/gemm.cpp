@@ -22,17 +22,10 @@ struct Pieces {
 /// Products up to here are done by the calling thread: waking a team costs more. BLAS libraries draw the same line.
 constexpr int64_t kSerialProducts = 64 * 64 * 64;
 
-/// Rows of op(a) = a that lie a multiple of so many bytes apart push each other out of the cache, where our own loops read
-/// them in place: they are left to BLAS, which copies them. Measured at k 1024 and 2048 (docs/performance.md).
-constexpr int64_t kCrowdedBytes = kIsa == Isa::kAvx512 ? 4096 : 8192;
+/// Whether our own loops do products, rather than BLAS. They need fused multiply-add to be worth it.
+constexpr bool kInRegisters = kIsa != Isa::kBaseline;
 
-/// Whether our own loops do the product, rather than BLAS. They need fused multiply-add to be worth it.
-template <class A, class Bias> bool in_registers(const Product<A, Bias>& p) {
-  return kIsa != Isa::kBaseline && (p.transpose_a || p.lda * int64_t(sizeof(A)) % kCrowdedBytes != 0);
-}
-
-/// For our own loops where they copy by the group and the block: as many rectangles of each part of the sum as give every thread equally
-/// many, of 2048 to 524288 elements. Every piece copies its columns and, of a^T, its rows, which is least for a square.
+/// For our own loops: as many rectangles of each part of the sum as give every thread equally many, of 2048 to 524288 elements. Every piece copies its columns and, of a^T, its rows, which is least for a square.
 Pieces square_pieces(int64_t m, int64_t n, int64_t sums, int64_t threads) {
   const int64_t most = m * n / 2048, least = m * n / 524288;
   int64_t fair = threads;
@@ -59,17 +52,6 @@ int64_t parts_of_sum(int64_t m, int64_t n, int64_t k) {
   return best;
 }
 
-/// For our own loops with AVX-512: 64 columns wide, and at most 1024 rows high (512 with more than 128 columns of op(a)), so
-/// that the rows of op(a) stay in the second cache while a thread goes from piece to piece; lower where that makes fewer than
-/// eight.
-Pieces narrow_pieces(int64_t m, int64_t n, int64_t k) {
-  const int64_t columns = n < 128 ? 1 : n / 64;
-  const int64_t high = k <= 128 ? 1024 : 512;
-  const int64_t low = (m + high - 1) / high, wanted = (8 + columns - 1) / columns, most = m < 64 ? 1 : m / 64;
-  const int64_t rows = low > wanted ? low : wanted;
-  return {rows < most ? rows : most, columns};
-}
-
 /// Border `index` of `count` within `size`, at a multiple of `unit` but for the last.
 int64_t border(int64_t size, int64_t index, int64_t count, int64_t unit) {
   return index == count ? size : size / unit * index / count * unit;
@@ -87,8 +69,7 @@ Pieces pieces_for_blas(int64_t m, int64_t n) {
 
 template <class A, class Bias> Pieces pieces_of(const Product<A, Bias>& p) {
   if (p.m * p.n * p.k <= kSerialProducts) return {1, 1};
-  if (!in_registers(p)) return pieces_for_blas(p.m, p.n);
-  if (!kBlocked) return narrow_pieces(p.m, p.n, p.k);
+  if (!kInRegisters) return pieces_for_blas(p.m, p.n);
   return square_pieces(p.m, p.n, p.transpose_a ? parts_of_sum(p.m, p.n, p.k) : 1, omp_get_max_threads());
 }
 
@@ -164,10 +145,9 @@ template <class A> void add_matrices(const A* matrices, int64_t count, int64_t s
 template <class A, class Bias> void multiply(const Product<A, Bias>& first, const GemmBatch& batch, A* parts) {
   const int64_t m = first.m, n = first.n;
   if (m == 0 || n == 0) return;
-  const bool ours = in_registers(first);
   const Pieces pieces = pieces_of(first);
   const int64_t each = pieces.count(), others = (pieces.sums - 1) * m * n;
-  const int64_t rows = ours ? kRows : 1, columns = ours ? kPanel<A> : 1;
+  const int64_t rows = kInRegisters ? kRows : 1, columns = kInRegisters ? kPanel<A> : 1;
   const bool team = each > 1 || (batch.count > 1 && batch.count * m * n * first.k > kSerialProducts);
 #pragma omp parallel for schedule(static) if (team)
   for (int64_t i = 0; i < each * batch.count; ++i) {
@@ -176,7 +156,7 @@ template <class A, class Bias> void multiply(const Product<A, Bias>& first, cons
     const Product<A, Bias> p = part_of_sum(product_at(first, batch, index), sum, pieces.sums, parts + index * others);
     const Piece piece{border(m, row, pieces.rows, rows), border(m, row + 1, pieces.rows, rows),
                       border(n, column, pieces.columns, columns), border(n, column + 1, pieces.columns, columns)};
-    ours ? multiply_in_registers(p, piece) : multiply_by_blas(p, piece);
+    kInRegisters ? multiply_in_registers(p, piece) : multiply_by_blas(p, piece);
   }
   for (int64_t index = 0; index < batch.count && pieces.sums > 1; ++index)
     add_matrices(parts + index * others, pieces.sums - 1, m * n, first.c + index * batch.c);

@@ -1,12 +1,12 @@
 /// One thread's part of a matrix product: c (+)= op(a) op(b) + bias.
 ///
 /// A tile of c, kRows x 2 vectors, stays in registers while the sum runs over k. The columns of op(b) that it meets are
-/// copied side by side into panels, kDepth of their elements at a time, and stay in the nearest caches while rows of op(a)
-/// pass by; op(a) is read in place, an element at a time, which a register full of c hides.
+/// copied side by side into panels, kDepth of their elements at a time; then blocks of rows of op(a) pass all of them from
+/// the second cache. op(a) is read in place, an element at a time, which a register full of c hides, unless its rows push
+/// each other out of the cache there: such a block is copied.
 /// With AVX2 a tile is a fifth as large as with AVX-512, so that the rows and columns that it meets come around five times as
-/// often: there many panels are copied before a block of rows passes all of them from the second cache, and where
-/// op(a) = a^T, whose columns would be read a few elements a cache line, the block is copied as well, into strips of kRows.
-/// With every tile a share of the next block is asked for, so that it has come from memory by then.
+/// often. Blocks are lower there, a share of the next one is asked for with every tile, so that it has come from memory by then,
+/// and where op(a) = a^T, whose columns would be read a few elements a cache line, they are copied as well, into strips of kRows.
 /// Numerics: every element of a part of c is the sum of its products in order of k, in stretches of kDepth that are added up
 /// in order. It does not depend on the tile or the rectangle in which the element lies.
 /// Source: Goto and van de Geijn, "Anatomy of high-performance matrix multiplication", ACM TOMS 34 (3), 2008.
@@ -38,17 +38,20 @@ struct Piece {
 };
 
 constexpr int64_t kVectorBytes = kIsa == Isa::kAvx512 ? 64 : kIsa == Isa::kAvx2 ? 32 : 16;
-constexpr int kRows =
-    kIsa == Isa::kAvx512 ? 14 : 6;               // of a tile; its vectors, one of b each and one of a fill the file
-constexpr int64_t kDepth = 256;                  // of a panel
-constexpr int64_t kAhead = 12;                   // rows of a and b that are asked for before they are needed
-constexpr bool kBlocked = kIsa != Isa::kAvx512;  // panels by the group, rows by the block, a^T copied
-constexpr int64_t kGroup = kBlocked ? 16 : 1;    // panels that are copied before rows pass by: at most 256 KiB
-constexpr int64_t kPad = 16;                     // elements between copies, lest all begin in one set of the cache
-constexpr int kUnrolled = kBlocked ? 4 : 1;      // elements of the sum
+constexpr bool kSmallTiles = kIsa != Isa::kAvx512;  // memory is asked ahead, a^T is copied
+constexpr int kRows = kSmallTiles ? 6 : 14;         // of a tile; its vectors, one of b each and one of a fill the file
+constexpr int64_t kDepth = 256;                     // of a panel
+constexpr int64_t kAhead = 12;                      // rows of a and b that are asked for before they are needed
+constexpr int64_t kGroup = 512 / kVectorBytes;      // panels that are copied before rows pass by: at most 256 KiB
+/// Rows of op(a) = a that lie a multiple of so many bytes apart push each other out of the cache. Measured at k 1024 and 2048
+/// (docs/performance.md).
+constexpr int64_t kCrowdedBytes = kSmallTiles ? 8192 : 4096;
+constexpr int64_t kPad = 16;                    // elements between copies, lest all begin in one set of the cache
+constexpr int kUnrolled = kSmallTiles ? 4 : 1;  // elements of the sum
 template <class A> constexpr int64_t kLanesOf = kVectorBytes / int64_t(sizeof(A));
 template <class A> constexpr int64_t kPanel = 2 * kLanesOf<A>;                              // columns of a panel
 template <class A> constexpr int64_t kBlockRows = 192 / int64_t(sizeof(A)) / kRows* kRows;  // of kDepth: at most 48 KiB
+template <class A> constexpr int64_t kRowsInPlace = (kSmallTiles ? 1 : 5) * kBlockRows<A>;
 template <class A> struct VectorOf {
   typedef A type __attribute__((vector_size(kVectorBytes), aligned(alignof(A)), may_alias));
 };
@@ -102,11 +105,11 @@ template <int rows, class A, class Bias> LIBTRAIN_INLINE void expect_rows(const 
   for (int i = 0; i < rows; ++i) __builtin_prefetch(to.c + i * to.ldc + to.columns - 1, 1);
 }
 
-/// What is read after the rows in work, and a tile's share of it: from `data` on, every `step` elements up to `end`. The tile below has
-/// the share that begins `next` elements on.
+/// What is read after the rows in work, and a tile's share of it: from `data` on, every `step` elements up to `end`, as many lines as
+/// lie `apart` elements apart. The tile below has the share that begins `next` elements on.
 template <class A> struct Ahead {
   const A* data;
-  int64_t end, step, next;
+  int64_t end, step, apart, next;
 };
 
 /// Rows of op(a) that tiles one below the other meet: element (i, l) of op(a) is data[l * lda + i] if they lie across, else
@@ -119,10 +122,10 @@ template <class A> struct Rows {
 
 /// Asks for a share: a line of each of so many rows, or of a^T so many lines of a row. The processor does not see coming what is read
 /// several rows at a time, or a short stretch of each.
-template <int lines, class A> LIBTRAIN_INLINE void expect_share(const Ahead<A>& ahead, int64_t apart) {
+template <int lines, class A> LIBTRAIN_INLINE void expect_share(const Ahead<A>& ahead) {
   for (int64_t at = 0; at < ahead.end; at += ahead.step)
 #pragma GCC unroll 14
-    for (int i = 0; i < lines; ++i) __builtin_prefetch(ahead.data + at + i * apart, 0, 2);
+    for (int i = 0; i < lines; ++i) __builtin_prefetch(ahead.data + at + i * ahead.apart, 0, 2);
 }
 
 /// `count` tiles of `rows` x `vectors`, one below the other, over a stretch of k; b is a panel [k, kPanel], `to` the first of them.
@@ -133,13 +136,12 @@ template <int rows, int vectors, bool across, class A, class Bias>
   const int64_t row = across ? 1 : a.lda, step = across ? a.lda : 1;
   for (; count > 0; --count, a.data += a.next, a.ahead.data += a.ahead.next, to.c += rows * to.ldc) {
     Vector<A> sum[rows][vectors] = {};
-    if constexpr (kBlocked) expect_rows<rows>(to);
-    if constexpr (kBlocked && across) expect_share<kBlockRows<A> / kLine<A>>(a.ahead, kLine<A>);
-    if constexpr (kBlocked && !across) expect_share<rows>(a.ahead, a.lda);
+    if constexpr (kSmallTiles) expect_rows<rows>(to);
+    if constexpr (kSmallTiles) expect_share<across ? kBlockRows<A> / kLine<A> : rows>(a.ahead);
     const A *left = a.data, *panel = b;
 #pragma GCC unroll kUnrolled
     for (int64_t l = 0; l < k; ++l, left += step, panel += kPanel<A>) {
-      if constexpr (across && !kBlocked) {
+      if constexpr (across && !kSmallTiles) {
         __builtin_prefetch(left + kAhead * step);
         __builtin_prefetch(left + kAhead * step + rows);
       }
@@ -226,7 +228,7 @@ template <class A, class Bias> void copy_panels(const Product<A, Bias>& p, const
     copy_rows(p, group);
 }
 
-/// Rows [row, end) of op(a) over a stretch of the sum, in place or copied into strips.
+/// Rows [row, end) of op(a) over a stretch of the sum, in place or copied.
 template <class A> struct Block {
   const A* a;
   int64_t lda, row, end;
@@ -247,12 +249,24 @@ void copy_strips(const Product<A, Bias>& p, const Panels<A>& group, int64_t row,
   }
 }
 
+/// Whether rows of op(a) = a lie so many bytes apart that they push each other out of the cache.
+template <class A, class Bias> bool crowded(const Product<A, Bias>& p) {
+  return !p.transpose_a && p.lda * int64_t(sizeof(A)) % kCrowdedBytes == 0;
+}
+
+/// Copies rows [row, end) of a, less far apart.
+template <class A, class Bias>
+void copy_block(const Product<A, Bias>& p, const Panels<A>& group, int64_t row, int64_t end, A* to) {
+  const A* a = p.a + row * p.lda + group.depth;
+  for (; row < end; ++row, a += p.lda, to += group.k + kPad) std::memcpy(to, a, size_t(group.k) * sizeof(A));
+}
+
 /// As many tiles of `rows` rows from `row` on as fit into the block; → the first row that is left.
 template <int rows, bool across, class A, class Bias>
 int64_t tiles(const Product<A, Bias>& p, const Panels<A>& panel, const Block<A>& block, int64_t row) {
   const int64_t count = (block.end - row) / rows, i = row - block.row;
   if (count <= 0) return row;
-  const bool first = panel.depth == 0, strips = across && kBlocked;
+  const bool first = panel.depth == 0, strips = across && kSmallTiles;
   const int64_t begin = !across ? i * block.lda : strips ? i / kRows * strip_size(panel.k) + i % kRows : i;
   const int64_t next = !across ? rows * block.lda : strips && rows == kRows ? strip_size(panel.k) : rows;
   Rows<A> a{block.a + begin, block.lda, next, block.ahead};
@@ -285,33 +299,49 @@ template <class A, class Bias> const A* element(const Product<A, Bias>& p, int64
 /// of each share it; none if null.
 template <class A, class Bias>
 Ahead<A> share_of(const A* data, const Product<A, Bias>& p, int64_t k, int64_t panel, int64_t panels) {
-  if (!kBlocked || !data) return {};
+  if (!kSmallTiles || !data) return {};
   if (p.transpose_a) {
     constexpr int64_t tiles = kBlockRows<A> / kRows;
     const int64_t rows = (k + panels * tiles - 1) / (panels * tiles), next = rows * p.lda;
-    return {data + panel * tiles * next, next, p.lda, next};
+    return {data + panel * tiles * next, next, p.lda, kLine<A>, next};
   }
   const int64_t each = (k + panels * kLine<A> - 1) / (panels * kLine<A>)*kLine<A>, first = panel * each,
                 left = k - first;
-  return {data + first, left < each ? left : each, kLine<A>, kRows * p.lda};
+  return {data + first, left < each ? left : each, kLine<A>, p.lda, kRows * p.lda};
+}
+
+/// A block of rows of op(a) where tiles read it: in place, or as a copy in `scratch`.
+template <class A, class Bias>
+Block<A> block_of(const Product<A, Bias>& p, const Panels<A>& group, int64_t row, int64_t end, A* scratch) {
+  if constexpr (kSmallTiles)
+    if (p.transpose_a) {
+      copy_strips(p, group, row, end, scratch);
+      return {scratch, kRows, row, end, {}};
+    }
+  if (crowded(p)) {
+    copy_block(p, group, row, end, scratch);
+    return {scratch, group.k + kPad, row, end, {}};
+  }
+  return {element(p, row, group.depth), p.lda, row, end, {}};
+}
+
+/// How many rows a block has, of `rows`: as many as find room in the second cache beside the panels, or in the scratch memory.
+template <class A, class Bias> int64_t block_height(const Product<A, Bias>& p, const Panels<A>& group, int64_t rows) {
+  if ((kSmallTiles && p.transpose_a) || crowded(p)) return kBlockRows<A>;
+  return group.k == 0 ? rows : kRowsInPlace<A> * kDepth / group.k / kRows * kRows;
 }
 
 /// All rows of a piece past a group of panels. The first of them are read next where the sum is at `next_depth`, unless nothing is there.
 template <class A, class Bias> void multiply_group(const Product<A, Bias>& p, const Piece& piece,
-                                                   const Panels<A>& group, int64_t next_depth, A* strips) {
-  const bool copied = kBlocked && p.transpose_a;
-  const int64_t high = !kBlocked || group.k == 0 ? piece.row1 - piece.row0
-                       : copied                  ? kBlockRows<A>
-                                                 : kBlockRows<A> * kDepth / group.k / kRows * kRows;
+                                                   const Panels<A>& group, int64_t next_depth, A* scratch) {
+  const int64_t high = block_height(p, group, piece.row1 - piece.row0);
   const int64_t panels = (group.columns + kPanel<A> - 1) / kPanel<A>;
   for (int64_t row = piece.row0; row < piece.row1; row += high) {
     const int64_t end = row + high < piece.row1 ? row + high : piece.row1;
     const A* next = end < piece.row1              ? element(p, end, group.depth)
                     : next_depth < p.k + p.behind ? element(p, piece.row0, next_depth)
                                                   : nullptr;
-    if constexpr (kBlocked)
-      if (copied) copy_strips(p, group, row, end, strips);
-    Block<A> block{copied ? strips : element(p, row, group.depth), copied ? kRows : p.lda, row, end, {}};
+    Block<A> block = block_of(p, group, row, end, scratch);
     for_each_panel(group, [&](const Panels<A>& panel) {
       block.ahead = share_of(next, p, group.k, (panel.column - group.column) / kPanel<A>, panels);
       p.transpose_a ? all_tiles<true>(p, panel, block) : all_tiles<false>(p, panel, block);
@@ -319,10 +349,10 @@ template <class A, class Bias> void multiply_group(const Product<A, Bias>& p, co
   }
 }
 
-/// One piece of c, by the calling thread alone, which needs 320 KiB of stack for it (AVX-512: 33).
+/// One piece of c, by the calling thread alone, which needs 320 KiB of stack for it.
 template <class A, class Bias> void multiply_in_registers(const Product<A, Bias>& p, const Piece& piece) {
   alignas(64) A panels[kGroup * panel_size<A>(kDepth)];
-  alignas(64) A strips[kBlocked ? kBlockRows<A> / kRows * strip_size(kDepth) : 1];
+  alignas(64) A scratch[kBlockRows<A> * (kDepth + kPad)];
   constexpr int64_t kColumns = kGroup * kPanel<A>;
   int64_t depth = 0;
   do {
@@ -331,7 +361,7 @@ template <class A, class Bias> void multiply_in_registers(const Product<A, Bias>
       const int64_t left = piece.column1 - column;
       const Panels<A> group{panels, column, left < kColumns ? left : kColumns, depth, k};
       copy_panels(p, group);
-      multiply_group(p, piece, group, left > kColumns ? depth : depth + k, strips);
+      multiply_group(p, piece, group, left > kColumns ? depth : depth + k, scratch);
     }
     depth += k;
   } while (depth < p.k);
