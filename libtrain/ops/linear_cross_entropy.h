@@ -15,8 +15,8 @@ namespace libtrain {
 /// a time.
 ///   x [..., in] f32, bf16 or f64;  weight [vocab, in], bias [vocab] (or undefined: none) of the same dtype
 ///   targets i32 [...]  →  as cross_entropy()
-/// At most chunk_elements logits exist at any time (but at least one row of them): 2^22 unless told otherwise, on a CUDA device 2^29 (1 GiB
-/// in bf16), where every chunk costs launches.
+/// At most chunk_elements logits exist at any time (but at least one row of them): unless told otherwise 2^22, or 128 rows of them where
+/// that is more, as every chunk reads all of the weight, and 2^29 (1 GiB in bf16) on a CUDA device, where every chunk costs launches.
 /// Under a tape, the pass that makes the losses turns the logits into their gradients, those of the sum of all losses; backward multiplies them by
 /// the gradient that it is given. One chunk of logits is kept until backward; several are turned at once into gradients of x, weight and bias, so no
 /// logits are made twice (as in P.-L. Hsu et al., "Liger Kernel: Efficient Triton Kernels for LLM Training", 2024).
@@ -136,6 +136,12 @@ inline std::pair<Tensor, Tensor> without_ignored(const Tensor& x, const Tensor& 
   return {index_select(x.reshape({all.size(), x.dim(-1)}), tensor(rows)), tensor(kept)};
 }
 
+/// As many logits as may exist where nobody says how many.
+inline int64_t chunk_elements_for(Device device, int64_t vocab) {
+  if (device == Device::kCuda) return int64_t(1) << 29;
+  return std::max(int64_t(1) << 22, 128 * vocab);
+}
+
 /// The operation, of arguments that have been checked.
 inline TokenLoss chunked_cross_entropy(const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor& targets,
                                        int64_t ignore_index, double label_smoothing, int64_t chunk_elements) {
@@ -192,8 +198,9 @@ inline TokenLoss linear_cross_entropy(const Tensor& x, const Tensor& weight, con
       x.node_handle() != weight.node_handle(),
       "[linear_cross_entropy] x and weight are one tensor, {}; use cross_entropy(linear(x, weight), targets)",
       x.spec());
-  const int64_t most = chunk_elements.value_or(int64_t(1) << (x.device() == Device::kCuda ? 29 : 22));
-  LIBTRAIN_CHECK(most > 0, "[linear_cross_entropy] chunk_elements must be > 0, got {}; 2^22 is the default", most);
+  const int64_t most = chunk_elements.value_or(detail::chunk_elements_for(x.device(), weight.dim(0)));
+  LIBTRAIN_CHECK(most > 0, "[linear_cross_entropy] chunk_elements must be > 0, got {}; leave it out for the default",
+                 most);
   if (x.device() != Device::kCpu)
     return detail::chunked_cross_entropy(x, weight, bias, targets, ignore_index, label_smoothing, most);
   const auto [counted, classes] = detail::without_ignored(x, targets, ignore_index);
