@@ -251,7 +251,7 @@ void copy_strips(const Product<A, Bias>& p, const Panels<A>& group, int64_t row,
 
 /// Whether rows of op(a) = a lie so many bytes apart that they push each other out of the cache.
 template <class A, class Bias> bool crowded(const Product<A, Bias>& p) {
-  return !p.transpose_a && p.lda * int64_t(sizeof(A)) % kCrowdedBytes == 0;
+  return !p.transpose_a && p.k > 0 && p.lda * int64_t(sizeof(A)) % kCrowdedBytes == 0;
 }
 
 /// Copies rows [row, end) of a, less far apart.
