@@ -1,13 +1,14 @@
 """Trains the same seq2seq transformer with PyTorch and with libtrain, and compares target tokens per second.
 
-  python3 bench/compare_pytorch.py [--configs g2p,tiny,small] [--rounds 5] [--variants eager,compile] [--padded]
+  python3 bench/compare_pytorch.py [--configs g2p,tiny,small] [--rounds 5] [--variants eager,compile] [--padded] [--torch VERSION] [--as-on-intel]
   python3 bench/compare_pytorch.py --device cuda [--configs base,big] [--variants eager,compile,packed] [--only N] [--python PYTHON]
 
 The two run in alternating processes on the same batches. One line per configuration ends in "ratio R": median target
 tokens per second of libtrain over that of the fastest PyTorch variant; above 1 where libtrain is ahead. A step is
 forward, backward, clip to norm 1 and Adam, in f32. Making batches is outside the timing on both sides. libtrain packs
 its batches and PyTorch pads each to its longest sequences; with --padded, a second line per configuration compares
-them on sequences of one length, where no padding is needed.
+them on sequences of one length, where no padding is needed. PyTorch's MKL chooses its kernels by the maker of the
+processor: with --as-on-intel it takes those that it has for Intel's on others too.
 
 With --device cuda both sides compute in bf16 (PyTorch by autocast, with its fused Adam) on batches of similar lengths that are on the device
 already, and libtrain runs kernel by kernel and as graphs. PyTorch's variants: eager on padded batches; compile in mode max-autotune, padded to
@@ -193,6 +194,14 @@ def compare(name, args, python, torch_environment, folder, one_length):
         print(f"{name}, {libtrain.name}: " + ", ".join(f"{libtrain.median / side.median:.2f} × {side.name}" for side in variants), flush=True)
 
 
+def intel_claim(folder):
+    """A library that, loaded before MKL, tells it that the processor is Intel's."""
+    library = pathlib.Path(folder) / "intel_claim.so"
+    source = "int mkl_serv_intel_cpu_true(void) { return 1; }\n"
+    subprocess.run(["gcc", "-shared", "-fPIC", "-x", "c", "-", "-o", str(library)], input=source, text=True, check=True)
+    return str(library)
+
+
 def processor():
     """Its model name as Linux gives it, or what Python knows."""
     try:
@@ -205,12 +214,17 @@ def compare_all(args):
     for variable in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"):
         os.environ.pop(variable, None)
     os.environ["OMP_NUM_THREADS"] = str(THREADS)
-    python, torch_environment = (args.python, dict(os.environ)) if args.device == "cuda" else torch_env.prepare(args.venv)
+    python, torch_environment = ((args.python, dict(os.environ)) if args.device == "cuda"
+                                 else torch_env.prepare(args.venv, args.torch))
     with tempfile.TemporaryDirectory() as folder:
+        if args.as_on_intel:
+            torch_environment["LD_PRELOAD"] = intel_claim(folder)
         torch_environment.setdefault("TORCHINDUCTOR_CACHE_DIR", folder)  # one that is kept spares compiling again
         about = run_worker(torch_command(python, args, "describe"), torch_environment, args.timeout)
         print(f"PyTorch {about['version']}\n{about['build'].strip()}")
         settings = [f"{k}={v}" for k, v in sorted(os.environ.items()) if k.startswith(("OMP_", "GOMP_", "OPENBLAS_", "MKL_"))]
+        if args.as_on_intel:
+            print("PyTorch with the kernels that MKL has for Intel's processors")
         print("Both without OPENBLAS_CORETYPE and OPENBLAS_L2_SIZE, so that each library picks its own kernels, and with",
               *settings)
         print(f"{args.rounds} alternating rounds of {args.steps} steps after {args.warmup}, "
@@ -224,7 +238,9 @@ def parse():
     words = lambda allowed: lambda text: [w if w in allowed else parser.error(f"{w}: not one of {', '.join(allowed)}")
                                           for w in text.split(",")]
     add = parser.add_argument
-    add("--venv", default=".venv-torch", help="environment with PyTorch; made if needed (default %(default)s)")
+    add("--venv", help="environment with PyTorch; made if needed (default .venv-torch, for another version .venv-torch-VERSION)")
+    add("--torch", metavar="VERSION", default=torch_env.TORCH, help="of PyTorch on the CPU (default %(default)s)")
+    add("--as-on-intel", action="store_true", help="PyTorch on the CPU with the kernels that MKL has for Intel's processors")
     add("--libtrain", default="build/bench/bench/train_step_bench", help="libtrain's worker (default %(default)s)")
     add("--device", choices=["cpu", "cuda"], default="cpu", help="default %(default)s")
     add("--python", default=sys.executable, help="with --device cuda: one with PyTorch for CUDA (default this one)")
@@ -245,6 +261,7 @@ def parse():
     configs, variants, distinct, warmup = DEFAULTS[args.device]
     args.configs, args.variants = args.configs or configs, args.variants or variants
     args.distinct, args.warmup = args.distinct or distinct, warmup if args.warmup is None else args.warmup
+    args.venv = args.venv or (".venv-torch" if args.torch == torch_env.TORCH else f".venv-torch-{args.torch}")
     if args.device == "cpu" and {"packed", "compile-quick"} & {*args.variants}:
         parser.error("--variants packed and compile-quick are on cuda alone")
     if args.only is not None and not 0 <= args.only < args.distinct:

@@ -15,7 +15,13 @@ import sys
 import venv
 
 TORCH = "2.2.2"
-PACKAGES = [f"torch=={TORCH}", "filelock", "typing-extensions", "sympy==1.12", "mpmath", "networkx", "jinja2", "markupsafe", "fsspec", "numpy<2"]
+NEEDED = ["filelock", "typing-extensions", "sympy", "mpmath", "networkx", "jinja2", "markupsafe", "fsspec", "numpy", "setuptools"]
+PINNED = {TORCH: {"sympy": "sympy==1.12", "numpy": "numpy<2"}}
+SYMBOL_VERSIONS = {"libnvshmem_host.so.3": "NVSHMEM"}  # of a library's functions, where it is not the library's name
+
+
+def packages(torch):
+    return [f"torch=={torch}", *(PINNED.get(torch, {}).get(name, name) for name in NEEDED)]
 
 
 def tool_output(*command):
@@ -38,7 +44,8 @@ def cuda_symbols(libraries):
     present = {library.name for library in libraries}
     missing = {name for name in needed - present if re.match(r"lib(cu|nv|nccl)", name)}
     unversioned = {name for name in plain - defined if re.match(r"(cu|nccl|nv)", name, re.IGNORECASE)}
-    return {name: versioned[name] | (unversioned if name.startswith("libcudart") else set()) for name in missing}, versioned
+    functions = lambda name: versioned[SYMBOL_VERSIONS.get(name, name)] | (unversioned if name.startswith("libcudart") else set())
+    return {name: functions(name) for name in missing}, versioned
 
 
 def make_stand_ins(torch_lib, folder):
@@ -48,20 +55,21 @@ def make_stand_ins(torch_lib, folder):
     for library, names in wanted.items():
         source = "".join(f"int {name}(void) {{ return 999; }}\n" for name in sorted(names) if re.fullmatch(r"\w+", name))
         command = ["gcc", "-shared", "-fPIC", "-w", "-x", "c", "-", f"-Wl,-soname,{library}", "-o", str(folder / library)]
-        if versioned[library]:
+        version = SYMBOL_VERSIONS.get(library, library)
+        if versioned[version]:
             version_map = folder / "versions.map"
-            version_map.write_text(f"{library} {{ global: {'; '.join(sorted(versioned[library]))}; }};")
+            version_map.write_text(f"{version} {{ global: {'; '.join(sorted(versioned[version]))}; }};")
             command.append(f"-Wl,--version-script={version_map}")
         subprocess.run(command, input=source, text=True, check=True)
 
 
-def prepare(folder):
-    """Makes the environment if it is not complete; returns its Python and the variables to run it with."""
+def prepare(folder, torch=TORCH):
+    """Makes the environment if it is not complete; returns its Python and the variables to run it with. `torch`: the version of PyTorch."""
     folder = pathlib.Path(folder).resolve()
-    python, stand_ins, done = folder / "bin" / "python", folder / "cuda_stand_ins", folder / f"complete-{TORCH}"
+    python, stand_ins, done = folder / "bin" / "python", folder / "cuda_stand_ins", folder / f"complete-{torch}"
     if not done.exists():
         venv.create(folder, with_pip=True)
-        subprocess.run([python, "-m", "pip", "install", "--quiet", "--no-deps", *PACKAGES], check=True)
+        subprocess.run([python, "-m", "pip", "install", "--quiet", "--no-deps", *packages(torch)], check=True)
         make_stand_ins(next(folder.glob("lib/python*/site-packages/torch/lib")), stand_ins)
         done.touch()
     return str(python), {**os.environ, "LD_LIBRARY_PATH": str(stand_ins), "CUDA_VISIBLE_DEVICES": "", "LIBTRAIN_TORCH_ENV": "1"}
