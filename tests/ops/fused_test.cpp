@@ -80,6 +80,28 @@ TEST_CASE("linear_activation: ReLU keeps one matrix, and gives what the operatio
       }
 }
 
+TEST_CASE("linear_activation: the gradient before ReLU is written over ReLU's output, unless somebody holds that") {
+  const Tensor x = random({64, 3}, 1), weight = random({512, 3}, 2), bias = random({512}, 3),
+               after = random({2, 512}, 4);
+  const auto run = [&](bool held) {
+    for (const Tensor& input : {x, weight, bias, after}) input.clear_grad();
+    Tape tape;
+    Tensor y = linear_activation(x, weight, bias, Activation::kRelu, {}, {});
+    const Tensor z = linear(y, after);
+    const Values before = values_of(y);
+    if (!held) y = {};
+    reset_peak(Device::kCpu);
+    tape.backward(z, random({64, 2}, 5));
+    if (held) CHECK(values_of(y) == before);
+    return std::pair{values_of(weight.grad()), allocator_stats(Device::kCpu).peak_bytes_in_use};
+  };
+  run(true);  // makes room for gradients
+  const auto [held_gradient, held_bytes] = run(true);
+  const auto [over_gradient, over_bytes] = run(false);
+  CHECK(over_gradient == held_gradient);
+  CHECK(held_bytes - over_bytes >= 64 * 512 * size_of(x.dtype()));
+}
+
 TEST_CASE("linear_activation: what reads ReLU's output does not destroy what backward needs of it") {
   const Tensor x = random({4, 3}, 1), weight = random({8, 3}, 2), bias = random({8}, 3);
   const auto gradients = [&](auto&& first_half) {
