@@ -218,13 +218,12 @@ def compare_all(args):
                                  else torch_env.prepare(args.venv, args.torch))
     with tempfile.TemporaryDirectory() as folder:
         if args.as_on_intel:
+            print("PyTorch with the kernels that MKL has for Intel's processors")
             torch_environment["LD_PRELOAD"] = intel_claim(folder)
         torch_environment.setdefault("TORCHINDUCTOR_CACHE_DIR", folder)  # one that is kept spares compiling again
         about = run_worker(torch_command(python, args, "describe"), torch_environment, args.timeout)
         print(f"PyTorch {about['version']}\n{about['build'].strip()}")
         settings = [f"{k}={v}" for k, v in sorted(os.environ.items()) if k.startswith(("OMP_", "GOMP_", "OPENBLAS_", "MKL_"))]
-        if args.as_on_intel:
-            print("PyTorch with the kernels that MKL has for Intel's processors")
         print("Both without OPENBLAS_CORETYPE and OPENBLAS_L2_SIZE, so that each library picks its own kernels, and with",
               *settings)
         print(f"{args.rounds} alternating rounds of {args.steps} steps after {args.warmup}, "
@@ -264,6 +263,8 @@ def parse():
     args.venv = args.venv or (".venv-torch" if args.torch == torch_env.TORCH else f".venv-torch-{args.torch}")
     if args.device == "cpu" and {"packed", "compile-quick"} & {*args.variants}:
         parser.error("--variants packed and compile-quick are on cuda alone")
+    if args.device == "cuda" and (args.as_on_intel or args.torch != torch_env.TORCH):
+        parser.error("--torch and --as-on-intel are on the CPU alone")
     if args.only is not None and not 0 <= args.only < args.distinct:
         parser.error(f"--only {args.only}: there are batches 0 to {args.distinct - 1}")
     return args

@@ -25,7 +25,8 @@ constexpr int64_t kSerialProducts = 64 * 64 * 64;
 /// Whether our own loops do products, rather than BLAS. They need fused multiply-add to be worth it.
 constexpr bool kInRegisters = kIsa != Isa::kBaseline;
 
-/// For our own loops: as many rectangles of each part of the sum as give every thread equally many, of 2048 to 524288 elements. Every piece copies its columns and, of a^T, its rows, which is least for a square.
+/// For our own loops: as many rectangles of each part of the sum as give every thread equally many, of 2048 to 524288 elements. Every
+/// piece copies its columns and reads its rows, which is least for a square.
 Pieces square_pieces(int64_t m, int64_t n, int64_t sums, int64_t threads) {
   const int64_t most = m * n / 2048, least = m * n / 524288;
   int64_t fair = threads;

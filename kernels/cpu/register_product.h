@@ -249,9 +249,14 @@ void copy_strips(const Product<A, Bias>& p, const Panels<A>& group, int64_t row,
   }
 }
 
-/// Whether rows of op(a) = a lie so many bytes apart that they push each other out of the cache.
+/// Whether rows of a lie so many bytes apart that they push each other out of the cache.
 template <class A, class Bias> bool crowded(const Product<A, Bias>& p) {
-  return !p.transpose_a && p.k > 0 && p.lda * int64_t(sizeof(A)) % kCrowdedBytes == 0;
+  return p.k > 0 && p.lda * int64_t(sizeof(A)) % kCrowdedBytes == 0;
+}
+
+/// Whether tiles read op(a) where it lies.
+template <class A, class Bias> bool in_place(const Product<A, Bias>& p) {
+  return p.transpose_a ? !kSmallTiles : !crowded(p);
 }
 
 /// Copies rows [row, end) of a, less far apart.
@@ -313,21 +318,19 @@ Ahead<A> share_of(const A* data, const Product<A, Bias>& p, int64_t k, int64_t p
 /// A block of rows of op(a) where tiles read it: in place, or as a copy in `scratch`.
 template <class A, class Bias>
 Block<A> block_of(const Product<A, Bias>& p, const Panels<A>& group, int64_t row, int64_t end, A* scratch) {
+  if (in_place(p)) return {element(p, row, group.depth), p.lda, row, end, {}};
   if constexpr (kSmallTiles)
     if (p.transpose_a) {
       copy_strips(p, group, row, end, scratch);
       return {scratch, kRows, row, end, {}};
     }
-  if (crowded(p)) {
-    copy_block(p, group, row, end, scratch);
-    return {scratch, group.k + kPad, row, end, {}};
-  }
-  return {element(p, row, group.depth), p.lda, row, end, {}};
+  copy_block(p, group, row, end, scratch);
+  return {scratch, group.k + kPad, row, end, {}};
 }
 
 /// How many rows a block has, of `rows`: as many as find room in the second cache beside the panels, or in the scratch memory.
 template <class A, class Bias> int64_t block_height(const Product<A, Bias>& p, const Panels<A>& group, int64_t rows) {
-  if ((kSmallTiles && p.transpose_a) || crowded(p)) return kBlockRows<A>;
+  if (!in_place(p)) return kBlockRows<A>;
   return group.k == 0 ? rows : kRowsInPlace<A> * kDepth / group.k / kRows * kRows;
 }
 

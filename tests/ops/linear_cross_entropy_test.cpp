@@ -51,6 +51,24 @@ TEST_CASE("linear_cross_entropy: chunks never hold more logits than asked for, a
   CHECK(peak(targets, 1 << 22) < logits_bytes / 4);
 }
 
+TEST_CASE("linear_cross_entropy: unless told otherwise a chunk on the CPU has 128 rows of a large vocabulary") {
+  const auto peak = [](int64_t rows, int64_t vocab) {
+    const Tensor x = random({rows, 1}, DType::f32), weight = random({vocab, 1}, DType::f32, 4);
+    weight.set_requires_grad();
+    const Tensor targets = Tensor::full({rows}, 7, DType::i32);
+    reset_peak(Device::kCpu);
+    const int64_t before = allocator_stats(Device::kCpu).bytes_in_use;
+    Tape tape;
+    tape.backward(linear_cross_entropy(x, weight, {}, targets).sum);
+    return allocator_stats(Device::kCpu).peak_bytes_in_use - before;
+  };
+  const int64_t wide = 128 * 40000 * 4, narrow = (1 << 22) * 4;
+  CHECK(peak(256, 40000) >= wide);
+  CHECK(peak(256, 40000) < 5 * wide / 4);
+  CHECK(peak(2 << 14, 256) >= narrow);
+  CHECK(peak(2 << 14, 256) < 5 * narrow / 4);
+}
+
 TEST_CASE("linear_cross_entropy: what stands in an ignored row does not matter") {
   const Tensor x = random({6, 5}), weight = random({9, 5}, DType::f64, 4), targets = ids({3, -100, 0, -100, 8, 2});
   for (const Tensor& leaf : {x, weight}) leaf.set_requires_grad();
