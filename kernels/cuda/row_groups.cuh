@@ -104,7 +104,9 @@ template <class T, int group> using ColumnPlace = typename ColumnPacks<T, group>
 /// Sums over rows that a thread keeps of the columns of its packs, `outs` of each.
 template <class T, int group, int outs> struct ColumnSums {
   using A = accum_t<T>;
-  static constexpr int kSize = Pack<T>::kSize;
+  static constexpr int kSize = Pack<T>::kSize, kOfThread = kPacks<T> * kSize;
+  static constexpr int kPitch = kBlockThreads + kBanks<A> / kSize;  // padded, so that reading columns meets all banks
+  static constexpr size_t kSharedBytes = kGroups(group) == 1 ? 0 : size_t(kOfThread) * kPitch * sizeof(A);
   A at[outs][kPacks<T>][kSize];
 
   __device__ ColumnSums() {
@@ -116,8 +118,9 @@ template <class T, int group, int outs> struct ColumnSums {
         for (int j = 0; j < kSize; ++j) at[out][i][j] = 0;
   }
 
-  /// Writes the sums of the block's groups, added up in order, to partial [outs, columns]. The whole block calls it.
-  __device__ void write(int thread, int columns, A* partial) const {
+  /// Writes the sums of the block's groups, added up in order, to partial [outs, columns], by way of kSharedBytes that may have held other
+  /// things. The whole block calls it.
+  __device__ void write(int thread, int columns, A* partial, unsigned char* shared) const {
     if constexpr (kGroups(group) == 1) {
       each(
           [&](int out, int i, int column) {
@@ -128,26 +131,29 @@ template <class T, int group, int outs> struct ColumnSums {
           },
           thread, columns);
     } else {
-      // Lane after lane, so that a warp writes to all banks; padded, so that it meets all when it reads column after column.
-      __shared__ A sums[outs][kPacks<T>][kSize][threads_of(group) + kBanks<A> / kSize];
-      for (int g = 0; g < kGroups(group); ++g) {
-        if (int(threadIdx.x) / threads_of(group) == g)
-          each(
-              [&](int out, int i, int) {
+      A* const of_threads = reinterpret_cast<A*>(shared);
 #pragma unroll
-                for (int j = 0; j < kSize; ++j) put(sums[out][i][j][thread], at[out][i][j], g > 0);
-              },
-              thread, columns);
+      for (int out = 0; out < outs; ++out) {
         __syncthreads();
-      }
-      for (int out = 0; out < outs; ++out)
+#pragma unroll
+        for (int n = 0; n < kOfThread; ++n) of_threads[n * kPitch + threadIdx.x] = at[out][n / kSize][n % kSize];
+        __syncthreads();
+#pragma unroll 1
         for (int c = threadIdx.x; c < columns; c += kBlockThreads)
-          partial[out * columns + c] =
-              sums[out][c / kSize / threads_of(group)][c % kSize][c / kSize % threads_of(group)];
+          partial[out * columns + c] = sum_groups(of_threads, c);
+      }
     }
   }
 
  private:
+  __device__ static A sum_groups(const A* of_threads, int column) {
+    const int pack = column / kSize, i = pack / threads_of(group);
+    const A* const of_group = of_threads + (i * kSize + column % kSize) * kPitch + pack % threads_of(group);
+    A sum = of_group[0];
+#pragma unroll
+    for (int g = 1; g < kGroups(group); ++g) sum += of_group[g * threads_of(group)];
+    return sum;
+  }
   /// Calls f(out, i, column) for the thread's packs of every out.
   template <class F> __device__ static void each(const F& f, int thread, int columns) {
     Part<T, group>::for_packs(thread, columns, [&](int i, int column) {

@@ -222,7 +222,7 @@ __global__ void __launch_bounds__(kBlockThreads, kBackwardBlocks<T, group>)
     });
     expect_target(next);
   }
-  sums.write(thread, columns, partials.partial + blockIdx.x * int64_t(kOut) * columns);
+  sums.write(thread, columns, partials.partial + blockIdx.x * int64_t(kOut) * columns, shared);
   add_up_rows(partials, columns);
 }
 
@@ -309,6 +309,13 @@ void norm_forward(Cuda where, const char* name, const LayerNorm<T>& k, const Sou
       k.x.data, k.weight.data, k.bias.data, k.y.data, data...);
 }
 
+/// Shared memory for the rows ahead and, when there are none any more, for the columns' sums.
+template <bool centered, int group, class T, class Target> constexpr size_t backward_bytes() {
+  constexpr size_t ahead = RowAhead<T, group, 2 + Target::kArrays>::kSharedBytes,
+                   sums = ColumnSums<T, group, kOuts<centered, Target>>::kSharedBytes;
+  return ahead > sums ? ahead : sums;
+}
+
 /// dx to `target`, all of whose addresses `data` are, and the columns' sums to `sums`, which has room for those of `most` blocks.
 template <bool centered, class T, class Target, class... Data>
 void norm_backward(Cuda where, const char* name, const LayerNorm<T>& k, const T* dy, const Target& target,
@@ -323,7 +330,7 @@ void norm_backward(Cuda where, const char* name, const LayerNorm<T>& k, const T*
           launch(where, name, {blocks, kBlockThreads}, norm_backward_any_kernel<centered, T, Target>, k, dy, target,
                  sums);
         else
-          launch(where, name, {blocks, kBlockThreads, RowAhead<T, group, 2 + Target::kArrays>::kSharedBytes},
+          launch(where, name, {blocks, kBlockThreads, backward_bytes<centered, group, T, Target>()},
                  norm_backward_kernel<centered, group, T, Target>, k, dy, target, sums);
       },
       k.x.data, k.weight.data, dy, data...);
