@@ -35,7 +35,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "tests" 
 import pytorch_cuda
 import torch_env
 from pytorch_model import (BETAS, CLIP, CONFIGS, EPSILON, PAD, RATE, THREADS, density, draw_batches, draw_bucketed,
-                           make_model, pad_batch, read_batches, target_tokens, write_batches)
+                           make_model, model_config, pad_batch, read_batches, target_tokens, write_batches)
 
 NOISE = 0.15  # deviation of a round from its median above which a result is called noisy
 DEFAULTS = {  # configurations, variants, batches, steps before the timed ones
@@ -60,7 +60,7 @@ def train_pytorch(args):
     if args.worker == "describe":
         return print(json.dumps({"version": torch.__version__, "build": torch.__config__.show()}))
     torch.manual_seed(args.seed)
-    model = make_model(torch, CONFIGS[args.config])
+    model = make_model(torch, model_config(args))
     parameters = list(model.parameters())
     optimizer = torch.optim.Adam(parameters, lr=RATE, betas=BETAS, eps=EPSILON, foreach=True)
     batches = [pad_batch(torch, batch) for batch in read_batches(args.batches)]
@@ -166,7 +166,8 @@ def compare(name, args, python, torch_environment, folder, one_length):
     path = pathlib.Path(folder) / "batches.txt"
     write_batches(path, batches)
     counts = [target_tokens(batches[i % len(batches)]) for i in range(args.warmup, args.warmup + args.steps)]
-    options = ["--config", name, "--batches", str(path), "--steps", str(args.steps), "--warmup", str(args.warmup)]
+    options = ["--config", name, "--batches", str(path), "--steps", str(args.steps), "--warmup", str(args.warmup),
+               *(["--layers", str(args.layers)] if args.layers else [])]
     variants = [Side(f"PyTorch {v}", torch_command(python, args, v), torch_environment) for v in args.variants]
     ours = our_sides(args)
     for _ in range(args.rounds):
@@ -251,6 +252,7 @@ def parse():
     add("--steps", type=int, default=20, help="timed in a round (default %(default)s)")
     add("--warmup", type=int, help="steps before them; --distinct see every shape (default 10; cuda: 20)")
     add("--distinct", type=int, help="batches, used in turn (default 10; cuda: 6)")
+    add("--layers", type=int, metavar="N", help="of encoder and decoder each (default: the configuration's)")
     add("--only", type=int, metavar="N", help="use number N of the distinct batches alone, from 0")
     add("--seed", type=int, default=1, help="of batches and PyTorch (default %(default)s)")
     add("--timeout", type=int, default=1800, help="seconds for one process (default %(default)s)")

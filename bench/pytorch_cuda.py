@@ -5,7 +5,7 @@ import sys
 import time
 
 import pytorch_packed
-from pytorch_model import BETAS, BOS, CLIP, CONFIGS, DROPOUT, EOS, EPSILON, PAD, RATE, make_model, pad_batch, read_batches, target_tokens
+from pytorch_model import BETAS, BOS, CLIP, DROPOUT, EOS, EPSILON, PAD, RATE, make_model, model_config, pad_batch, read_batches, target_tokens
 
 
 COMPILED = {"compile": "max-autotune", "compile-quick": "reduce-overhead"}  # variant → mode of torch.compile; both replay CUDA graphs
@@ -69,7 +69,7 @@ def train_on_cuda(args):
         return print(json.dumps({"version": torch.__version__, "build": torch.cuda.get_device_name()}))
     torch.manual_seed(args.seed)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
-    model = make_model(torch, CONFIGS[args.config]).cuda()
+    model = make_model(torch, model_config(args)).cuda()
     parameters = list(model.parameters())
     optimizer = torch.optim.Adam(parameters, lr=RATE, betas=BETAS, eps=EPSILON, fused=True)
     precision = lambda: torch.autocast("cuda", torch.bfloat16)

@@ -16,6 +16,12 @@ CONFIGS = {  # the models of train_step_bench.cpp; a batch has so many pairs, or
 }
 
 
+def model_config(args):
+    """The one named args.config, with args.layers of encoder and decoder each if that is given."""
+    config = CONFIGS[args.config]
+    return config._replace(layers=args.layers) if args.layers else config
+
+
 def draw_batches(config, count, seed, one_length):
     """Batches of (source, target) lists without EOS, lengths uniform or all the longest; determined by the seed."""
     rng = random.Random(seed)
