@@ -142,6 +142,8 @@ def predictions(row):
 def measurement(row):
     if row["measured_us"] is None:
         return " not yet |"
+    if row["of_measured_roof"] > 2:  # forward of dropout
+        return " without a tape, none |"
     us, of_copy = row["measured_us"], f" ({row['of_copy']:.0%})" if row["of_copy"] else ""
     return " " + with_rate(f"{time(us)}, {row['of_measured_roof']:.0%}{of_copy}", row["tokens"], us) + " |"
 

@@ -260,8 +260,7 @@ __device__ inline void for_coins(const AttentionDropout& dropout, int first_quer
   uint32_t word[4] = {drawn[0], drawn[1], drawn[2], drawn[3]};
   transpose_quad(word);
 #pragma unroll
-  for (int n = 0; n < 4; ++n) {  // the two halves by turns: so the machine code has one instruction in 200 less
-    const int e = n % 2 * 4 + n / 2 * 2;
+  for (int e = 0; e < 8; e += 2) {
     act(e, dropout.keeps_even(word[e / 2]));
     act(e + 1, dropout.keeps_odd(word[e / 2]));
   }
