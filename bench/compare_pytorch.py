@@ -12,9 +12,9 @@ processor: with --as-on-intel it takes those that it has for Intel's on others t
 
 With --device cuda both sides compute in bf16 (PyTorch by autocast, with its fused Adam) on batches of similar lengths that are on the device
 already, and libtrain runs kernel by kernel and as graphs. PyTorch's variants: eager on padded batches; compile in mode max-autotune, padded to
-multiples of 16 tokens and 8 pairs, for few shapes, each of which it compiles for minutes (with --only N, batch N alone is used); compile-quick
-likewise in mode reduce-overhead, which times no alternatives; packed, with variable-length attention and no padding. PYTHON has a PyTorch for
-CUDA, which is not made here.
+multiples of 16 tokens and 8 pairs, for few shapes, each of which it compiles for minutes (with --only N, batch N alone is used; with --layers N,
+models have N layers of each kind); compile-quick likewise in mode reduce-overhead, which times no alternatives; packed, with variable-length
+attention and no padding. PYTHON has a PyTorch for CUDA, which is not made here.
 """
 import argparse
 import datetime
@@ -187,6 +187,8 @@ def compare(name, args, python, torch_environment, folder, one_length):
     best, libtrain = (max(sides, key=lambda side: side.median) for sides in (variants, ours))
     noise_warning(name, [*ours, *variants])
     ratios = [ours / theirs for ours, theirs in zip(libtrain.rates, best.rates)]
+    if args.layers:
+        name += f" of {args.layers}+{args.layers} layers"
     kind = "padded vs padded" if one_length else f"packed vs padded ({density(batches):.0%} of padded positions used)"
     print(f"{name}, {kind}, {sizes.pop()} parameters, {sum(counts) / len(counts):.0f} target tokens a step: "
           f"{'; '.join(side.summary() for side in [*ours, *variants])}; "

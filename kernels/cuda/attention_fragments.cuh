@@ -70,8 +70,8 @@ template <int D> __device__ inline void load_rows(RowTile<D> tile, const HeadRow
 /// Products with fewer than all columns (rows of y) leave out groups of 16: `groups` are computed.
 __device__ inline int groups_of(int columns) { return (columns + kStrip - 1) / kStrip; }
 
-/// Rows of a first factor's strip, and of a second factor, whose addresses a lane gives. Asked for ahead of a loop over columns: nvcc does not
-/// take the rest of an address out of it by itself.
+/// The row whose address a lane gives, of a strip as the first factor, and of 16 rows that are transposed. Asked for ahead of a loop over
+/// columns: asked for in it, it makes the kernels for heads of 128 longer.
 __device__ inline int factor_row(int x_row) { return x_row + lane() % 16; }
 __device__ inline int transposed_row(int y_row) { return y_row + lane() % 8 + lane() / 16 * 8; }
 

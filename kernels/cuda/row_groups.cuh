@@ -122,14 +122,15 @@ template <class T, int group, int outs> struct ColumnSums {
   /// things. The whole block calls it.
   __device__ void write(int thread, int columns, A* partial, unsigned char* shared) const {
     if constexpr (kGroups(group) == 1) {
-      each(
-          [&](int out, int i, int column) {
-            Elements<A, kSize> sum;
+      Part<T, group>::for_packs(thread, columns, [&](int i, int column) {
 #pragma unroll
-            for (int j = 0; j < kSize; ++j) sum.at[j] = at[out][i][j];
-            store_elements(partial + out * columns + column, sum);
-          },
-          thread, columns);
+        for (int out = 0; out < outs; ++out) {
+          Elements<A, kSize> sum;
+#pragma unroll
+          for (int j = 0; j < kSize; ++j) sum.at[j] = at[out][i][j];
+          store_elements(partial + out * columns + column, sum);
+        }
+      });
     } else {
       A* const of_threads = reinterpret_cast<A*>(shared);
 #pragma unroll
@@ -153,13 +154,6 @@ template <class T, int group, int outs> struct ColumnSums {
 #pragma unroll
     for (int g = 1; g < kGroups(group); ++g) sum += of_group[g * threads_of(group)];
     return sum;
-  }
-  /// Calls f(out, i, column) for the thread's packs of every out.
-  template <class F> __device__ static void each(const F& f, int thread, int columns) {
-    Part<T, group>::for_packs(thread, columns, [&](int i, int column) {
-#pragma unroll
-      for (int out = 0; out < outs; ++out) f(out, i, column);
-    });
   }
 };
 
