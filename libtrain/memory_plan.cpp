@@ -12,7 +12,7 @@ namespace {
 constexpr int64_t kPairsLookedAt = 1'000'000;
 constexpr int64_t kLeastMargin = 16 << 20;
 /// Probes grow by this factor up to half of the largest batch, from the first with at most so many tokens.
-constexpr int64_t kGrowth = 4, kFirstTokens = 512;
+constexpr int64_t kGrowth = 2, kFirstTokens = 512;
 
 // ---- Probes ---------------------------------------------------------------------------------------------------------------
 
