@@ -16,15 +16,15 @@ template <class T> struct AddDropoutLayerNorm {
   View<const T> branch;       // [rows, columns]
   View<const T> branch_bias;  // [columns], or none
   DropoutMask mask;           // without a state nothing is dropped
-  View<T> x;                  // [rows, columns]  out of forward, into backward
+  View<T> x;                  // [rows, columns]  out of forward, into backward; may alias branch
   LayerNorm<T> norm;          // its x is the one above
 };
 
 template <class T> struct AddDropoutLayerNormGradients {
   View<const T> dy;               // [rows, columns]
   View<const T> dx;               // [rows, columns], or none
-  Sink<T> dresidual;              // [rows, columns]
-  Sink<T> dbranch;                // [rows, columns]; may alias branch
+  Sink<T> dresidual;              // [rows, columns]; may alias dx
+  Sink<T> dbranch;                // [rows, columns]; may alias branch or x
   Sink<accum_t<T>> dbranch_bias;  // [columns]
   Sink<accum_t<T>> dweight;       // [columns]
   Sink<accum_t<T>> dbias;         // [columns]

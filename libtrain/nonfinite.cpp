@@ -1,5 +1,6 @@
 #include "libtrain/nonfinite.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "kernels/count_nonfinite.h"
@@ -15,16 +16,24 @@ std::string parameter_among(const std::vector<Tensor>& inputs, const Parameters&
   return "";
 }
 
-/// What an operation was given, so that it had no choice.
+/// Whether one of `tensors`, or its gradient, lies in this memory.
+bool lies_in(const std::shared_ptr<std::byte>& memory, const std::vector<Tensor>& tensors) {
+  return std::ranges::any_of(tensors, [&](const Tensor& tensor) {
+    return tensor.defined() &&
+           (tensor.node_handle()->storage == memory || tensor.node_handle()->grad_storage == memory);
+  });
+}
+
+/// What an operation was given, so that it had no choice. What it has overwritten is left out: that was looked at when it was made.
 std::string cause_of(const TapeObserver::Operation& operation, bool backward) {
   for (size_t i = 0; i < operation.inputs.size() && !backward; ++i) {  // in backward gradients may lie where they were
     const Tensor& input = operation.inputs[i];
-    if (!input.defined()) continue;
+    if (!input.defined() || lies_in(input.node_handle()->storage, operation.outputs)) continue;
     if (const auto count = count_nonfinite(input))
       return format_message("input {}, {}, has {}", i, input.spec(), count.str());
   }
   for (const Tensor& output : operation.outputs) {
-    if (!output.has_grad()) continue;
+    if (!output.has_grad() || lies_in(output.node_handle()->grad_storage, operation.inputs)) continue;
     if (const auto count = count_nonfinite(output.grad()))
       return format_message("the gradient that arrived, {}, has {}", output.grad().spec(), count.str());
   }

@@ -29,19 +29,36 @@ std::vector<std::shared_ptr<std::byte>> memory_of(std::initializer_list<const st
 }
 }  // namespace
 
+/// How often this step itself holds the tensor.
+int64_t BackwardStep::handles(const Tensor& tensor) const {
+  int64_t count = 0;
+  for (const std::vector<Tensor>* list : {&outputs, &inputs, &saved})
+    count += std::ranges::count(*list, tensor.node_handle(), &Tensor::node_handle);
+  return count;
+}
+
 bool BackwardStep::input_is_ours(size_t i) const {
   const auto& node = inputs[i].node_handle();
-  // Two owners are left: this step's input list and the step that made it. The maker would appear a third time had it saved its
-  // output, as would any other reader.
-  if (!node->recorded || node.use_count() != 2 || node->grad_written) return false;
-  // Who read an output that lies over the input has had its turn: what is left are this step's lists of outputs and of what it saved.
-  const auto& over = output.node_handle();
-  return over->storage == node->storage ? over.use_count() == 2 && over->storage.use_count() == 2
-                                        : node->storage.use_count() == 1;
+  // But for this step, the one that made it holds it once. It would hold it twice had it saved its output; any other reader would hold it too.
+  if (!node->recorded || node.use_count() != handles(inputs[i]) + 1 || node->grad_written) return false;
+  // Who read an output that lies over the input has had its turn.
+  for (const Tensor& over : outputs)
+    if (over.node_handle()->storage == node->storage)
+      return over.node_handle().use_count() == handles(over) && node->storage.use_count() == 2;
+  return node->storage.use_count() == 1;
+}
+
+bool BackwardStep::gradient_is_ours(size_t i, size_t j) const {
+  const auto &to = inputs[i].node_handle(), &from = outputs[j].node_handle();
+  return to->recorded && !to->grad_data && from->grad_written && from->grad_dtype == to->dtype &&
+         from->numel == to->numel && from.use_count() == handles(outputs[j]) && from->grad_storage.use_count() == 1;
 }
 
 Tape::Tape() : outer_(active_tape()) { active_tape() = this; }
-Tape::~Tape() { active_tape() = outer_; }
+Tape::~Tape() {
+  clear();
+  active_tape() = outer_;
+}
 Tape* Tape::active() { return active_tape(); }
 
 NoTape::NoTape() : outer_(active_tape()) { active_tape() = nullptr; }
@@ -81,20 +98,30 @@ void Tape::backward(const Tensor& output, const Tensor& doutput) {
   } catch (...) {
     if (detail::SideStream* side = detail::SideStream::active()) side->leave();
     for (const Tensor& leaf : leaves_) leaf.clear_grad();
-    steps_.clear();
+    clear();
     leaves_.clear();
     throw;
   }
   leaves_.clear();
 }
 
+/// Destroys the last step. What it made is a leaf from now on.
+void Tape::pop() {
+  for (const Tensor& output : steps_.back().outputs) output.node_handle()->recorded = false;
+  steps_.pop_back();
+}
+
+void Tape::clear() {
+  while (!steps_.empty()) pop();
+}
+
 void Tape::run_backward() {
   detail::SideStream* const side = detail::SideStream::active();
-  for (; !steps_.empty(); steps_.pop_back()) {
+  for (; !steps_.empty(); pop()) {
     const Step& step = steps_.back();
     const bool reached = std::ranges::any_of(step.outputs, [](const Tensor& output) { return output.has_grad(); });
     if (!reached) continue;
-    step.backward({step.outputs, step.inputs});
+    step.backward({step.outputs, step.inputs, step.saved});
     TapeObserver::tell(&TapeObserver::backward, step);
     if (side && side->is_open()) side->hold(memory_of({&step.outputs, &step.inputs, &step.saved}));
   }
@@ -116,6 +143,11 @@ void Tape::append(Step step) {
 
 bool records(std::initializer_list<Tensor> inputs) {
   return active_tape() && std::ranges::any_of(inputs, wants_gradient);
+}
+
+bool is_last_handle(const Tensor& tensor) {
+  const auto& node = tensor.node_handle();
+  return node.use_count() == (node->recorded ? 2 : 1) && node->storage.use_count() == 1 && !node->grad_data;
 }
 
 void record(const char* op, const Tensor& output, std::initializer_list<Tensor> inputs,

@@ -12,6 +12,7 @@ namespace libtrain {
 struct BackwardStep {
   const std::vector<Tensor>& outputs;  // mostly one
   const std::vector<Tensor>& inputs;   // numbered as in record(); undefined where the argument was
+  const std::vector<Tensor>& saved;    // likewise
   const Tensor& output = outputs[0];   // for the many operations that have one
 
   /// Gradient that arrived at output i. Where there are several, one of them may have got none: then no view.
@@ -21,8 +22,8 @@ struct BackwardStep {
   /// Where the gradient of input i goes; empty if it is not wanted.
   template <class T> Sink<T> sink(size_t i) const { return inputs[i].grad_sink<T>(); }
   /// As sink(i), but the gradient overwrites input i itself when nobody else can see that: the input was made by a recorded
-  /// operation that did not save it, this step is its only reader and the tape its only owner, and no gradient was written yet. The step's
-  /// own output may share the input's memory, if the step saved it and nobody else holds it.
+  /// operation that did not save it, this step is its only reader and the tape its only owner, and no gradient was written yet. An output
+  /// of the step may lie over the input, if nobody else holds it.
   /// The kernel must then allow its gradient to alias the input's values.
   template <class T> Sink<T> sink_in_place(size_t i) const {
     if (input_is_ours(i)) inputs[i].keep_grad_in_place();
@@ -30,6 +31,17 @@ struct BackwardStep {
   }
   /// Whether sink_in_place(i) overwrites input i.
   bool input_is_ours(size_t i) const;
+  /// As sink(i), but the gradient of input i overwrites the one that arrived at output j, of as many elements, when nobody else can see
+  /// that. The kernel must then allow the two to alias.
+  template <class T> Sink<T> sink_over_gradient(size_t i, size_t j) const {
+    if (gradient_is_ours(i, j)) inputs[i].take_grad_memory(outputs[j]);
+    return sink<T>(i);
+  }
+  /// Whether sink_over_gradient(i, j) overwrites the gradient of output j.
+  bool gradient_is_ours(size_t i, size_t j) const;
+
+ private:
+  int64_t handles(const Tensor& tensor) const;
 };
 
 /// Scoped: operations are recorded from construction to destruction. Where tapes nest, the innermost alone records. Without one nothing is
@@ -72,6 +84,8 @@ class Tape {
   friend void record(const char*, const std::vector<Tensor>&, const std::vector<Tensor>&, Tape::Backward);
   void append(Step step);
   void run_backward();
+  void pop();
+  void clear();
 
   std::vector<Step> steps_;
   std::vector<Tensor> leaves_;  // whose gradients backward writes; forgotten if it throws
@@ -98,6 +112,10 @@ void record(const char* op, const std::vector<Tensor>& outputs, const std::vecto
 
 /// Whether record() would keep a step with these inputs: for operations that do work of backward's at once.
 bool records(std::initializer_list<Tensor> inputs);
+
+/// Whether `tensor` is the only handle to its elements but for that of the recorded operation that made it, if one did, and did not save it:
+/// an operation that was given it to keep may then write over them.
+bool is_last_handle(const Tensor& tensor);
 
 /// Is told of every operation that runs under a tape on this thread while it lives, forward and backward: for tools that look into a step, such
 /// as DetectNonFinite. Where several live, the oldest is told first. It may change the values it is shown; what it throws ends the step.

@@ -236,6 +236,12 @@ void Tensor::keep_grad_in_place() const {
   node_->grad_dtype = node_->dtype;
 }
 
+void Tensor::take_grad_memory(const Tensor& other) const {
+  node_->grad_storage = other.node_->grad_storage;
+  node_->grad_data = other.node_->grad_data;
+  node_->grad_dtype = other.node_->grad_dtype;
+}
+
 void Tensor::clear_grad() const { node().grad_written = false; }
 
 void* Tensor::open_grad(DType dtype, bool& accumulate) const {

@@ -118,6 +118,8 @@ class Tensor {
   template <class T> Sink<T> grad_sink() const;
   /// Makes the gradient share the memory of the elements, which the next writer destroys. See BackwardStep::sink_in_place.
   void keep_grad_in_place() const;
+  /// Makes the gradient take over the memory in which that of `other` lies. See BackwardStep::sink_over_gradient.
+  void take_grad_memory(const Tensor& other) const;
   /// The shared node; how tapes and parameter stores know a tensor.
   const std::shared_ptr<detail::TensorNode>& node_handle() const { return node_; }
 

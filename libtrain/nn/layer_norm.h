@@ -1,5 +1,6 @@
 #pragma once
 #include <string>
+#include <utility>
 
 #include "libtrain/ops/add_dropout_layer_norm.h"
 #include "libtrain/ops/layer_norm.h"
@@ -18,10 +19,11 @@ class LayerNorm {
 
   /// x [..., size] → the same shape
   Tensor operator()(const Tensor& x) const { return layer_norm(x, weight_, bias_, epsilon_); }
-  /// Of residual + dropout(branch + branch_bias), together with that sum. All [tokens, size], the bias [size].
-  NormalizedSum of_sum(const Tensor& residual, const Tensor& branch, const Tensor& branch_bias, const Packing& packing,
+  /// Of residual + dropout(branch + branch_bias), together with that sum, which may be written over a branch that is moved in. All
+  /// [tokens, size], the bias [size].
+  NormalizedSum of_sum(const Tensor& residual, Tensor branch, const Tensor& branch_bias, const Packing& packing,
                        const DropoutSpec& dropout) const {
-    return add_dropout_layer_norm(residual, branch, branch_bias, weight_, bias_, packing, dropout, epsilon_);
+    return add_dropout_layer_norm(residual, std::move(branch), branch_bias, weight_, bias_, packing, dropout, epsilon_);
   }
 
  private:

@@ -76,8 +76,8 @@ Transformer::Transformer(Parameters& parameters, const Options& options)
 
 Tensor Transformer::encode(const Tensor& source_ids, const Packing& source) const {
   ResidualSum x = source_embedding_(source_ids, source, source_dropout_);
-  for (const EncoderLayer& layer : encoder_) x = layer(x, source);
-  return encoder_norm_ ? x.normalized(*encoder_norm_, source).y : x.value(source);
+  for (const EncoderLayer& layer : encoder_) x = layer(std::move(x), source);
+  return encoder_norm_ ? std::move(x).normalized(*encoder_norm_, source).y : x.value(source);
 }
 
 Tensor Transformer::decode(const Tensor& target_in, const Packing& target, const Tensor& memory,
@@ -85,11 +85,11 @@ Tensor Transformer::decode(const Tensor& target_in, const Packing& target, const
   ResidualSum x = target_embedding_(target_in, target, target_dropout_);
   if (memory.device() == Device::kCuda) {  // all at once, where launches count
     const MemoryProjections projections = project_memory(memory, decoder_);
-    for (size_t i = 0; i < decoder_.size(); ++i) x = decoder_[i](x, target, projections, i, source);
+    for (size_t i = 0; i < decoder_.size(); ++i) x = decoder_[i](std::move(x), target, projections, i, source);
   } else {
-    for (const DecoderLayer& layer : decoder_) x = layer(x, target, memory, source);
+    for (const DecoderLayer& layer : decoder_) x = layer(std::move(x), target, memory, source);
   }
-  return decoder_norm_ ? x.normalized(*decoder_norm_, target).y : x.value(target);
+  return decoder_norm_ ? std::move(x).normalized(*decoder_norm_, target).y : x.value(target);
 }
 
 Tensor Transformer::operator()(const Batch& batch) const {

@@ -1,6 +1,7 @@
 /// The two layers of an encoder-decoder transformer (Vaswani et al. 2017), with the norm before each sublayer or behind it.
 #pragma once
 #include <string>
+#include <utility>
 
 #include "libtrain/nn/feed_forward.h"
 #include "libtrain/nn/layer_norm.h"
@@ -23,19 +24,22 @@ struct TransformerLayerOptions {
 class ResidualSum {
  public:
   /// x [tokens, size] alone.
-  ResidualSum(const Tensor& x) : x_(x) {}
+  ResidualSum(Tensor x) : x_(std::move(x)) {}
   /// x and branch [tokens, size], branch_bias [size].
-  ResidualSum(const Tensor& x, const Tensor& branch, const Tensor& branch_bias, const DropoutSpec& dropout)
-      : x_(x), branch_(branch), branch_bias_(branch_bias), dropout_(dropout) {}
+  ResidualSum(Tensor x, Tensor branch, Tensor branch_bias, DropoutSpec dropout)
+      : x_(std::move(x)),
+        branch_(std::move(branch)),
+        branch_bias_(std::move(branch_bias)),
+        dropout_(std::move(dropout)) {}
 
   /// [tokens, size]
   Tensor value(const Packing& packing) const {
     return branch_.defined() ? dropout_add(x_, add(branch_, branch_bias_), packing, dropout_) : x_;
   }
-  /// The sum and its norm.
-  NormalizedSum normalized(const LayerNorm& norm, const Packing& packing) const {
+  /// The sum and its norm. The sum is written over a branch that nobody else holds, so that this object is used up.
+  NormalizedSum normalized(const LayerNorm& norm, const Packing& packing) && {
     if (!branch_.defined()) return {x_, norm(x_)};
-    return norm.of_sum(x_, branch_, branch_bias_, packing, dropout_);
+    return norm.of_sum(x_, std::move(branch_), branch_bias_, packing, dropout_);
   }
 
  private:
@@ -56,10 +60,11 @@ class Residual {
 
   /// `sum` [tokens, size] with the sublayer's branch added; inner is given [tokens, size], and `output` maps what it returns back to size.
   template <class Inner>
-  ResidualSum operator()(const ResidualSum& sum, const Packing& packing, const Linear& output, Inner&& inner) const {
-    const auto [x, h] = pre_norm_ ? sum.normalized(norm_, packing) : unnormalized(sum.value(packing));
-    const ResidualSum next(x, linear(inner(h), output.weight()), output.bias(), dropout_);
-    return pre_norm_ ? next : ResidualSum(next.normalized(norm_, packing).y);
+  ResidualSum operator()(ResidualSum sum, const Packing& packing, const Linear& output, Inner&& inner) const {
+    const auto [x, h] = pre_norm_ ? std::move(sum).normalized(norm_, packing) : unnormalized(sum.value(packing));
+    ResidualSum next(x, linear(inner(h), output.weight()), output.bias(), dropout_);
+    if (pre_norm_) return next;
+    return std::move(next).normalized(norm_, packing).y;
   }
 
   /// Whether dropout acts while a Tape is alive; it does until told otherwise.
@@ -85,11 +90,11 @@ class EncoderLayer {
         around_feed_forward_(parameters, join_name(name, "norm2"), options) {}
 
   /// x [tokens, size] → [tokens, size]. Either is a sum whose last term may be open: a Tensor will do for x, value() or normalized() of the
-  /// result completes it.
-  ResidualSum operator()(const ResidualSum& x, const Packing& packing) const {
-    const ResidualSum attended = around_attention_(
-        x, packing, attention_.output(), [&](const Tensor& h) { return attention_.self_heads(h, packing, false); });
-    return around_feed_forward_(attended, packing, feed_forward_.output(),
+  /// result completes it. A sum that is moved in is completed in place.
+  ResidualSum operator()(ResidualSum x, const Packing& packing) const {
+    ResidualSum attended = around_attention_(std::move(x), packing, attention_.output(),
+                                             [&](const Tensor& h) { return attention_.self_heads(h, packing, false); });
+    return around_feed_forward_(std::move(attended), packing, feed_forward_.output(),
                                 [&](const Tensor& h) { return feed_forward_.hidden(h, packing); });
   }
 
@@ -120,16 +125,16 @@ class DecoderLayer {
         around_feed_forward_(parameters, join_name(name, "norm3"), options) {}
 
   /// x [target tokens, size], memory [source tokens, size] → [target tokens, size]; x and the result are sums, as in EncoderLayer.
-  ResidualSum operator()(const ResidualSum& x, const Packing& target, const Tensor& memory,
-                         const Packing& source) const {
-    return around_heads(x, target,
+  ResidualSum operator()(ResidualSum x, const Packing& target, const Tensor& memory, const Packing& source) const {
+    return around_heads(std::move(x), target,
                         [&](const Tensor& h) { return memory_attention_.cross_heads(h, target, memory, source); });
   }
   /// Likewise as layer number `layer` of those whose projections of the memory were made together.
-  ResidualSum operator()(const ResidualSum& x, const Packing& target, const MemoryProjections& memory, size_t layer,
+  ResidualSum operator()(ResidualSum x, const Packing& target, const MemoryProjections& memory, size_t layer,
                          const Packing& source) const {
-    return around_heads(
-        x, target, [&](const Tensor& h) { return memory_attention_.cross_heads(h, target, memory, layer, source); });
+    return around_heads(std::move(x), target, [&](const Tensor& h) {
+      return memory_attention_.cross_heads(h, target, memory, layer, source);
+    });
   }
   /// The attention to the memory.
   const MultiHeadAttention& memory_attention() const { return memory_attention_; }
@@ -146,11 +151,11 @@ class DecoderLayer {
 
  private:
   template <class CrossHeads>
-  ResidualSum around_heads(const ResidualSum& x, const Packing& target, const CrossHeads& cross_heads) const {
-    const ResidualSum a = around_self_(x, target, self_attention_.output(),
-                                       [&](const Tensor& h) { return self_attention_.self_heads(h, target, true); });
-    const ResidualSum b = around_memory_(a, target, memory_attention_.output(), cross_heads);
-    return around_feed_forward_(b, target, feed_forward_.output(),
+  ResidualSum around_heads(ResidualSum x, const Packing& target, const CrossHeads& cross_heads) const {
+    ResidualSum a = around_self_(std::move(x), target, self_attention_.output(),
+                                 [&](const Tensor& h) { return self_attention_.self_heads(h, target, true); });
+    ResidualSum b = around_memory_(std::move(a), target, memory_attention_.output(), cross_heads);
+    return around_feed_forward_(std::move(b), target, feed_forward_.output(),
                                 [&](const Tensor& h) { return feed_forward_.hidden(h, target); });
   }
 

@@ -16,9 +16,11 @@ struct NormalizedSum {
 ///   branch_bias [columns] (or undefined: none), weight, bias [columns], all of the same dtype  →  x, y of that shape and dtype
 /// The same as dropout_add() and layer_norm() one after the other, except that the gradient of x is not rounded in between. Both
 /// results are differentiable, and either may go unused: a norm before the next sublayer takes both, one behind the sum takes y alone.
+/// x is written over branch when that was moved in and nobody else holds its elements, and the gradients of branch and residual over x and
+/// its gradient when nobody else holds these.
 /// Saved for backward: x, and mean and 1/sqrt(variance + epsilon) of each row. Sources: Ba, Kiros, Hinton, arXiv 1607.06450; Srivastava
 /// et al., JMLR 2014. Throws InvalidArgument when shapes, dtypes or devices differ from this, and for p outside [0, 1).
-NormalizedSum add_dropout_layer_norm(const Tensor& residual, const Tensor& branch, const Tensor& branch_bias,
+NormalizedSum add_dropout_layer_norm(const Tensor& residual, Tensor branch, const Tensor& branch_bias,
                                      const Tensor& weight, const Tensor& bias, const Packing& packing,
                                      const DropoutSpec& spec, double epsilon = 1e-5);
 
@@ -40,15 +42,15 @@ void add_dropout_layer_norm_backward(const BackwardStep& step, const kernels::Ad
     kernels::add_dropout_layer_norm_backward(
         device, args,
         kernels::AddDropoutLayerNormGradients<T>{no_dy.defined() ? no_dy.matrix<const T>() : step.doutput<T>(0),
-                                                 step.doutput<T>(1), step.sink<T>(0), step.sink_in_place<T>(1),
-                                                 has_bias ? step.sink<A>(2) : Sink<A>{}, step.sink<A>(3),
-                                                 step.sink<A>(4), workspace.view<A>()});
+                                                 step.doutput<T>(1), step.sink_over_gradient<T>(0, 1),
+                                                 step.sink_in_place<T>(1), has_bias ? step.sink<A>(2) : Sink<A>{},
+                                                 step.sink<A>(3), step.sink<A>(4), workspace.view<A>()});
   });
 }
 
 }  // namespace detail
 
-inline NormalizedSum add_dropout_layer_norm(const Tensor& residual, const Tensor& branch, const Tensor& branch_bias,
+inline NormalizedSum add_dropout_layer_norm(const Tensor& residual, Tensor branch, const Tensor& branch_bias,
                                             const Tensor& weight, const Tensor& bias, const Packing& packing,
                                             const DropoutSpec& spec, double epsilon) {
   constexpr const char* kOp = "add_dropout_layer_norm";
@@ -64,8 +66,8 @@ inline NormalizedSum add_dropout_layer_norm(const Tensor& residual, const Tensor
   const Device where = residual.device();
   const Shape rows{residual.shape().rows()};
   const DType sums = accum_dtype(residual.dtype());
-  const NormalizedSum result{Tensor(residual.shape(), residual.dtype(), where),
-                             Tensor(residual.shape(), residual.dtype(), where)};
+  const NormalizedSum result{is_last_handle(branch) ? branch.detach() : Tensor(branch.shape(), branch.dtype(), where),
+                             Tensor(branch.shape(), branch.dtype(), where)};
   const Tensor mean(rows, sums, where), rstd(rows, sums, where);
   visit_float(kOp, residual.dtype(), [&]<class T> {
     using A = accum_t<T>;

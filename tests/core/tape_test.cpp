@@ -103,6 +103,66 @@ TEST_CASE("tape: a throw in mid-backward leaves an empty tape and no gradients",
   CHECK(x.grad().to_vector<double>() == std::vector<double>{2, 2});
 }
 
+TEST_CASE("tape: what outlives its tape is a leaf for the next one, and keeps its values", "[tape]") {
+  const Tensor x = leaf(3), ones = Tensor::full({1, 2}, 1, DType::f64);
+  for (const bool differentiated : {false, true}) {
+    INFO((differentiated ? "after backward" : "without backward"));
+    Tensor y;
+    {
+      Tape tape;
+      y = doubled(x);
+      if (differentiated) tape.backward(doubled(y), ones);
+    }
+    y.clear_grad();
+    x.clear_grad();
+    Tape tape;
+    tape.backward(scale(y, 5), ones);  // scale() overwrites its input with its gradient where it may
+    CHECK(y.to_vector<double>() == std::vector<double>{6, 6});
+    CHECK(y.grad().to_vector<double>() == std::vector<double>{5, 5});
+    CHECK_FALSE(x.has_grad());
+  }
+}
+
+TEST_CASE("tape: a gradient takes over the memory of the one it is made of, unless somebody holds that", "[tape]") {
+  const Tensor x = leaf(3), ones = Tensor::full({1, 2}, 1, DType::f64);
+  // y = x + 1, whose gradient is passed on.
+  bool taken = false;
+  const auto passed = [&](const Tensor& input) {
+    const Tensor y = input.clone();
+    record("passed", y, {input}, {y}, [&taken](const BackwardStep& step) {
+      taken = step.gradient_is_ours(0, 0);
+      const auto dy = step.doutput<double>();
+      const auto dx = step.sink_over_gradient<double>(0, 0);
+      CHECK((dx.data == dy.data) == taken);
+      for (int64_t i = 0; i < dy.size(); ++i) dx.data[i] = (dx.accumulate ? dx.data[i] : 0) + dy.data[i];
+    });
+    return y;
+  };
+  const auto gradient = [&](auto&& function) {
+    Tape tape;
+    tape.backward(function(), ones);
+    const auto values = x.grad().to_vector<double>();
+    x.clear_grad();
+    return values;
+  };
+  CHECK(gradient([&] { return doubled(passed(doubled(x))); }) == std::vector<double>{4, 4});
+  CHECK(taken);
+  Tensor held, held_gradient;
+  CHECK(gradient([&] {
+          held = passed(doubled(x));
+          return doubled(held);
+        }) == std::vector<double>{4, 4});
+  CHECK_FALSE(taken);
+  CHECK(held.grad().to_vector<double>() == std::vector<double>{2, 2});
+  CHECK(gradient([&] { return doubled(passed(x)); }) == std::vector<double>{2, 2});  // a leaf keeps its own
+  CHECK_FALSE(taken);
+  CHECK(gradient([&] {
+          const Tensor a = doubled(x);
+          return add(passed(a), a);  // what add() has written for a comes first
+        }) == std::vector<double>{4, 4});
+  CHECK_FALSE(taken);
+}
+
 TEST_CASE("tape: misuse", "[tape]") {
   const Tensor x = leaf(1);
   Tape tape;

@@ -143,6 +143,45 @@ TEST_CASE("add_dropout_layer_norm: gradients are those of the operations that it
   for (size_t i = 0; i < fused.size(); ++i) CHECK(worst_difference(fused[i], apart[i]) <= 1e-14);
 }
 
+TEST_CASE("add_dropout_layer_norm: x is written over a branch that nobody else holds, their gradients over x's") {
+  constexpr int64_t kRows = 64, kColumns = 96;
+  const Tensor start = random({kRows, kColumns}, 1), inner = random({kRows, 8}, 2), weight = random({kColumns, 8}, 3);
+  const Tensor norm_weight = random({kColumns}, 4), bias = random({kColumns}, 5);
+  const DropoutSpec spec{0.4f, 2, Tensor::from<int64_t>({7, 8}, {2})};
+  const int64_t matrix = kRows * kColumns * size_of(DType::f64);
+  struct Run {
+    std::vector<Values> results;
+    int64_t kept, peak;  // bytes: after forward, and at most in backward beyond that
+  };
+  const auto run = [&](bool branch_is_held, bool x_is_held) {
+    const std::vector<Tensor> leaves{start, inner, weight, norm_weight, bias};
+    for (const Tensor& leaf : leaves) leaf.clear_grad();
+    const int64_t before = allocator_stats(Device::kCpu).bytes_in_use;
+    Tape tape;
+    Tensor branch = linear(inner, weight);
+    const Tensor held_branch = branch_is_held ? branch : Tensor();
+    const Values branch_values = values_of(branch);
+    auto [x, y] = add_dropout_layer_norm(scale(start, 2), std::move(branch), bias, norm_weight, bias, {}, spec);
+    Run result{{values_of(x), values_of(y)}, 0, 0};
+    if (branch_is_held) CHECK(values_of(held_branch) == branch_values);
+    const Tensor total = add(x, y), held_x = x_is_held ? x : Tensor();
+    x = y = {};
+    result.kept = allocator_stats(Device::kCpu).bytes_in_use - before;
+    reset_peak(Device::kCpu);
+    tape.backward(total, random({kRows, kColumns}, 6));
+    result.peak = allocator_stats(Device::kCpu).peak_bytes_in_use - before - result.kept;
+    if (x_is_held) CHECK(values_of(held_x) == result.results[0]);
+    for (const Tensor& leaf : leaves) result.results.push_back(values_of(leaf.grad()));
+    return result;
+  };
+  run(false, false);  // makes room for gradients
+  const Run over = run(false, false), beside = run(true, false), x_held = run(false, true);
+  CHECK(over.results == beside.results);
+  CHECK(over.results == x_held.results);
+  CHECK(beside.kept - over.kept == matrix);
+  CHECK(x_held.peak - over.peak >= 2 * matrix);  // the gradients of residual and branch
+}
+
 TEST_CASE("add_dropout_layer_norm: arguments are checked") {
   const Tensor x = Tensor::zeros({2, 3}), row = Tensor::zeros({3});
   const auto call = [&](const Tensor& residual, const Tensor& branch, const Tensor& branch_bias, const Tensor& weight) {

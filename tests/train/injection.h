@@ -163,6 +163,7 @@ inline std::string fault_after(const InjectionPoint& point, double value, const 
     const auto& found = reports[0].operation;
     expect(found && found->name == point.operation && found->index == point.index && found->backward == point.backward,
            "the operation is not that of: " + reports[0].str());
+    expect(found && found->cause.empty(), "it is said to have been given what it made: " + reports[0].str());
     expect(!reports[0].parameters.empty() || !std::isfinite(reports[0].loss), "no parameter is named");
   }
   expect(!same_bits(after, trained_state(run.parameters)), "the next step changed nothing");
