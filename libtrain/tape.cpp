@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "kernels/dim_sum.h"
+
 #include "libtrain/side_stream.h"
 
 namespace libtrain {
@@ -14,6 +16,21 @@ Tape*& active_tape() {
 TapeObserver*& active_observer() {
   thread_local TapeObserver* observer = nullptr;
   return observer;
+}
+
+/// Adds `gradient` to that of `input`, which is kept as To, or makes it that.
+template <class From, class To> void add_converted(const Tensor& gradient, const Tensor& input) {
+  const int64_t size = gradient.numel();
+  const View<const From> from{gradient.matrix<const From>().data, {1, 1, size, 1}};
+  on(gradient.device(), [&](auto device) {
+    Tensor workspace;
+    kernels::DimSum<From, To> sum{from, 1, input.grad_sink<To>(), {}};
+    if (const int64_t partials = kernels::dim_sum_workspace(device, 1, 1, size)) {
+      workspace = Tensor({partials}, DType::f32, gradient.device());
+      sum.workspace = workspace.view<float>();
+    }
+    kernels::dim_sum(device, sum);
+  });
 }
 
 bool wants_gradient(const Tensor& tensor) { return tensor.defined() && tensor.requires_grad(); }
@@ -35,6 +52,31 @@ int64_t BackwardStep::handles(const Tensor& tensor) const {
   for (const std::vector<Tensor>* list : {&outputs, &inputs, &saved})
     count += std::ranges::count(*list, tensor.node_handle(), &Tensor::node_handle);
   return count;
+}
+
+Tensor BackwardStep::arrived(size_t i, DType dtype) const {
+  const Tensor gradient = outputs[i].grad();
+  if (gradient.dtype() == dtype) return gradient;
+  return converted_.emplace_back(gradient.cast(dtype));
+}
+
+/// A new tensor for the gradient of input i, if that is kept in the other one of f32 and bf16.
+Tensor BackwardStep::stand_in(size_t i, DType dtype) const {
+  const Tensor& input = inputs[i];
+  if (!input.defined() || !input.requires_grad()) return {};
+  const auto& node = *input.node_handle();
+  const auto other = dtype == DType::bf16 ? DType::f32 : DType::bf16;
+  if (!node.grad_data || node.grad_dtype != other || dtype == DType::f64) return {};
+  return stand_ins_.emplace_back(i, Tensor(input.shape(), dtype, input.device())).second;
+}
+
+void BackwardStep::finish() const {
+  for (const auto& [i, gradient] : stand_ins_) {
+    const int64_t size = gradient.numel() * size_of(gradient.dtype());
+    detail::wait_for_gradient(gradient.node_handle()->data, size);
+    gradient.dtype() == DType::bf16 ? add_converted<bf16, float>(gradient, inputs[i])
+                                    : add_converted<float, bf16>(gradient, inputs[i]);
+  }
 }
 
 bool BackwardStep::input_is_ours(size_t i) const {
@@ -90,6 +132,10 @@ void Tape::backward(const Tensor& output, const Tensor& doutput) {
                  "[backward] {} does not depend on anything recorded on this tape; make the Tape before the forward "
                  "pass, and call set_requires_grad() on what is to be learnt",
                  output.spec());
+  LIBTRAIN_CHECK(is_recorded(output),
+                 "[backward] {} is not on this tape: it is a leaf, another tape has recorded it, or backward has run "
+                 "since; run forward again under this tape, and add losses that share a forward pass before backward",
+                 output.spec());
   try {
     const NoTape pause;
     visit_float("backward", output.dtype(), [&]<class T> { output.grad_sink<T>(); });
@@ -103,6 +149,13 @@ void Tape::backward(const Tensor& output, const Tensor& doutput) {
     throw;
   }
   leaves_.clear();
+}
+
+bool Tape::is_recorded(const Tensor& output) const {
+  const auto made_it = [&](const Step& step) {
+    return std::ranges::count(step.outputs, output.node_handle(), &Tensor::node_handle) > 0;
+  };
+  return std::find_if(steps_.rbegin(), steps_.rend(), made_it) != steps_.rend();
 }
 
 /// Destroys the last step. What it made is a leaf from now on.
@@ -121,7 +174,9 @@ void Tape::run_backward() {
     const Step& step = steps_.back();
     const bool reached = std::ranges::any_of(step.outputs, [](const Tensor& output) { return output.has_grad(); });
     if (!reached) continue;
-    step.backward({step.outputs, step.inputs, step.saved});
+    const BackwardStep running(step.outputs, step.inputs, step.saved);
+    step.backward(running);
+    running.finish();
     TapeObserver::tell(&TapeObserver::backward, step);
     if (side && side->is_open()) side->hold(memory_of({&step.outputs, &step.inputs, &step.saved}));
   }

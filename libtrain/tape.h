@@ -2,6 +2,7 @@
 #pragma once
 #include <functional>
 #include <initializer_list>
+#include <utility>
 #include <vector>
 
 #include "libtrain/tensor.h"
@@ -9,7 +10,8 @@
 namespace libtrain {
 
 /// What a recorded operation is given when its turn in backward comes.
-struct BackwardStep {
+class BackwardStep {
+ public:
   const std::vector<Tensor>& outputs;  // mostly one
   const std::vector<Tensor>& inputs;   // numbered as in record(); undefined where the argument was
   const std::vector<Tensor>& saved;    // likewise
@@ -17,10 +19,14 @@ struct BackwardStep {
 
   /// Gradient that arrived at output i. Where there are several, one of them may have got none: then no view.
   template <class T> View<const T> doutput(size_t i = 0) const {
-    return outputs[i].has_grad() ? outputs[i].grad().template matrix<const T>() : View<const T>{};
+    return outputs[i].has_grad() ? arrived(i, dtype_of<T>).template matrix<const T>() : View<const T>{};
   }
-  /// Where the gradient of input i goes; empty if it is not wanted.
-  template <class T> Sink<T> sink(size_t i) const { return inputs[i].grad_sink<T>(); }
+  /// Where the gradient of input i goes; empty if it is not wanted. Where that is kept in another dtype, as parameters' are with mixed precision, it goes
+  /// to a tensor of the step's own, which is added when the step has run.
+  template <class T> Sink<T> sink(size_t i) const {
+    if (const Tensor other = stand_in(i, dtype_of<T>); other.defined()) return {other.matrix<T>().data, false};
+    return inputs[i].grad_sink<T>();
+  }
   /// As sink(i), but the gradient overwrites input i itself when nobody else can see that: the input was made by a recorded
   /// operation that did not save it, this step is its only reader and the tape its only owner, and no gradient was written yet. An output
   /// of the step may lie over the input, if nobody else holds it.
@@ -41,7 +47,17 @@ struct BackwardStep {
   bool gradient_is_ours(size_t i, size_t j) const;
 
  private:
+  friend class Tape;
+  BackwardStep(const std::vector<Tensor>& of_outputs, const std::vector<Tensor>& of_inputs,
+               const std::vector<Tensor>& of_saved)
+      : outputs(of_outputs), inputs(of_inputs), saved(of_saved) {}
   int64_t handles(const Tensor& tensor) const;
+  Tensor arrived(size_t i, DType dtype) const;
+  Tensor stand_in(size_t i, DType dtype) const;
+  void finish() const;
+
+  mutable std::vector<Tensor> converted_;                     // gradients that arrived, in the dtype that was asked for
+  mutable std::vector<std::pair<size_t, Tensor>> stand_ins_;  // by the input whose gradient they are to be added to
 };
 
 /// Scoped: operations are recorded from construction to destruction. Where tapes nest, the innermost alone records. Without one nothing is
@@ -56,8 +72,9 @@ class Tape {
   Tape& operator=(const Tape&) = delete;
 
   /// Gradients of the scalar `output` (seeded with 1) for every leaf that wants one. Gradients add up over calls until they are
-  /// cleared. Each recorded step is destroyed after it ran, so activations return to the allocator on the way. If a step throws,
-  /// the tape is empty, and the leaves' gradients count as not written.
+  /// cleared. Each recorded step is destroyed after it ran, so activations return to the allocator on the way, and so is each that leads
+  /// elsewhere: a second call needs another forward pass, and losses that share one are added up first. If a step throws, the tape is
+  /// empty, and the leaves' gradients count as not written. Throws InvalidArgument for an output that this tape has not recorded.
   void backward(const Tensor& output);
   /// Likewise for an output of any shape, given the gradient that arrives at it: same shape and dtype.
   void backward(const Tensor& output, const Tensor& doutput);
@@ -83,6 +100,7 @@ class Tape {
   friend void record(const char*, const Tensor&, const std::vector<Tensor>&, Tape::Backward);
   friend void record(const char*, const std::vector<Tensor>&, const std::vector<Tensor>&, Tape::Backward);
   void append(Step step);
+  bool is_recorded(const Tensor& output) const;
   void run_backward();
   void pop();
   void clear();
@@ -134,7 +152,7 @@ class TapeObserver {
   TapeObserver(const TapeObserver&) = delete;
   TapeObserver& operator=(const TapeObserver&) = delete;
 
-  /// Whether one lives on this thread: what it is shown must not hold what nobody has written yet.
+  /// Whether one lives on this thread. Operations must then have defined every element of a gradient when their step ends: it is looked at.
   static bool present();
 
   /// The operation has run forward.

@@ -171,6 +171,52 @@ TEST_CASE("tape: misuse", "[tape]") {
   CHECK(message_of<InvalidArgument>([&] { tape.backward(Tensor::zeros({})); }) ==
         "[backward] f32[] does not depend on anything recorded on this tape; make the Tape before the forward pass, "
         "and call set_requires_grad() on what is to be learnt");
+  const Tensor ones = Tensor::full({1, 2}, 1, DType::f64), y = doubled(x), z = doubled(y);
+  const auto refused = [&](Tape& on, const Tensor& output) {
+    const std::string message = message_of<InvalidArgument>([&] { on.backward(output, ones); });
+    return message.find("[backward] f64[1, 2] is not on this tape") == 0;
+  };
+  {
+    Tape inner;
+    const Tensor other = doubled(x);
+    CHECK(refused(inner, y));  // recorded by the outer one
+    CHECK(refused(tape, other));
+  }
+  CHECK(refused(tape, x));
+  CHECK_FALSE(x.has_grad());
+  tape.backward(y, ones);
+  CHECK(x.grad().to_vector<double>() == std::vector<double>{2, 2});
+  CHECK(refused(tape, y));  // its step has run
+  CHECK(refused(tape, z));  // its step has gone with the others
+  CHECK(x.grad().to_vector<double>() == std::vector<double>{2, 2});
+}
+
+TEST_CASE("tape: with mixed precision, any operation reaches parameters, whose gradients are kept in f32", "[tape]") {
+  Parameters parameters({.mixed_precision = true, .seed = 2});
+  const Tensor w = parameters.add("w", {4, 4}, init::normal(0, 1)),
+               row = parameters.add("row", {1, 4}, init::normal(0, 1));
+  const Tensor x = Tensor::full({4, 4}, 0.5, DType::bf16);
+  const auto gradient = [&](auto&& function, const Tensor& of) {
+    parameters.clear_gradients();
+    Tape tape;
+    const Tensor y = function();
+    tape.backward(y, Tensor::full(y.shape(), 1, y.dtype()));
+    return of.grad().cast(DType::f64).to_vector<double>();
+  };
+  CHECK(w.requires_grad());
+  CHECK(gradient([&] { return scale(w, 3); }, w) == std::vector<double>(16, 3));
+  CHECK(gradient([&] { return add(scale(w, 3), scale(w, 2)); }, w) == std::vector<double>(16, 5));
+  CHECK(w.grad().dtype() == DType::f32);
+  CHECK(gradient([&] { return matmul(x, w); }, w) == std::vector<double>(16, 2));
+  CHECK(gradient([&] { return concat({row, x}, 0); }, row) == std::vector<double>(4, 1));
+  // One that keeps the gradient of what is no parameter in f32, and one that passes it on in bf16.
+  CHECK(gradient([&] { return linear(x, transpose(w, 0, 1)); }, w) == std::vector<double>(16, 2));
+  CHECK(gradient(
+            [&] {
+              const Tensor turned = transpose(w, 0, 1);
+              return add(linear(x, turned), scale(turned, 2));
+            },
+            w) == std::vector<double>(16, 4));
 }
 
 }  // namespace libtrain
