@@ -77,9 +77,9 @@ inline int64_t Shape::rows() const {
 
 inline Shape Shape::with_last(int64_t size) const {
   LIBTRAIN_CHECK(rank_ > 0, "[shape] a scalar has no last dimension to replace by {}; reshape() it to [1] first", size);
-  Shape shape = *this;
-  shape.dims_[size_t(rank_ - 1)] = size;
-  return shape;
+  std::array<int64_t, kMaxRank> sizes = dims_;
+  sizes[size_t(rank_ - 1)] = size;
+  return Shape(std::span<const int64_t>(sizes.data(), size_t(rank_)));
 }
 
 inline std::string Shape::str() const {

@@ -1,5 +1,8 @@
 #include "libtrain/tensor.h"
 
+#include <cmath>
+#include <limits>
+
 #include "kernels/convert.h"
 #include "kernels/fill.h"
 #include "libtrain/side_stream.h"
@@ -58,7 +61,8 @@ constexpr int64_t kPrintedEnds = 3;  // elements shown at each end of a long dim
 void print_dimension(std::string& text, const Tensor& host, const std::byte* data, int dimension, int64_t first,
                      int64_t stride) {
   if (dimension == host.rank()) {
-    text += format_message("{:.5g}", read_element(data, host.dtype(), first));
+    const double value = read_element(data, host.dtype(), first);
+    text += is_float(host.dtype()) ? format_message("{:.5g}", value) : format_message("{}", int64_t(value));
     return;
   }
   const int64_t size = host.dim(dimension), step = size ? stride / size : 0;
@@ -93,7 +97,12 @@ Shape resolve(const Shape& from, std::initializer_list<int64_t> sizes) {
 
 Tensor::Tensor(const Shape& shape, DType dtype, Device device)
     : shape_(shape), node_(std::make_shared<detail::TensorNode>()) {
-  node_->storage = allocate(device, shape.numel() * size_of(dtype));
+  int64_t bytes = 0;
+  if (__builtin_mul_overflow(shape.numel(), size_of(dtype), &bytes) || bytes > std::numeric_limits<int64_t>::max() / 2)
+    throw OutOfMemory(
+        format_message("[tensor] {}{} has more bytes than any device; one of its sizes was worked out wrongly",
+                       name(dtype), shape.str()));
+  node_->storage = allocate(device, bytes);
   node_->data = node_->storage.get();
   node_->numel = shape.numel();
   node_->dtype = dtype;
@@ -195,7 +204,7 @@ void Tensor::copy_from(const Tensor& other) const {
 }
 
 void Tensor::fill(double value) const {
-  if (value == 0)  // all dtypes: zero bits are zero
+  if (value == 0 && !std::signbit(value))  // all dtypes: zero bits are zero
     clear_bytes(node_->data, device(), size_t(numel() * size_of(dtype())));
   else
     visit_any(dtype(), [&]<class T> {

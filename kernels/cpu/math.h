@@ -28,9 +28,9 @@ struct CpuMath {
   LIBTRAIN_INLINE static float log(float x) {
     constexpr float kInfinity = std::numeric_limits<float>::infinity();
     const bool subnormal = x < std::numeric_limits<float>::min();
-    const int32_t bits = std::bit_cast<int32_t>(subnormal ? x * 8388608.0f : x), above = bits - 0x3F3504F3;
-    const float n = float((above >> 23) - (subnormal ? 23 : 0));
-    const float m = std::bit_cast<float>(bits - (above & ~0x7FFFFF)) - 1.0f;
+    const uint32_t bits = std::bit_cast<uint32_t>(subnormal ? x * 8388608.0f : x), above = bits - 0x3F3504F3u;
+    const float n = float((int32_t(above) >> 23) - (subnormal ? 23 : 0));
+    const float m = std::bit_cast<float>(bits - (above & ~0x7FFFFFu)) - 1.0f;
     const float log_m = m + (m * (m * m) * log_tail(m) - 0.5f * (m * m) - n * 2.12194440e-4f);
     const float finite = log_m + n * 0.693359375f, special = x == 0.0f ? -kInfinity : x + kInfinity;
     return x < 0.0f ? std::numeric_limits<float>::quiet_NaN() : x > 0.0f && x < kInfinity ? finite : special;

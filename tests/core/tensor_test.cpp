@@ -14,6 +14,8 @@ TEST_CASE("shape: counts, indexes from both ends, prints and refuses", "[tensor]
   CHECK(shape.rows() == 6);
   CHECK(shape.str() == "[2, 3, 5]");
   CHECK(shape.with_last(7) == Shape{2, 3, 7});
+  CHECK_THROWS_AS(shape.with_last(-1), InvalidArgument);
+  CHECK_THROWS_AS((Shape{1LL << 40, 1}.with_last(1LL << 40)), InvalidArgument);
   CHECK(Shape{}.numel() == 1);
   CHECK(message_of<InvalidArgument>([] {
           Shape({1, 2, 3, 4, 5, 6, 7});
@@ -43,6 +45,18 @@ TEST_CASE("tensor: values, views and copies", "[tensor]") {
   CHECK(Tensor::full({}, 2.5, DType::f64).item() == 2.5);
   CHECK(a.cast(DType::bf16).cast(DType::f64).to_vector<double>()[1] == 2.0);
   CHECK(Tensor().spec() == "undefined");
+}
+
+TEST_CASE("tensor: a minus before zero is kept, and integers print whole", "[tensor]") {
+  for (const DType dtype : {DType::f32, DType::bf16, DType::f64})
+    CHECK(std::signbit(Tensor::full({1}, -0.0, dtype).item()));
+  CHECK(Tensor::from<int64_t>({123456, -7, 1LL << 53}, {3}).str() == "i64[3] on cpu [123456, -7, 9007199254740992]");
+}
+
+TEST_CASE("tensor: more bytes than any device has are refused as such", "[tensor]") {
+  for (const int64_t elements : {1LL << 60, 1LL << 61, (1LL << 62) + 1})
+    CHECK(message_of<OutOfMemory>([&] { Tensor({elements}, DType::f64); }).find("more bytes than any device") !=
+          std::string::npos);
 }
 
 TEST_CASE("tensor: long dimensions print their ends", "[tensor]") {
