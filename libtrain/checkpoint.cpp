@@ -38,7 +38,7 @@ Checkpoint checkpoint_of(const Manifest& manifest, const std::string& path) {
                          manifest.count("state/steps"),        manifest.count("state/updates"),
                          manifest.count("state/accumulated"),  manifest.exact("state/epoch_loss_sum"),
                          manifest.count("state/epoch_targets")};
-  if (state.accumulated > state.batch || state.batch > state.steps)
+  if (!state.is_possible())
     manifest.refuse("state", format_message("accumulated <= batch <= steps, got {}, {} and {}", state.accumulated,
                                             state.batch, state.steps));
   if (!manifest.at("program").is_object()) manifest.refuse("program", "an object");
@@ -208,6 +208,12 @@ std::string save_checkpoint(const std::string& folder, const Parameters& paramet
   LIBTRAIN_CHECK(program_json.is_object(),
                  "[save_checkpoint] program must be a JSON object, got {}; leave it out if there is nothing to keep",
                  program.substr(0, 100));
+  LIBTRAIN_CHECK(
+      state.is_possible(),
+      "[save_checkpoint] no loop is at epoch {}, batch {}, step {}, update {} with {} accumulated mini-batches; "
+      "pass TrainLoop::state(), or count so that accumulated <= batch <= steps",
+      state.epoch, state.batch, state.steps, state.updates, state.accumulated);
+  parameters.check_shows_values("save_checkpoint");
   LIBTRAIN_CHECK(options.keep >= 0, "[save_checkpoint] keep must be >= 0 (0: all), got {}", options.keep);
   if (state.accumulated > 0) parameters.zero_unwritten_gradients();
   const TensorFile weights = weights_of(parameters), optimizer = optimizer_state_of(parameters, state.accumulated > 0);
@@ -272,6 +278,7 @@ Checkpoint verify_checkpoint(const std::string& path) { return checkpoint_of(ver
 Checkpoint read_checkpoint(const std::string& path) { return checkpoint_of(Manifest(path), path); }
 
 Checkpoint load_checkpoint(const std::string& path, const Parameters& parameters) {
+  parameters.check_shows_values("load_checkpoint");
   const Manifest manifest(path);
   const Checkpoint checkpoint = checkpoint_of(manifest, path);
   check_optimizer(checkpoint, parameters);
@@ -297,6 +304,7 @@ void save_weights(const std::string& file, const Parameters& parameters) {
 }
 
 void load_weights(const std::string& file, const Parameters& parameters, const std::string& below) {
+  parameters.check_shows_values("load_weights");
   std::error_code ignored;
   if (!fs::is_regular_file(file, ignored))
     throw CheckpointError(format_message("[{}] is missing or no file; check the path", file));
@@ -307,6 +315,7 @@ void load_weights(const std::string& file, const Parameters& parameters, const s
   targets.check(weights, file, true);
   targets.copy(weights);
   parameters.round_values();
+  if (const Tensor average = parameters.average(); average.defined()) average.copy_from(parameters.values());
 }
 
 }  // namespace libtrain

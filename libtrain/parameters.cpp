@@ -128,6 +128,7 @@ void Parameters::grow(int64_t needed) {
   for (const Buffer& buffer : buffers()) grown.emplace_back(buffer.flat, moved(buffer, capacity));
   for (auto& [buffer, bigger] : grown) *buffer = std::move(bigger);
   capacity_ = capacity;
+  ++changes_;
   for (const Slot& slot : slots_) bind(slot);
 }
 
@@ -136,6 +137,7 @@ void Parameters::shrink_to_fit() {
   if (used_ == 0 || used_ == capacity_) return;
   release_cached(Device::kCpu);  // where initial values were made
   release_cached(options_.device);
+  ++changes_;
   capacity_ = used_;
   for (const Buffer& buffer : buffers()) {
     *buffer.flat = moved(buffer, capacity_);
@@ -173,7 +175,7 @@ bool Parameters::contains(std::string_view name) const {
   return std::ranges::any_of(slots_, [&](const Slot& slot) { return slot.name == name; });
 }
 
-const Tensor& Parameters::get(std::string_view name) const {
+Tensor Parameters::get(std::string_view name) const {
   for (const Slot& slot : slots_)
     if (slot.name == name) return slot.value;
   std::vector<std::string> names;

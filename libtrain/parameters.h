@@ -77,7 +77,7 @@ class Parameters {
   /// the buffers, as registering does. TrainLoop and plan_memory do it first.
   void shrink_to_fit();
   /// The parameter of that name; throws InvalidArgument suggesting the closest name.
-  const Tensor& get(std::string_view name) const;
+  Tensor get(std::string_view name) const;
   /// Whether a parameter of that name is registered.
   bool contains(std::string_view name) const;
 
@@ -130,6 +130,11 @@ class Parameters {
   Tensor average() const { return options_.average ? average_.rows(0, used_) : Tensor(); }
   /// Exchanges values and average, so that all tensors of the store show the other ones. See optim/moving_average.h.
   void swap_average();
+  /// Throws InvalidArgument naming `op` while values and average are exchanged: for what trains or saves the state of a run.
+  void check_shows_values(const char* op) const {
+    LIBTRAIN_CHECK(!swapped_, "[{}] the store shows the average of its weights; let {} go first", op,
+                   "AveragedWeights");
+  }
 
   /// Sets rate and decay of the parameters that `filter` chooses; may be called again for others, or for the same. Checkpoints tell them, but do
   /// not bring them back: a program sets its groups when it builds its model. Throws InvalidArgument for a factor out of range, or when no
@@ -143,8 +148,8 @@ class Parameters {
   /// For kernels, one entry per kUpdateUnit elements of the flat buffers; no view while all parameters are treated alike.
   View<const UpdateFactors> update_factors() const;
 
-  /// Another number when kernels would be given other arguments: parameters were added or frozen, groups set, moments made, values and average
-  /// exchanged (exchanged back, it is the number of before).
+  /// Changes whenever kernels would be given other arguments: when parameters are added or frozen, buffers move, groups are set, moments made, or
+  /// values and average exchanged (exchanged back, it is the number of before).
   int64_t revision() const { return 2 * changes_ + swapped_; }
 
   /// The slice of `flat` (one of the buffers above) that belongs to a slot, in the slot's shape.

@@ -10,6 +10,7 @@ namespace libtrain {
 int64_t Parameters::moments() const { return std::ranges::count_if(moments_, &Tensor::defined); }
 
 Tensor Parameters::moment(int64_t number) const {
+  LIBTRAIN_CHECK(number >= 0, "[parameters] moments are numbered from 0, got {}", number);
   if (number >= moments()) keep_moments(number + 1);
   return moments_[size_t(number)].rows(0, used_);
 }

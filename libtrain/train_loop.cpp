@@ -22,11 +22,10 @@ double seconds_now() {
 /// Adds the loss of a mini-batch to the totals of the open update, on the device.
 void accumulate_loss(const TokenLoss& loss, const Parameters& parameters) {
   visit_float("train_loop", loss.sum.dtype(), [&]<class T> {
-    if constexpr (!std::is_same_v<T, bf16>)
-      on(parameters.device(), [&](auto device) {
-        kernels::accumulate_loss(device, loss.sum.view<const T>(), loss.count.view<const int64_t>(),
-                                 parameters.step_view());
-      });
+    on(parameters.device(), [&](auto device) {
+      kernels::accumulate_loss(device, loss.sum.view<const T>(), loss.count.view<const int64_t>(),
+                               parameters.step_view());
+    });
   });
 }
 
@@ -91,9 +90,14 @@ bool TrainLoop::run() {
 
 /// Waits for everything that is under way, and tells it.
 void TrainLoop::settle() {
-  clock_ = seconds_now();
-  collect(0);
-  answer_nonfinite();
+  try {
+    clock_ = seconds_now();
+    collect(0);
+    answer_nonfinite();
+  } catch (...) {
+    roll_back();
+    throw;
+  }
   fire_reports();
   fire_nonfinite();
 }
@@ -104,6 +108,7 @@ bool TrainLoop::step() {
 }
 
 bool TrainLoop::step_here() {
+  parameters_.check_shows_values("train_loop");
   fire_reports();  // left over when a handler threw
   fire_nonfinite();
   if (nonfinite_) settle();
@@ -152,7 +157,7 @@ void TrainLoop::train_batch() {
   make_room();
   const bool updates = state_.accumulated + 1 == options_.accumulate || state_.batch + 1 == batches_;
   parameters_.set_random_step(uint64_t(state_.steps));
-  if (updates) parameters_.set_learning_rate(optimizer_.learning_rate * options_.schedule(state_.updates + 1));
+  if (updates) parameters_.set_learning_rate(learning_rate_of(state_.updates + 1));
   enqueue(batch_calls_.get(state_.batch), updates);
   StepReport report;
   report.epoch = state_.epoch;
@@ -169,6 +174,16 @@ void TrainLoop::train_batch() {
   }
   mailbox_.post();
   under_way_.push_back(report);
+}
+
+double TrainLoop::learning_rate_of(int64_t update) const {
+  const double factor = options_.schedule(update), rate = factor * optimizer_.learning_rate;
+  LIBTRAIN_CHECK(
+      rate >= 0 && rate < 1e30,
+      "[train_loop] schedule({}) is {}, which makes a learning rate of {}; expected a factor >= 0 that keeps "
+      "it below 1e30, for updates counted from 1",
+      update, factor, rate);
+  return rate;
 }
 
 /// Everything that the device does for a mini-batch.
@@ -201,6 +216,9 @@ void TrainLoop::enqueue(const std::shared_ptr<const void>& batch, bool updates) 
 TokenLoss TrainLoop::differentiate(const void* batch) {
   Tape tape;
   const TokenLoss loss = batch_calls_.loss(batch);
+  const Device device = detail::check_token_loss("train_loop", loss);
+  LIBTRAIN_CHECK(device == parameters_.device(), "[train_loop] the loss is on {}, the parameters are on {}; see {}",
+                 name(device), name(parameters_.device()), "Batch::to()");
   if (!loss.sum.requires_grad()) return loss;
   const detail::SideStreamScope beside(side_.get());
   if (loss.sum.dtype() == one_.dtype() && loss.sum.rank() == 0)
@@ -317,11 +335,16 @@ void TrainLoop::roll_back() {
 }
 
 void TrainLoop::restore(const TrainState& state) {
-  LIBTRAIN_CHECK(state.epoch >= 0 && state.batch >= 0 && state.steps >= 0 && state.updates >= 0 &&
-                     state.accumulated >= 0 && state.accumulated < options_.accumulate,
+  LIBTRAIN_CHECK(state.is_possible() && state.accumulated < options_.accumulate,
                  "[train_loop] cannot restore epoch {}, batch {}, step {}, update {} with {} accumulated mini-batches "
                  "of {}; pass what load_checkpoint() returned, to a loop with the same accumulate",
                  state.epoch, state.batch, state.steps, state.updates, state.accumulated, options_.accumulate);
+  while (mailbox_.take(0)) {
+  }
+  under_way_.clear();
+  reports_.clear();
+  finished_epoch_.reset();
+  seconds_ = epoch_seconds_ = 0;
   state_ = state;
   nonfinite_.reset();
   answered_.reset();

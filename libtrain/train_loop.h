@@ -120,6 +120,12 @@ struct TrainState {
   int64_t accumulated = 0;    // mini-batches whose gradients wait for the next update
   double epoch_loss_sum = 0;  // since the epoch began, of mini-batches whose loss is finite
   int64_t epoch_targets = 0;  // likewise, those that count
+
+  /// Whether a loop can stand there: no number is negative, and 0 <= accumulated <= batch <= steps.
+  bool is_possible() const {
+    return epoch >= 0 && updates >= 0 && epoch_targets >= 0 && 0 <= accumulated && accumulated <= batch &&
+           batch <= steps;
+  }
 };
 
 /// Trains the parameters of one store. Several loops may live in a process, each with a store of its own. Not thread-safe, except
@@ -176,7 +182,8 @@ class TrainLoop {
   /// After the last mini-batch. On a CUDA device epoch_loss_sum and epoch_targets may be two mini-batches behind.
   const TrainState& state() const { return state_; }
   /// Goes on from a state that was saved together with the parameters, which must have been restored before. When it lies within an
-  /// accumulation, the gradients must have been restored too.
+  /// accumulation, the gradients must have been restored too. What was still to be told of the time before is told to nobody. Throws
+  /// InvalidArgument for a state in which no loop with these options can be.
   void restore(const TrainState& state);
 
  private:
@@ -185,6 +192,7 @@ class TrainLoop {
   void settle();
   void open_epoch();
   void train_batch();
+  double learning_rate_of(int64_t update) const;
   void enqueue(const std::shared_ptr<const void>& batch, bool completes_update);
   TokenLoss differentiate(const void* batch);
   void update();

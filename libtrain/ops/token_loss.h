@@ -15,10 +15,20 @@ struct TokenLoss {
 
 // ---------------------------------------------------------------------------------------------------------------------
 
+namespace detail {
+
+/// Throws InvalidArgument naming `op` unless both parts of the loss are scalars on one device, which is returned.
+inline Device check_token_loss(const char* op, const TokenLoss& loss) {
+  LIBTRAIN_CHECK(loss.sum.defined() && loss.sum.numel() == 1 && is_float(loss.sum.dtype()),
+                 "[{}] sum must be a scalar, got {}; sum() reduces", op, loss.sum.spec());
+  check_is(op, "count", loss.count, DType::i64, loss.sum.device(), {});
+  return loss.sum.device();
+}
+
+}  // namespace detail
+
 inline Tensor TokenLoss::mean() const {
-  LIBTRAIN_CHECK(sum.defined() && sum.numel() == 1, "[token_loss] sum must be a scalar, got {}; sum() reduces",
-                 sum.spec());
-  check_is("token_loss", "count", count, DType::i64, sum.device(), {});
+  detail::check_token_loss("token_loss", *this);
   const Tensor mean(sum.shape(), sum.dtype(), sum.device());
   visit_float("token_loss", sum.dtype(), [&]<class T> {
     const auto count_view = count.view<const int64_t>();

@@ -35,6 +35,7 @@ Optimizer adam(const AdamOptions& options);
 /// Updates all parameters in place, at the learning rate that stands in the store's StepState; see kernels/adam.h for the formulas.
 /// Expects complete gradients of the summed loss and a StepState prepared by clip_by_norm.
 inline void adam_update(const Parameters& parameters, const AdamOptions& options) {
+  parameters.check_shows_values("adam");
   const Tensor rounded = parameters.rounded_values();
   visit_float("adam", parameters.dtype(), [&]<class T> {
     if constexpr (!std::is_same_v<T, bf16>) {

@@ -11,6 +11,7 @@ void update_average(const Parameters& parameters, double decay);
 /// update_average() in two steps: the function that is returned does it, needs no memory and so cannot fail between an update and its average.
 inline std::function<void()> average_update(const Parameters& parameters, double decay) {
   LIBTRAIN_CHECK(decay >= 0 && decay < 1, "[moving_average] decay must be in [0, 1), got {}; 0.999 is usual", decay);
+  parameters.check_shows_values("moving_average");
   const Tensor average = parameters.average();
   LIBTRAIN_CHECK(average.defined(), "[moving_average] the store keeps no average; make it with {}", ".average = true");
   return visit_float("moving_average", parameters.dtype(), [&]<class T>() -> std::function<void()> {
@@ -28,7 +29,7 @@ inline std::function<void()> average_update(const Parameters& parameters, double
 
 inline void update_average(const Parameters& parameters, double decay) { average_update(parameters, decay)(); }
 
-/// While alive, all tensors of the store show the averaged values: for evaluation, and for save_weights. Training and checkpoints must wait
+/// While alive, all tensors of the store show the averaged values: for evaluation, and for save_weights. Training and checkpoints are refused
 /// until it is gone.
 class AveragedWeights {
  public:

@@ -19,6 +19,7 @@ struct SgdOptions {
 /// Updates all parameters in place, at the learning rate that stands in the store's StepState; see kernels/sgd.h for the formulas. The
 /// velocity is the store's first moment, which without momentum is not used, as the second never is. Expects what adam_update expects.
 inline void sgd_update(const Parameters& parameters, const SgdOptions& options) {
+  parameters.check_shows_values("sgd");
   const Tensor rounded = parameters.rounded_values();
   visit_float("sgd", parameters.dtype(), [&]<class T> {
     if constexpr (!std::is_same_v<T, bf16>) {

@@ -174,6 +174,17 @@ TEST_CASE("optim: the average follows the weights, is shown on demand, and learn
   {
     const AveragedWeights shown(three.parameters);
     for (size_t i = 0; i < 3; ++i) CHECK(std::abs(three.values()[i] - average[i]) < 1e-13);
+    const test::TemporaryFile place("");
+    const auto refused = [&](auto&& call) {
+      return message_of<InvalidArgument>(call).find("the store shows the average of its weights") != std::string::npos;
+    };
+    CHECK(refused([&] { sgd_update(three.parameters, {}); }));
+    CHECK(refused([&] { adam_update(three.parameters, {}); }));
+    CHECK(refused([&] { update_average(three.parameters, 0.5); }));
+    CHECK(refused([&] { save_checkpoint(place.folder(), three.parameters, {}); }));
+    CHECK(refused([&] { load_checkpoint(place.folder(), three.parameters); }));
+    CHECK(refused([&] { load_weights(place.folder() + "/weights", three.parameters); }));
+    CHECK_NOTHROW(save_weights(place.folder() + "/weights", three.parameters));
   }
   CHECK(three.values() == w);
   Three without;

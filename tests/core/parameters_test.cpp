@@ -43,7 +43,10 @@ TEST_CASE("parameters: a store shrinks to what it holds, which stays, and may gr
   const auto values = parameters.values().to_vector<float>();
   parameters.first_moment().rows(0, 1).copy_from(Tensor::full({1}, 5.0));
 
+  const int64_t revision = parameters.revision();
   parameters.shrink_to_fit();
+  CHECK(parameters.revision() != revision);  // kernels get other addresses
+  CHECK_THROWS_AS(parameters.moment(-1), InvalidArgument);
   CHECK(weights() == 9 * 256);
   CHECK(parameters.values().to_vector<float>() == values);
   CHECK(parameters.average().to_vector<float>() == values);

@@ -164,6 +164,18 @@ TEST_CASE("device training: a token id that only a kernel sees stops the updates
   source.corrupt = false;
   CHECK(loop.run());
   CHECK(parameters.step().updates > 2);
+
+  // Told when run() ends in the midst of an update: that update begins anew.
+  source.corrupt = true;
+  TrainLoop stopped(parameters, source, [&](const Batch& batch) { return model.loss(batch); }, {.accumulate = 6});
+  for (int i = 0; i < 2; ++i) CHECK(stopped.step());
+  stopped.on_step([&](const StepReport& report) {
+    if (report.step >= 1) stopped.request_stop();
+  });
+  CHECK(message_of<InvalidArgument>([&] { stopped.run(); }).find("[embedding] index 777 at row 3") == 0);
+  CHECK(stopped.state().batch == 0);
+  CHECK(stopped.state().accumulated == 0);
+  CHECK_FALSE(parameters.slots()[0].value.has_grad());
 }
 
 TEST_CASE("device training: what a program enqueues between steps comes behind the step before", "[device]") {

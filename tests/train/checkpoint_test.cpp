@@ -154,6 +154,20 @@ TEST_CASE("checkpoint: any random state comes back, all 128 bits of it", "[check
   CHECK(loaded.random().step == state.step);
 }
 
+TEST_CASE("checkpoint: a state in which no loop can be is not saved", "[checkpoint]") {
+  const TemporaryFile place("");
+  Parameters parameters;
+  parameters.add("w", {2}, init::constant(1));
+  for (const TrainState& state :
+       {TrainState{.epoch = 1, .batch = 5}, TrainState{.batch = 1, .steps = 2, .accumulated = 2},
+        TrainState{.epoch = -1}, TrainState{.epoch_targets = -1}}) {
+    CHECK(message_of<InvalidArgument>([&] {
+            save_checkpoint(place.folder() + "/run", parameters, state);
+          }).find("[save_checkpoint] no loop is at epoch") == 0);
+    CHECK_FALSE(std::filesystem::exists(place.folder() + "/run"));
+  }
+}
+
 TEST_CASE("weights: alone, in a file that another dtype can read", "[checkpoint]") {
   const TemporaryFile place("");
   const std::string file = place.folder() + "/w.safetensors";
@@ -173,6 +187,11 @@ TEST_CASE("weights: alone, in a file that another dtype can read", "[checkpoint]
         std::string::npos);
   load_weights(file, part, "decoder.");
   CHECK(w.to_vector<double>() == std::vector<double>(4, 0.75));
+  Parameters averaged({.average = true});
+  averaged.add("w", {2, 2}, init::constant(1));
+  save_weights(file, f32);
+  load_weights(file, averaged);
+  CHECK(averaged.average().to_vector<float>()[3] == 0.5f);  // it begins as what was loaded
   CHECK(message_of<CheckpointError>([&] { load_weights(place.folder() + "/none", f32); }).find("is missing") !=
         std::string::npos);
   spill(file, "not a safetensors file at all");

@@ -133,4 +133,25 @@ TEST_CASE("train loop: a checkpoint that was due is forgotten when the loop is s
   CHECK(saved == 0);
 }
 
+TEST_CASE("train loop: what was still to be told is not told when the loop is set back", "[train]") {
+  const auto pairs = reversal_pairs(16);  // 2 mini-batches
+  ToyRun run(pairs, {.epochs = 2});
+  const TrainState begin = run.loop.state();
+  std::vector<int64_t> steps, epochs;
+  bool thrown = false;
+  run.loop.on_step([&](const StepReport& report) {
+    steps.push_back(report.step);
+    if (report.step == 2 && !std::exchange(thrown, true))
+      throw Error("planned");  // before the end of the epoch is told
+  });
+  run.loop.on_epoch([&](const EpochReport& report) { epochs.push_back(report.epoch); });
+  CHECK_THROWS_AS(run.loop.run(), Error);
+  run.loop.restore(begin);
+  CHECK(run.loop.step());
+  CHECK(epochs.empty());
+  CHECK(run.loop.run());
+  CHECK(steps == std::vector<int64_t>{1, 2, 1, 2, 3, 4});
+  CHECK(epochs == std::vector<int64_t>{0, 1});
+}
+
 }  // namespace libtrain::testing

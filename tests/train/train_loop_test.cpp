@@ -270,11 +270,49 @@ TEST_CASE("train loop: a state that no run can be in is refused, at once or when
         "[train_loop] cannot restore epoch 0, batch 2, step 2, update 0 with 2 accumulated mini-batches of 2; pass "
         "what load_checkpoint() returned, to a loop with the same accumulate");
   CHECK_THROWS_AS(run.loop.restore({.epoch = -1}), InvalidArgument);
+  CHECK_THROWS_AS(run.loop.restore({.batch = 0, .steps = 1, .accumulated = 1}), InvalidArgument);
   CHECK(run.loop.step());  // as if nothing had been asked
   run.loop.restore({.epoch = 3, .batch = 2, .steps = 8});
   CHECK(message_of<InvalidArgument>([&] { run.loop.run(); }) ==
         "[train_loop] epoch 3 has 2 batches, cannot start at batch 2; give it the data that it was saved with, and "
         "never none");
+}
+
+TEST_CASE("train loop: a schedule that gives no learning rate is told, and the update is not made", "[train]") {
+  const auto pairs = reversal_pairs(16);
+  for (const double factor : {1 / 0.0, -1.0, std::nan("")}) {
+    ToyRun run(pairs, {.schedule = [&](int64_t update) { return update == 2 ? factor : 1; }});
+    CHECK(run.loop.step());
+    const auto before = run.weights();
+    CHECK(message_of<InvalidArgument>([&] { run.loop.step(); }).find("[train_loop] schedule(2) is ") == 0);
+    CHECK(run.weights() == before);
+    CHECK(run.loop.state().updates == 1);
+  }
+}
+
+TEST_CASE("train loop: a loss in bf16 counts, and one that is no pair of scalars is refused", "[train]") {
+  const auto pairs = reversal_pairs(16);
+  Parameters parameters({.mixed_precision = true, .seed = 5});
+  const Tensor w = parameters.add("w", {1}, init::constant(1));
+  BucketedBatches batches(pairs, {.pairs = 8});
+  TrainLoop loop(parameters, batches, [&](const Batch&) { return scale(w, 3).reshape({}); }, {});
+  double loss = 0;
+  loop.on_step([&](const StepReport& report) {
+    loss = report.loss;
+    CHECK_FALSE(report.skipped);
+  });
+  CHECK(loop.step());
+  CHECK(loss == 3);
+  CHECK(parameters.step().updates == 1);
+  TrainLoop two(parameters, batches, [&](const Batch&) { return concat({w, w}, 0); }, {});
+  CHECK(message_of<InvalidArgument>([&] { two.step(); }) ==
+        "[train_loop] sum must be a scalar, got bf16[2]; sum() reduces");
+  TrainLoop wide(parameters, batches,
+                 [&](const Batch&) {
+                   return TokenLoss{sum(w), Tensor::full({}, 1, DType::i32)};
+                 },
+                 {});
+  CHECK(message_of<InvalidArgument>([&] { wide.step(); }).find("[train_loop] count must be i64[]") == 0);
 }
 
 TEST_CASE("train loop: mixed precision learns", "[train]") {
