@@ -14,23 +14,25 @@ struct RandomState {
   uint64_t step = 0;
 };
 
+namespace detail {
 /// The halves of a product of two 32-bit numbers, and how they are come by.
-struct Product {
+struct WideProduct {
   uint32_t low, high;
 };
-struct Multiply {
-  LIBTRAIN_HOST_DEVICE Product operator()(uint32_t a, uint32_t b) const {
+struct WideMultiply {
+  LIBTRAIN_HOST_DEVICE WideProduct operator()(uint32_t a, uint32_t b) const {
     const uint64_t product = uint64_t(a) * b;
     return {uint32_t(product), uint32_t(product >> 32)};
   }
 };
+}  // namespace detail
 
 /// Philox4x32: 128 random bits for a 128-bit counter and a 64-bit key. 10 rounds are the authors' default; 7 still pass BigCrush
 /// and are what dropout uses.
-template <int rounds, class Multiplier = Multiply>
+template <int rounds, class Multiplier = detail::WideMultiply>
 LIBTRAIN_HOST_DEVICE inline std::array<uint32_t, 4> philox(std::array<uint32_t, 4> c, uint32_t k0, uint32_t k1) {
   for (int round = 0; round < rounds; ++round) {
-    const Product a = Multiplier()(0xD2511F53u, c[0]), b = Multiplier()(0xCD9E8D57u, c[2]);
+    const detail::WideProduct a = Multiplier()(0xD2511F53u, c[0]), b = Multiplier()(0xCD9E8D57u, c[2]);
     c = {b.high ^ c[1] ^ k0, b.low, a.high ^ c[3] ^ k1, a.low};
     k0 += 0x9E3779B9u;
     k1 += 0xBB67AE85u;
@@ -63,7 +65,7 @@ struct DropoutRow {
   uint32_t position, sequence, stream;
 };
 /// Likewise by twos: the bits of an even column are the lower half of a word.
-template <class Multiplier = Multiply>
+template <class Multiplier = detail::WideMultiply>
 LIBTRAIN_HOST_DEVICE inline std::array<uint32_t, 4> dropout_words(uint64_t key, DropoutRow row, uint32_t block) {
   return philox<7, Multiplier>({block, row.position, row.sequence, row.stream}, uint32_t(key), uint32_t(key >> 32));
 }

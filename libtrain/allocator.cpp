@@ -31,7 +31,7 @@ int64_t round_size(int64_t bytes) {
 
 thread_local MemoryUse current_use = MemoryUse::kOther;
 
-/// fail_allocations(): allocations until the first that fails, and until the first behind it that does not. Below 0: past.
+/// fail_allocations(): allocations left before the first that fails, and before the first behind it that succeeds again; negative once past.
 std::atomic<int64_t> until_failure = -1, until_recovery = -1;
 
 bool must_fail() { return until_recovery > 0 && --until_recovery >= 0 && --until_failure < 0; }

@@ -31,11 +31,24 @@ void* zeros(int64_t bytes, Cuda where) {
   return block;
 }
 
+void delete_stream(Cuda where) {
+  if constexpr (kBuiltWithCuda) {
+    runtime::free_device(where.bad_index);  // waits until the stream is done
+    runtime::free_device(where.tickets);
+    runtime::destroy_stream(where);
+  }
+}
+
 Cuda new_stream() {
   return detail::cuda_call([] {
     Cuda where = runtime::create_stream();
-    where.bad_index = static_cast<BadIndex*>(zeros(sizeof(BadIndex), where));
-    where.tickets = static_cast<unsigned*>(zeros(kTickets * int64_t(sizeof(unsigned)), where));
+    try {
+      where.bad_index = static_cast<BadIndex*>(zeros(sizeof(BadIndex), where));
+      where.tickets = static_cast<unsigned*>(zeros(kTickets * int64_t(sizeof(unsigned)), where));
+    } catch (...) {
+      delete_stream(where);
+      throw;
+    }
     return where;
   });
 }
@@ -74,13 +87,7 @@ bool cuda_available() {
 namespace cuda {
 
 Stream::Stream() : handle_(new_stream()) {}
-Stream::~Stream() {
-  if constexpr (kBuiltWithCuda) {
-    runtime::free_device(handle_.bad_index);  // waits until the stream is done
-    runtime::free_device(handle_.tickets);
-    runtime::destroy_stream(handle_);
-  }
-}
+Stream::~Stream() { delete_stream(handle_); }
 
 Cuda current_stream() {
   Cuda where = innermost_stream().stream ? innermost_stream() : shared_stream().handle();

@@ -28,7 +28,7 @@ class TensorFile {
 /// Where each tensor of a file goes. Checks everything first, so that a file that does not fit changes nothing.
 class TensorTargets {
  public:
-  /// Names of the file that do not begin with this are not looked at, and this is no part of those that do.
+  /// Only tensors of the file whose names begin with this are looked at; targets are named without it.
   std::string below = {};
 
   /// `name` without what stands in `below`. The last target given for a name counts.

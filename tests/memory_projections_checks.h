@@ -53,6 +53,10 @@ struct ProjectedLayers {
         const Tensor bias = biases.empty() ? Tensor() : biases[i];
         const CrossProjection y = at_once ? CrossProjection{all->queries(i, xs[i]), all->keys_values(i)}
                                           : cross_projection(xs[i], memory, weights[i], bias);
+        if (i == 0) {  // queries of another input too
+          const Tensor& x = xs[kLayers - 1];
+          count(at_once ? all->queries(i, x) : cross_projection(x, memory, weights[i], bias).queries, of_queries[i]);
+        }
         if (int64_t(i) != without_queries) count(y.queries, of_queries[i]);
         if (int64_t(i) != without_keys_values) count(y.keys_values, of_keys_values[i]);
       }

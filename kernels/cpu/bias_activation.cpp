@@ -28,7 +28,7 @@ void row_forward(const BiasActivation<T>& k, const Dropper<accum_t<T>>& dropper,
   });
 }
 
-/// Gradients of a row's elements → dx. Apart from what the formulas make, of which there are many.
+/// Gradients of a row's elements → dx. Not part of what is made for each formula, so that it is compiled once for each type.
 template <class T> void put_gradients(const accum_t<T>* d, int64_t count, T* dx, bool accumulate) {
   if (accumulate) {
 #pragma omp simd

@@ -7,7 +7,7 @@ namespace libtrain::kernels {
 
 /// For philox: left to 64-bit products, nvcc makes 64-bit numbers of everything that their halves meet, a fifth more instructions.
 struct MultiplyHalves {
-  __device__ Product operator()(uint32_t a, uint32_t b) const { return {a * b, __umulhi(a, b)}; }
+  __device__ libtrain::detail::WideProduct operator()(uint32_t a, uint32_t b) const { return {a * b, __umulhi(a, b)}; }
 };
 
 /// What the rows of a matrix share, in arithmetic of type A. Without a state it must not be asked to drop.

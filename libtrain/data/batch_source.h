@@ -1,5 +1,6 @@
 /// Where a training loop gets its mini-batches from, and the source that most programs want: length-bucketed, shuffled, prefetched.
 #pragma once
+#include <concepts>
 #include <future>
 #include <map>
 #include <vector>
@@ -52,6 +53,8 @@ class BucketedBatches : public BatchSource<Batch> {
   /// Throws InvalidArgument for the first option that is out of range, when there are no pairs or no limit is given, and for a pair that
   /// exceeds the token limit alone.
   BucketedBatches(std::span<const Pair> pairs, Options options);
+  template <std::same_as<std::vector<Pair>> Temporary>
+  BucketedBatches(Temporary&&, Options) = delete;    // pairs must live as long
   BucketedBatches(const BucketedBatches&) = delete;  // background threads hold its address
   BucketedBatches& operator=(const BucketedBatches&) = delete;
 

@@ -107,7 +107,7 @@ void check_length(const TextPair& pair, const std::string& where, const PairOpti
   if (std::max(source, target) > size_t(options.max_length))
     throw DataError(
         format_message("[{}] expected at most {} tokens a side, got {} in the source and {} in the target; "
-                       "shorten the pair or raise --max-length",
+                       "shorten the pair, or raise max_length (--max-length)",
                        where, options.max_length, source, target));
 }
 }  // namespace

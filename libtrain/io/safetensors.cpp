@@ -146,11 +146,15 @@ std::string header_text(const std::vector<const TensorEntry*>& entries,
 void check_entry(const TensorEntry& entry) {
   const auto element = element_size(entry.dtype);
   const auto bytes = element ? byte_size(entry.shape, *element) : std::nullopt;
-  LIBTRAIN_CHECK(bytes && *bytes == int64_t(entry.bytes.size()) && entry.name != kMetadata &&
-                     entry.name.size() <= kMaxName && entry.shape.size() <= kMaxRank,
-                 "[write_safetensors] tensor '{}' of dtype {} does not fit its {} bytes; shape, dtype and bytes must "
-                 "agree, in at most 8 dimensions",
-                 entry.name, entry.dtype, entry.bytes.size());
+  LIBTRAIN_CHECK(
+      entry.name != kMetadata && entry.name.size() <= kMaxName,
+      "[write_safetensors] no tensor can be named '{}' ({} bytes); the format keeps {} for itself, and names "
+      "have at most {} bytes",
+      entry.name.substr(0, 100), entry.name.size(), kMetadata, kMaxName);
+  LIBTRAIN_CHECK(bytes && *bytes == int64_t(entry.bytes.size()) && entry.shape.size() <= kMaxRank,
+                 "[write_safetensors] tensor '{}' of dtype {} does not fit its {} bytes; shape, dtype "
+                 "and bytes must agree, in at most {} dimensions",
+                 entry.name, entry.dtype, entry.bytes.size(), kMaxRank);
 }
 
 }  // namespace

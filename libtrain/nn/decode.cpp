@@ -70,7 +70,14 @@ std::vector<Ids> greedy_decode(const Transformer& model, std::span<const Ids> so
       positions, max_length, positions);
   const NoTape nothing_recorded;
   std::vector<Pair> pairs;
-  for (const Ids& source : sources) pairs.push_back({source, {}});
+  for (const Ids& source : sources) {
+    LIBTRAIN_CHECK(
+        int64_t(source.size()) < positions,
+        "[greedy_decode] source {} has {} ids, the model takes {} and kEos; shorten it, or train with larger "
+        "max_positions",
+        pairs.size(), source.size(), positions - 1);
+    pairs.push_back({source, {}});
+  }
   const Batch input =
       make_batch(std::span<const Pair>(pairs), {.source_vocab = model.options().source_vocab, .device = device});
   Memory memory{model.encode(input.source_ids, input.source), input.source};

@@ -26,6 +26,11 @@ class LayerNorm {
     return add_dropout_layer_norm(residual, std::move(branch), branch_bias, weight_, bias_, packing, dropout, epsilon_);
   }
 
+  /// [size]
+  const Tensor& weight() const { return weight_; }
+  /// [size]
+  const Tensor& bias() const { return bias_; }
+
  private:
   Tensor weight_, bias_;
   double epsilon_;

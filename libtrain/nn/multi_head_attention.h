@@ -15,14 +15,11 @@ class MultiHeadAttention {
   /// that is in [0, 1) and `heads` divide the size.
   MultiHeadAttention(Parameters& parameters, const std::string& name, int64_t size, int64_t heads, float dropout)
       : rate_(detail::checked_share("attention", "dropout", dropout)),
+        heads_(checked_heads(size, heads)),
         in_weight_(parameters.add(join_name(name, "in_proj_weight"), {3 * size, size}, init::xavier_uniform())),
         in_bias_(parameters.add(join_name(name, "in_proj_bias"), {3 * size}, init::constant(0))),
         out_(parameters, join_name(name, "out_proj"), size, size),
-        heads_(heads),
-        dropout_{dropout, parameters.new_random_stream(), parameters.random_state()} {
-    LIBTRAIN_CHECK(heads > 0 && size % heads == 0,
-                   "[attention] size {} does not divide into {} heads; choose heads that divide it", size, heads);
-  }
+        dropout_{dropout, parameters.new_random_stream(), parameters.random_state()} {}
 
   /// Every position attends to all of its sequence, or (causal) to itself and those before it. x [tokens, size] → [tokens, size]
   Tensor self(const Tensor& x, const Packing& packing, bool causal) const {
@@ -60,10 +57,16 @@ class MultiHeadAttention {
   void train(bool on) { dropout_.p = on ? rate_ : 0; }
 
  private:
+  static int64_t checked_heads(int64_t size, int64_t heads) {
+    LIBTRAIN_CHECK(heads > 0 && size % heads == 0,
+                   "[attention] size {} does not divide into {} heads; choose heads that divide it", size, heads);
+    return heads;
+  }
+
   float rate_;
+  int64_t heads_;
   Tensor in_weight_, in_bias_;
   Linear out_;
-  int64_t heads_;
   DropoutSpec dropout_;
 };
 

@@ -16,6 +16,9 @@ class RMSNorm {
   /// x [..., size] → the same shape
   Tensor operator()(const Tensor& x) const { return rms_norm(x, weight_, epsilon_); }
 
+  /// [size]
+  const Tensor& weight() const { return weight_; }
+
  private:
   Tensor weight_;
   double epsilon_;

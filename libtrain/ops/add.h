@@ -12,8 +12,9 @@ namespace libtrain {
 /// is kept so; others have the dtype of the argument. Throws InvalidArgument when shapes, dtypes or devices differ from this.
 Tensor add(const Tensor& a, const Tensor& b);
 
-/// x + number, for x of any shape.
+/// x + number and number + x, for x of any shape.
 template <Scalar S> Tensor add(const Tensor& x, S number) { return detail::scaled("add", x, 1, double(number)); }
+template <Scalar S> Tensor add(S number, const Tensor& x) { return add(x, number); }
 
 // ---------------------------------------------------------------------------------------------------------------------
 

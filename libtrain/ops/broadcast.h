@@ -134,7 +134,7 @@ template <int sign> struct Passed {
 
 enum class Of { kA, kB, kDy };
 
-/// The gradient of an argument that is F of two of: the arguments and what arrives; F may read that as a third.
+/// The gradient of an argument that is F(first, second, dy), first and second each being a, b or dy.
 template <class F, Of first, Of second> struct Term {
   template <class T> static void run(const BackwardStep& step, const BroadcastPlan& plan, size_t i) {
     const Device where = step.output.device();

@@ -78,6 +78,10 @@ inline void check_embedding(const Tensor& ids, const Tensor& table, const Tensor
       "[embedding] position_table must be [max positions, columns], got {}; sinusoidal_positions() makes one",
       position_table.spec());
   check_like("embedding", "position_table", position_table, table, {position_table.dim(0), table.dim(1)});
+  LIBTRAIN_CHECK(!position_table.requires_grad(),
+                 "[embedding] position_table {} wants a gradient, and is taken as a constant; add embedding(positions, "
+                 "position_table) instead",
+                 position_table.spec());
   check_is("embedding", "positions", positions, DType::i32, table.device(), ids.shape());
   check_ids(positions);
   if (on_host)

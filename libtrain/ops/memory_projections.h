@@ -20,11 +20,12 @@ class MemoryProjections {
     check_layer(layer);
     return keys_values_[layer];
   }
-  /// x [rows, in] → [rows, size]. To be called at most once per layer between two backward passes.
+  /// x [rows, in] → [rows, size]
   Tensor queries(size_t layer, const Tensor& x) const;
 
  private:
-  /// How the gradients of a layer's weight and bias were found by its queries, whose turn in backward comes first.
+  /// Whether queries of this layer have run backward, which comes before that of keys and values, and whether the gradients of its weight and
+  /// bias held something when the first of them did: then keys and values must add to their rows too.
   struct Opened {
     bool opened = false, adds_to_weight = false, adds_to_bias = false;
   };
@@ -219,9 +220,9 @@ inline Tensor MemoryProjections::queries(size_t layer, const Tensor& x) const {
              const Device where = step.output.device();
              part.backward_input(where, step.doutput<T>(), step, 0);
              const auto dweight = step.sink<A>(1), dbias = part.bias ? step.sink<A>(2) : Sink<A>{};
-             (*opened)[layer] = {true, dweight.accumulate, dbias.accumulate};
+             if (!(*opened)[layer].opened) (*opened)[layer] = {true, dweight.accumulate, dbias.accumulate};
              part.template backward_weight<A>(where, step.doutput<T>(), dweight, dbias);
-             // The rows of keys and values wait for the gradients of these; without, nobody comes to them.
+             // The rows of keys and values are written with the gradients of these; where none arrived, they are zero.
              const int64_t size = part.weight.dims[0];
              const View<const T> others{nullptr, {2 * size, part.weight.dims[1], 1, 1}};
              if (!step.inputs[3].has_grad() || TapeObserver::present())

@@ -11,8 +11,9 @@ namespace libtrain {
 /// have the dtype of the argument. Throws InvalidArgument when shapes, dtypes or devices differ from this.
 Tensor mul(const Tensor& a, const Tensor& b);
 
-/// number * x, for x of any shape; also called scale().
+/// x * number and number * x, for x of any shape; also called scale().
 template <Scalar S> Tensor mul(const Tensor& x, S number) { return detail::scaled("mul", x, double(number)); }
+template <Scalar S> Tensor mul(S number, const Tensor& x) { return mul(x, number); }
 
 // ---------------------------------------------------------------------------------------------------------------------
 

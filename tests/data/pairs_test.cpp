@@ -100,8 +100,8 @@ TEST_CASE("read_pairs: bytes that are no text") {
 TEST_CASE("read_pairs: a pair longer than the limit names both lengths and the option") {
   const PairOptions options = {.target_tokens = TokenKind::kWords, .max_length = 3};
   CHECK(message_for("abc\tK AE T\nabcd\tK AE\n", options) ==
-        "[PATH:2] expected at most 3 tokens a side, got 4 in the source and 2 in the target; shorten the pair or raise "
-        "--max-length");
+        "[PATH:2] expected at most 3 tokens a side, got 4 in the source and 2 in the target; shorten the pair, or "
+        "raise max_length (--max-length)");
   CHECK(message_for("ab\tK AE T S\n", options).find("got 2 in the source and 4 in the target") != std::string::npos);
   CHECK(message_for("ひら\u3099が\tK  AE  T\n", options) == "no exception");  // tokens count, neither bytes nor spaces
   CHECK(message_for("abcd\tK AE T S\n", {.max_length = 0}) == "no exception");

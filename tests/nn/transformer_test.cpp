@@ -73,6 +73,18 @@ TEST_CASE("attention layer: heads must divide its width", "[nn]") {
   Parameters parameters;
   CHECK(message_of<InvalidArgument>([&] { MultiHeadAttention(parameters, "attention", 8, 3, 0); }) ==
         "[attention] size 8 does not divide into 3 heads; choose heads that divide it");
+  CHECK(parameters.slots().empty());  // the name is free for the next attempt
+}
+
+TEST_CASE("greedy_decode: a source beyond the model's positions is refused by number", "[nn]") {
+  Parameters parameters;
+  const Transformer model(parameters,
+                          {.source_vocab = 9, .target_vocab = 9, .layer = {.size = 8, .heads = 2}, .max_positions = 5});
+  const std::vector<std::vector<int32_t>> fits{{4, 5, 6, 7}}, too_long{{4}, {4, 5, 6, 7, 8}};
+  CHECK(greedy_decode(model, fits, 2).size() == 1);
+  CHECK(message_of<InvalidArgument>([&] {
+          greedy_decode(model, too_long, 2);
+        }).find("[greedy_decode] source 1 has 5 ids, the model takes 4 and kEos") == 0);
 }
 
 TEST_CASE("packing: lengths and capacity that cannot be are refused", "[nn]") {

@@ -61,6 +61,14 @@ TEST_CASE("binary: a number with an integer or undefined tensor is refused by na
   CHECK_THROWS_WITH(div(1, Tensor()), "[div] expected a tensor, got undefined; assign one to it first");
 }
 
+TEST_CASE("binary: a number may stand on either side") {
+  const Tensor x = Tensor::from({1.5f, -2.0f});
+  CHECK(values_of(add(3, x)) == values_of(add(x, 3)));
+  CHECK(values_of(mul(0.5, x)) == Values{0.75, -1});
+  CHECK(values_of(sub(3, x)) == Values{1.5, 5});
+  CHECK(values_of(div(3, x)) == Values{2, -1.5});
+}
+
 TEST_CASE("binary: one tensor as both arguments gets both gradients") {
   const Tensor x = Tensor::from({2.0, -3.0}, {2});
   x.set_requires_grad();

@@ -35,6 +35,13 @@ TEST_CASE("embedding: ids of any shape, positions added unscaled") {
   CHECK(values_of(y) == Values{100, 1, 101, 100});
 }
 
+TEST_CASE("embedding: a position table that wants a gradient, which it would not get, is refused") {
+  const Tensor ids = Tensor::from<int32_t>({1, 0}, {2}), table = Tensor::full({3, 4}, 1);
+  const Tensor learnt = Tensor::full({2, 4}, 1).set_requires_grad();
+  CHECK_THROWS_WITH(embedding(ids, table, 1, learnt, ids),
+                    Catch::Matchers::Contains("position_table f32[2, 4] wants a gradient"));
+}
+
 TEST_CASE("embedding: the gradient of a bf16 table is f32, and a shared table collects from both users") {
   const Tensor table = Tensor::full({2, 2}, 1, DType::bf16);
   table.set_requires_grad();

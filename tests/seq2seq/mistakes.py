@@ -119,7 +119,7 @@ DATA_FILES = [
     pairs("got byte 0xE2 at byte offset 2", "[bad.tsv:1]", UTF8, r"a\t\xe2\x82\n"),
     pairs("got a NUL byte at byte offset 1", "[bad.tsv:2]", "UTF-16 and binary files have such bytes", r"a\tb\na\0\tb\n"),
     pairs("got a NUL byte at byte offset 1", "[bad.tsv:1]", UTF8, r"a\0\t\0b\0\n\0"),
-    pairs("got 20 in the source and 1 in the target", "[bad.tsv:1]", "raise --max-length", r"aaaaabbbbbcccccddddd\tb\n"),
+    pairs("got 20 in the source and 1 in the target", "[bad.tsv:1]", "raise max_length (--max-length)", r"aaaaabbbbbcccccddddd\tb\n"),
     pairs("got 1 in the source and 17 in the target", "[bad.tsv:2]", "shorten the pair", r"a\tb\na\tabcdefghijklmnopq\n"),
     Mistake(DATA, "expected lines of at most 1048576 bytes", "[bad.tsv:1]", "is this a text file?",
             "head -c 2000000 /dev/zero | tr '\\0' a >bad.tsv; seq2seq train --train bad.tsv --out new"),
