@@ -12,8 +12,10 @@ PREFIX is where the library is installed. Every fenced block must say what it is
                     must exist
     text, json, cmake, tsv
 A plain cpp block, or any other tag, is a violation: so nothing that looks like code escapes. Relative links must lead
-somewhere, and the numbers of mistakes and of planted bugs must be those of their tables.
+somewhere, their #anchors to a heading of a document, and the numbers of mistakes and of planted bugs must be those of their
+tables.
 """
+import collections
 import os
 import re
 import shlex
@@ -140,10 +142,33 @@ def check_commands(root, block, options):
                 yield f"{block.at()}: {word} is not in the repository"
 
 
-def check_links(root, document, prose):
-    for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", prose):
-        if not re.match(r"\w+:", target) and not os.path.exists(os.path.join(root, os.path.dirname(document), target)):
-            yield f"{document}: link to {target} leads nowhere"
+def anchors(prose):
+    """What GitHub makes of a document's headings, for links to them."""
+    seen = collections.Counter()
+    for heading in re.findall(r"^#{1,6} +(.*?) *$", prose, re.MULTILINE):
+        words = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", heading)  # of a link, its text
+        anchor = re.sub(r"[^\w -]", "", words.lower()).replace(" ", "-")
+        yield f"{anchor}-{seen[anchor]}" if seen[anchor] else anchor
+        seen[anchor] += 1
+
+
+def prose_of(root, document, documents):
+    text = documents.get(document)
+    if text is None:
+        with open(os.path.join(root, document), encoding="utf-8") as file:
+            text = file.read()
+    return parse(document, text)[2]
+
+
+def check_links(root, document, prose, documents):
+    for path, anchor in re.findall(r"\]\(([^)#\s]*)(?:#([^)\s]*))?\)", prose):
+        if re.match(r"\w+:", path):
+            continue
+        target = os.path.normpath(os.path.join(os.path.dirname(document), path)) if path else document
+        if not os.path.exists(os.path.join(root, target)):
+            yield f"{document}: link to {path} leads nowhere"
+        elif anchor and target.endswith(".md") and anchor not in anchors(prose_of(root, target, documents)):
+            yield f"{document}: no heading of {target} makes the anchor #{anchor}"
 
 
 def read_documents(root):
@@ -165,7 +190,7 @@ def check_text(root, documents):
     all_blocks, violations = [], [] if "README.md" in documents else ["README.md is not there"]
     for document, text in documents.items():
         blocks, found, prose = parse(document, text)
-        violations += found + list(check_tags(blocks)) + list(check_links(root, document, prose))
+        violations += found + list(check_tags(blocks)) + list(check_links(root, document, prose, documents))
         for block in blocks:
             if block.tag.startswith("cpp from "):
                 violations += check_excerpt(root, block)
@@ -258,11 +283,18 @@ PLANTS = [
     ("a program that nothing builds", "```bash\nbuild/tests/planted_program --help\n```", "build/tests/planted_program"),
     ("an unknown option", "```bash\ncmake -S . -B build -DLIBTRAIN_PLANTED=ON\n```", "LIBTRAIN_PLANTED"),
     ("a dead link", "see [there](docs/planted.md#top)", "docs/planted.md"),
+    ("a dead anchor", "# Top\n[down](#planted)", "#planted"),
+    ("a dead anchor of another document", "[guide](docs/guide.md#planted)", "docs/guide.md makes the anchor #planted"),
+    ("a heading within a block", "```text\n# planted\n```\n[up](#planted)", "#planted"),
     ("an outdated excerpt", "```cpp from libtrain/error.h\nstruct Planted {\n```", "not an excerpt"),
     ("an excerpt of nothing", "```cpp from libtrain/planted.h\nint x;\n```", "not there"),
 ]
 SOUND = """
-[home](https://example.org) [build](CMakeLists.txt#top)
+# A heading: `code`, [a link](docs/guide.md#guide) and more
+## Twice
+## Twice
+[up](#a-heading-code-a-link-and-more) [second](#twice-1) [self](README.md#twice)
+[home](https://example.org#top) [build](CMakeLists.txt#top)
 ```bash
 git clone https://example.org/libtrain && cd libtrain   # get docs/planted.md
 A=1 bash tests/run.sh --train=my/words.tsv > out.txt
