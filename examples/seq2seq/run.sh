@@ -63,7 +63,7 @@ if [ -z "${OPENBLAS_CORETYPE:-}" ] && [[ $blas == *openblas* ]]; then
 fi
 
 # GCC's OpenMP lets a thread that waits keep its core for milliseconds. Where other programs want the cores too, that made training
-# four times slower (docs/performance.md); some microseconds are enough.
+# four times slower (docs/guide.md, "Cores that others use too"); some microseconds are enough.
 if [ -z "${OMP_WAIT_POLICY:-}" ]; then export GOMP_SPINCOUNT="${GOMP_SPINCOUNT:-1000}"; fi
 
 # Without --out, each run starts anew; the one before it is kept.
