@@ -108,15 +108,17 @@ def commands_of(text):
 
 
 def missing_program(root, path):
-    """Whether no folder of the repository builds the program at build…/folder/name."""
-    folder, name = os.path.split(path.split("/", 1)[1] if "/" in path else "")
-    lists = os.path.join(root, folder, "CMakeLists.txt")
-    if not name:
+    """Whether no folder of the repository builds the program at build…/folder/name, or at build/…/folder/name."""
+    if not path.partition("/")[2]:
         return False
-    if not os.path.isfile(lists):
-        return True
-    with open(lists, encoding="utf-8") as file:
-        return re.search(rf"\b{re.escape(name)}\b", file.read()) is None
+    for skipped in (1, 2):  # folders of the build
+        folder, name = os.path.split("/".join(path.split("/")[skipped:]))
+        lists = os.path.join(root, folder, "CMakeLists.txt")
+        if name and os.path.isfile(lists):
+            with open(lists, encoding="utf-8") as file:
+                if re.search(rf"\b{re.escape(name)}\b", file.read()):
+                    return False
+    return True
 
 
 def missing_file(root, word, is_command):
@@ -281,6 +283,7 @@ PLANTS = [
     ("a missing script behind a pipe", "```bash\nA=1 true | python3 planted.py\n```", "planted.py"),
     ("a missing file as argument", "```bash\ncat \\\n  docs/planted.md\n```", "docs/planted.md"),
     ("a program that nothing builds", "```bash\nbuild/tests/planted_program --help\n```", "build/tests/planted_program"),
+    ("a program that nothing builds, in a folder within build", "```bash\nbuild/bench/bench/planted_bench\n```", "bench/planted_bench"),
     ("an unknown option", "```bash\ncmake -S . -B build -DLIBTRAIN_PLANTED=ON\n```", "LIBTRAIN_PLANTED"),
     ("a dead link", "see [there](docs/planted.md#top)", "docs/planted.md"),
     ("a dead anchor", "# Top\n[down](#planted)", "#planted"),
@@ -298,7 +301,7 @@ SOUND = """
 ```bash
 git clone https://example.org/libtrain && cd libtrain   # get docs/planted.md
 A=1 bash tests/run.sh --train=my/words.tsv > out.txt
-cmake -S . -B build-x -DLIBTRAIN_TESTS=OFF; ./build-x/tests/libtrain_tests "a name"
+cmake -S . -B build-x -DLIBTRAIN_TESTS=OFF; ./build-x/tests/libtrain_tests "a name"; build/bench/bench/op_bench
 ```
 ```cpp from libtrain/error.h
 /// Base of all exceptions of the library.
