@@ -7,9 +7,9 @@ MISTAKE_TABLES = ("COMMAND_LINE", "DATA_FILES", "CHECKPOINTS", "ENVIRONMENT")  #
 # (document, what it says, # being the number of rows of the table)
 COUNTS = [
     ("README.md", "# answered with what, where and remedy", "mistakes"),
-    ("docs/reliability.md", "a table of # mistakes against the library", "library"),
+    ("docs/reliability.md", "A table of # mistakes against the library", "library"),
     ("docs/reliability.md", "one of # against the real program", "program"),
-    ("docs/reliability.md", "with exception or exit status | # of #", "mistakes"),
+    ("docs/reliability.md", "| # of # |", "mistakes"),
     ("docs/reliability.md", "[# planted bugs", "bugs"),
     ("docs/planted_bugs.md", "lists # bugs", "bugs"),
     ("docs/planted_bugs.md", "All # are found", "bugs"),
