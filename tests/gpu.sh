@@ -48,7 +48,7 @@ sanitize() {
   local command=(compute-sanitizer --tool "$tool" --kernel-regex kns=libtrain --error-exitcode 9 "${@:5}")
   if ! command -v compute-sanitizer >/dev/null; then say "$tool" "not run" "compute-sanitizer is not here"; return; fi
   if [ $((limit - SECONDS)) -lt 90 ]; then say "$tool" "not run" "no time left of $limit s"; return; fi
-  timeout -k 5 30 "${command[@]}" "$build/tests/device/sanitized" "$bug" >"$planted" 2>&1
+  within 30 "$planted" "$planted" "${command[@]}" "$build/tests/device/sanitized" "$bug"
   if grep -q "$finding" "$planted"; then
     part "$tool" 60 "${command[@]}" "$program" "$tests"
   elif grep -qiE 'not supported|unable to|failed to initialize|error: .*attach' "$planted"; then

@@ -32,21 +32,42 @@ say() {
   [ "$2" != failed ] || failed=1
 }
 
+# within SECONDS OUTPUT ERRORS COMMAND…: as timeout has it, but a signal to this script is heard at once, and the command
+# leaves no process behind. Writes to the files OUTPUT and ERRORS, which may be one.
+within() {
+  local status=0 pid
+  : >"$2" >"$3"
+  timeout -k 5 "$1" "${@:4}" >>"$2" 2>>"$3" &
+  pid=$!
+  wait "$pid" 2>/dev/null || status=$?
+  kill -KILL -- "-$pid" 2>/dev/null  # timeout leads a group of its own
+  return $status
+}
+
+interrupted() {
+  local pid
+  trap '' INT TERM HUP
+  pid=$(jobs -p)
+  if [ -n "$pid" ]; then
+    kill "$pid" 2>/dev/null  # timeout passes it on, and kills what has not ended in 5 s
+    wait "$pid" 2>/dev/null
+    kill -KILL -- "-$pid" 2>/dev/null
+  fi
+  say interrupted failed "after $SECONDS s"
+  finish
+}
+trap interrupted INT TERM HUP
+
 # part NAME SECONDS COMMAND…: runs it, keeps what it prints in NAME.log, or its standard output in $output where that is set
 part() {
-  local name=$1 seconds=$2 began=$SECONDS status=0 to=${output:-$results/$1.log} left=$((limit - SECONDS)) run
+  local name=$1 seconds=$2 began=$SECONDS status=0 log=$results/$1.log left=$((limit - SECONDS))
   shift 2
   if [ $left -lt 5 ]; then say "$name" "not run" "no time left of $limit s"; return 1; fi
-  run=(timeout -k 5 $((seconds < left ? seconds : left)) "$@")
-  if [ "$to" = "$results/$name.log" ]; then
-    "${run[@]}" >"$to" 2>&1 || status=$?
-  else
-    "${run[@]}" >"$to" 2>"$results/$name.log" || status=$?
-  fi
+  within $((seconds < left ? seconds : left)) "${output:-$log}" "$log" "$@" || status=$?
   if [ $status -eq 0 ]; then
     say "$name" passed "$((SECONDS - began)) s"
   else
-    say "$name" failed "status $status after $((SECONDS - began)) s; $(grep -v '^ *$' "$results/$name.log" | tail -n 1 | cut -c 1-200)"
+    say "$name" failed "status $status after $((SECONDS - began)) s; $(grep -v '^ *$' "$log" | tail -n 1 | cut -c 1-200)"
   fi
   return $status
 }
