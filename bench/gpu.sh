@@ -1,28 +1,35 @@
 #!/usr/bin/env bash
-# Measures libtrain on this machine's GPU, within 9 minutes: gpu.sh [DEPENDENCIES]   (DEPENDENCIES, and what is needed: as tests/gpu.sh says)
-#                                                        gpu.sh --small BUILD       that it would run: on the executed device of the build folder BUILD
-# PYTHON names a Python that has PyTorch with CUDA (default python3); without one the comparison is not run. Writes to $OUT, or build-gpu/results:
+# Measures libtrain on this machine's GPU, within 9 minutes:
+#   gpu.sh [DEPENDENCIES]   DEPENDENCIES, and what is needed: as tests/gpu.sh says
+#   gpu.sh --small BUILD    that it would run: on the executed device of the build folder BUILD
+#
+# PYTHON names a Python that has PyTorch with CUDA (default python3); without one the comparison is not run. Writes to
+# results-bench in $OUT, or in build-gpu (or BUILD), which it clears of an earlier run's:
 #   results.json   device, commit, and for each part whether it passed, failed, or was not run and why
 #   bench.jsonl    gpu_bench: kernels and steps with their share of the roofs of the same process
 #   tuned.jsonl    the steps and products again, with cuBLASLt's algorithms chosen by timing
 #   table.json     predicted and measured, a row a case; table.md: the table of docs/performance.md
 #   compare-*.log  libtrain against PyTorch; *.log: what each part printed
-# and all of it to one file beside that folder, results.tar.gz (or $OUT.tar.gz). The exit status is 0 when nothing failed. A part that takes longer
-# than it may is cut off and has failed; a comparison is begun only where the time it may take is left. torch.compile, the slowest to begin, comes
-# last, in mode reduce-overhead: max-autotune had not compiled one shape in 466 s (bench/compare_pytorch.py --variants compile --only 0).
+# and all of it to one file beside that folder, results-bench.tar.gz. The exit status is 0 when nothing failed, 2 when
+# nothing was begun. A part that takes longer than it may is cut off and has failed; a comparison is begun only where
+# the time it may take is left. torch.compile, the slowest to begin, comes last, in mode reduce-overhead: max-autotune
+# had not compiled one shape in 466 s (bench/compare_pytorch.py --variants compile --only 0).
 set -uo pipefail
-small=()
-dependencies=
-python=${PYTHON:-python3}
-if [ "${1:-}" = --small ]; then
-  small=(--small)
-  build=$(realpath "${2:?usage: gpu.sh --small BUILD}") || exit 2
-elif [ -n "${1:-}" ]; then
-  dependencies=$(realpath "$1")
-fi
-cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
+script=bench
 limit=540
-source tests/device/on_gpu.sh
+source "$(dirname "${BASH_SOURCE[0]}")/../tests/device/on_gpu.sh"
+small=()
+if [ "${1-}" = --small ]; then
+  [ $# -eq 2 ] || refuse "--small takes a build folder"
+  small=(--small)
+  folder build "$2"
+  [ -x "$build/bench/gpu_bench" ] || refuse "no gpu_bench in $build; cmake --build $build --target gpu_bench makes it"
+else
+  read_dependencies "$@"
+fi
+python=${PYTHON:-python3}
+case $python in /*) ;; */*) python=$PWD/$python ;; esac  # begin goes elsewhere
+begin
 
 # measure NAME SECONDS ARGUMENT…: gpu_bench into NAME.jsonl
 measure() {
@@ -32,11 +39,12 @@ measure() {
 }
 # table NAME: of NAME.jsonl
 table() {
-  output=$results/table.md part table 20 python3 bench/gpu_table.py --bench "$results/$1.jsonl" --json "$results/table.json"
+  output=$results/table.md part table 20 \
+    python3 bench/gpu_table.py --bench "$results/$1.jsonl" --json "$results/table.json"
 }
 # tuned FILTER: appends to tuned.jsonl
 tuned() {
-  LIBTRAIN_TUNE_GEMM=1 LIBTRAIN_CACHE=$results/choices measure "tuned-$1" 90 --filter "$1"
+  LIBTRAIN_TUNE_GEMM=1 LIBTRAIN_CACHE=$results/choices measure "tuned-$1" 90 --filter "$1" || return
   cat "$results/tuned-$1.jsonl" >>"$results/tuned.jsonl"
 }
 has_torch() { "$python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' 2>/dev/null; }
@@ -52,9 +60,8 @@ if [ ${#small[@]} -gt 0 ]; then
   device="executed on the CPU"
 else
   find_device
-  build_for_device "$dependencies" gpu_bench train_step_bench
+  build_for_device gpu_bench train_step_bench
 fi
-: >"$results/tuned.jsonl"
 measure bench 150
 table bench
 tuned step

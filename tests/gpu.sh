@@ -1,32 +1,34 @@
 #!/usr/bin/env bash
 # Proves the CUDA kernels on this machine's GPU and measures them: gpu.sh [DEPENDENCIES]
 #
-# Needs nvcc, CMake, Ninja, Python and a C++20 compiler, and no package registry: what else libtrain is built with (fmt, nlohmann-json, xxHash,
-# Catch2, an OpenMP OpenBLAS) comes from the system or from DEPENDENCIES, a folder of unpacked Debian packages that
-# tests/device/fetch_packages.sh makes on a machine that has a registry. Writes to $OUT, or build-gpu/results:
+# Needs nvcc, CMake, Ninja, Python and a C++20 compiler, and no package registry: what else libtrain is built with (fmt,
+# nlohmann-json, xxHash, Catch2, an OpenMP OpenBLAS) comes from the system or from DEPENDENCIES, a folder of unpacked
+# Debian packages that tests/device/fetch_packages.sh makes on a machine that has a registry. Writes to results-tests in
+# $OUT, or in build-gpu, which it clears of an earlier run's:
 #   results.json   device, commit, and for each part whether it passed, failed, or was not run and why
 #   bench.jsonl    gpu_bench: kernels and steps with their share of the roofs (bench/gpu.sh makes a table of it)
 #   *.log          what each part printed
-# and all of it to one file beside that folder, results.tar.gz (or $OUT.tar.gz). The exit status is 0 when nothing failed. Within 8 minutes; a
-# part that takes longer than it may is cut off and has failed. compute-sanitizer comes last, with the time that is left.
+# and all of it to one file beside that folder, results-tests.tar.gz. The exit status is 0 when nothing failed, 2 when
+# nothing was begun. Within 8 minutes; a part that takes longer than it may is cut off and has failed. compute-sanitizer
+# comes last, with the time that is left.
 set -uo pipefail
-dependencies=${1:-}
-[ -z "$dependencies" ] || dependencies=$(realpath "$dependencies")
-cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
+script=tests
 limit=480
-source tests/device/on_gpu.sh
+source "$(dirname "${BASH_SOURCE[0]}")/device/on_gpu.sh"
+read_dependencies "$@"
+begin
 find_device
 
-# ---- Build -------------------------------------------------------------------------------------------------------------
-build_for_device "$dependencies" libtrain_device_tests sanitized gpu_bench
+# ---- Build -----------------------------------------------------------------------------------------------------------
+build_for_device libtrain_device_tests sanitized gpu_bench
 part ptxas 20 python3 tests/device/ptxas.py "$build" kernels/cuda/*.cu
 
-# ---- Right -------------------------------------------------------------------------------------------------------------
+# ---- Right -----------------------------------------------------------------------------------------------------------
 program=$build/tests/device/libtrain_device_tests
 part device_tests 150 python3 tests/device/run_each.py "$program" "[device],[streams]"
 if [ "$capability" = 90 ]; then
-  # Here attention of long sequences has kernels of its own, so that "[device]" leaves those of other devices out. (Tests
-  # of Hopper's kernels switch them on themselves.)
+  # Here attention of long sequences has kernels of its own, so that "[device]" leaves those of other devices out.
+  # (Tests of Hopper's kernels switch them on themselves.)
   part attention_without_wgmma 60 env LIBTRAIN_HOPPER_ATTENTION=0 python3 tests/device/run_each.py "$program" \
     "device: bf16*,device attention*"
   if command -v cuobjdump >/dev/null; then
@@ -37,12 +39,12 @@ if [ "$capability" = 90 ]; then
 fi
 part fragments 20 env LIBTRAIN_WRITE_FRAGMENTS="$results/fragments.txt" "$program" "[fragments]"
 
-# ---- Measured ----------------------------------------------------------------------------------------------------------
+# ---- Measured --------------------------------------------------------------------------------------------------------
 output=$results/bench.jsonl part bench 120 "$build/bench/gpu_bench"
 
-# ---- Sanitized ---------------------------------------------------------------------------------------------------------
-# sanitize TOOL BUG FINDING TESTS OPTION…: compute-sanitizer must report FINDING of the planted bug, and nothing in TESTS. Of our kernels alone:
-# NVIDIA's take the time of all of them.
+# ---- Sanitized -------------------------------------------------------------------------------------------------------
+# sanitize TOOL BUG FINDING TESTS OPTION…: compute-sanitizer must report FINDING of the planted bug, and nothing in
+# TESTS. Of our kernels alone: NVIDIA's take the time of all of them.
 sanitize() {
   local tool=$1 bug=$2 finding=$3 tests=$4 planted=$results/$1-planted.log
   local command=(compute-sanitizer --tool "$tool" --kernel-regex kns=libtrain --error-exitcode 9 "${@:5}")

@@ -1,13 +1,52 @@
 # shellcheck shell=bash
-# Sourced by tests/gpu.sh and bench/gpu.sh, from the root of the project: builds for this machine's GPU, runs parts within a time limit and keeps
-# what each came to. Sets build, results, device, capability (90 is Hopper); the caller sets `limit`, the seconds for everything.
+# Sourced by tests/gpu.sh and bench/gpu.sh: builds for this machine's GPU, runs parts within a time limit and keeps what
+# each came to. The caller sets `script`, its folder, and `limit`, the seconds for everything; it reads its arguments
+# and calls begin. Sets root, build, dependencies, results, device, capability (90 is Hopper).
+# shellcheck disable=SC2154
 export PATH=$PATH:/usr/local/cuda/bin
-build=${build:-$PWD/build-gpu}
-results=${OUT:-$build/results}
-mkdir -p "$results"
-results=$(realpath "$results")
+root=$(realpath "$(dirname "${BASH_SOURCE[0]}")/../..")
+build=$root/build-gpu
+dependencies=
+output=
+device=
 parts=()
 failed=0
+SECONDS=0
+
+# refuse TEXT: before anything is begun
+refuse() {
+  echo "$script/gpu.sh: $1" >&2
+  exit 2
+}
+
+# folder VARIABLE PATH
+folder() {
+  [ -d "$2" ] || refuse "there is no folder $2"
+  printf -v "$1" %s "$(realpath "$2")"
+}
+
+# read_dependencies [FOLDER]: what both scripts take
+read_dependencies() {
+  case ${1-} in
+    -h | --help)
+      sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$root/$script/gpu.sh"  # what its head says
+      exit 0
+      ;;
+    -*) refuse "unknown option $1; --help tells what there is" ;;
+    ?*) folder dependencies "$1" ;;
+  esac
+  [ $# -le 1 ] || refuse "one argument too many: $2; --help tells what there is"
+}
+
+# begin: makes the folder of results, clears it of an earlier run's, and goes to the root of the project
+begin() {
+  results=${OUT:-$build}/results-$script
+  if ! mkdir -p "$results" || ! [ -w "$results" ]; then refuse "cannot write to $results; OUT names another place"; fi
+  results=$(realpath "$results")
+  rm -f "$results"/{results.json,table.json,table.md,fragments.txt} "$results"/*.{log,jsonl} "$results.tar.gz"
+  cd "$root" || exit 2
+  trap interrupted INT TERM HUP
+}
 
 # find_device: names it, or exits
 find_device() {
@@ -32,11 +71,12 @@ say() {
   [ "$2" != failed ] || failed=1
 }
 
-# within SECONDS OUTPUT ERRORS COMMAND…: as timeout has it, but a signal to this script is heard at once, and the command
-# leaves no process behind. Writes to the files OUTPUT and ERRORS, which may be one.
+# within SECONDS OUTPUT ERRORS COMMAND…: as timeout has it, but a signal to this script is heard at once, and the
+# command leaves no process behind. Writes to the files OUTPUT and ERRORS, which may be one.
 within() {
   local status=0 pid
-  : >"$2" >"$3"
+  : >"$2"
+  : >"$3"
   timeout -k 5 "$1" "${@:4}" >>"$2" 2>>"$3" &
   pid=$!
   wait "$pid" 2>/dev/null || status=$?
@@ -56,9 +96,8 @@ interrupted() {
   say interrupted failed "after $SECONDS s"
   finish
 }
-trap interrupted INT TERM HUP
 
-# part NAME SECONDS COMMAND…: runs it, keeps what it prints in NAME.log, or its standard output in $output where that is set
+# part NAME SECONDS COMMAND…: runs it, keeps what it prints in NAME.log, or its standard output in $output if that is set
 part() {
   local name=$1 seconds=$2 began=$SECONDS status=0 log=$results/$1.log left=$((limit - SECONDS))
   shift 2
@@ -72,23 +111,26 @@ part() {
   return $status
 }
 
+# commit: what is measured, with "-dirty" where it differs from that; also where the sources are another user's
+commit() {
+  git -c safe.directory="$root" describe --always --dirty --abbrev=40 --exclude '*' 2>/dev/null || echo unknown
+}
+
 # finish: writes results.json, packs the results into one file and exits
 finish() {
   local IFS=,
   printf '{"device":"%s","cuda":"%s","commit":"%s","date":"%s","parts":[%s]}\n' "$device" \
-    "$(nvcc --version 2>/dev/null | sed -n 's/.*release \([0-9.]*\).*/\1/p')" "$(git rev-parse HEAD 2>/dev/null || echo unknown)" \
-    "$(date -u +%FT%TZ)" "${parts[*]}" >"$results/results.json"
-  tar -czf "$results.tar.gz" -C "${results%/*}" "${results##*/}"
+    "$(nvcc --version 2>/dev/null | sed -n 's/.*release \([0-9.]*\).*/\1/p')" "$(commit)" "$(date -u +%FT%TZ)" \
+    "${parts[*]}" >"$results/results.json"
+  tar -czf "$results.tar.gz" -C "$(dirname "$results")" "results-$script"
   echo "results: $results/results.json, all in $results.tar.gz"
   exit $failed
 }
 
-# build_for_device DEPENDENCIES TARGET…: DEPENDENCIES is a folder of unpacked Debian packages, or empty
+# build_for_device TARGET…: with the unpacked Debian packages in $dependencies, if that is set
 build_for_device() {
-  local dependencies=$1
-  shift
-  options=(-DCMAKE_BUILD_TYPE=Release -DLIBTRAIN_CUDA=ON "-DCMAKE_CUDA_ARCHITECTURES=$capability-real" -DLIBTRAIN_EXAMPLES=OFF
-    -DLIBTRAIN_INSTALL=OFF -DCMAKE_CUDA_FLAGS=-Xptxas=-v
+  local options=(-DCMAKE_BUILD_TYPE=Release -DLIBTRAIN_CUDA=ON "-DCMAKE_CUDA_ARCHITECTURES=$capability-real"
+    -DLIBTRAIN_EXAMPLES=OFF -DLIBTRAIN_INSTALL=OFF -DCMAKE_CUDA_FLAGS=-Xptxas=-v
     "-DCMAKE_CUDA_COMPILER_LAUNCHER=$PWD/tests/device/keep_ptxas_report.sh")
   if [ -n "$dependencies" ]; then
     options+=("-DCMAKE_PREFIX_PATH=$dependencies/usr" "-DCMAKE_INCLUDE_PATH=$dependencies/usr/include"
