@@ -47,16 +47,18 @@ output=$results/bench.jsonl part bench 120 "$build/bench/gpu_bench"
 # TESTS. Of our kernels alone: NVIDIA's take the time of all of them.
 sanitize() {
   local tool=$1 bug=$2 finding=$3 tests=$4 planted=$results/$1-planted.log
-  local command=(compute-sanitizer --tool "$tool" --kernel-regex kns=libtrain --error-exitcode 9 "${@:5}")
+  local status=0 command=(compute-sanitizer --tool "$tool" --kernel-regex kns=libtrain --error-exitcode 9 "${@:5}")
   if ! command -v compute-sanitizer >/dev/null; then say "$tool" "not run" "compute-sanitizer is not here"; return; fi
-  if [ $((limit - SECONDS)) -lt 90 ]; then say "$tool" "not run" "no time left of $limit s"; return; fi
-  within 30 "$planted" "$planted" "${command[@]}" "$build/tests/device/sanitized" "$bug"
+  enough "$tool" 90 || return
+  within 30 "$planted" "$planted" "${command[@]}" "$build/tests/device/sanitized" "$bug" || status=$?
   if grep -q "$finding" "$planted"; then
     part "$tool" 60 "${command[@]}" "$program" "$tests"
   elif grep -qiE 'not supported|unable to|failed to initialize|error: .*attach' "$planted"; then
     say "$tool" "not run" "$(grep -iE 'not supported|unable|failed|error' "$planted" | head -n 1)"
+  elif [ $status -eq 124 ] || [ $status -eq 137 ]; then
+    say "$tool" failed "cut off after 30 s at the planted bug '$bug'; $planted"
   else
-    say "$tool" failed "did not find the planted bug '$bug'"
+    say "$tool" failed "did not find the planted bug '$bug'; $planted"
   fi
 }
 # The rows of the table that are not big: forward in f32, backward in f64; attention in bf16.

@@ -11,6 +11,7 @@ output=
 device=
 parts=()
 failed=0
+lacked=0
 SECONDS=0
 
 # refuse TEXT: before anything is begun
@@ -48,27 +49,55 @@ begin() {
   trap interrupted INT TERM HUP
 }
 
+install="bash examples/seq2seq/install.sh catch2 python3 installs what libtrain is built with"
+
 # find_device: names it, or exits
 find_device() {
-  local tool
-  for tool in nvcc cmake ninja nvidia-smi; do
-    command -v $tool >/dev/null || { echo "gpu.sh: $tool is not here" >&2; exit 2; }
+  local tool line missing=
+  for tool in nvcc cmake ninja python3 nvidia-smi; do
+    command -v $tool >/dev/null || missing+=" $tool"
   done
-  device=$(nvidia-smi --query-gpu=name,driver_version,clocks.max.sm,power.limit --format=csv,noheader | head -n 1)
-  capability=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader | head -n 1 | tr -d .)
-  if [ -z "$device" ] || [ -z "$capability" ]; then echo "gpu.sh: nvidia-smi names no device" >&2; exit 2; fi
+  [ -z "$missing" ] || refuse "not here:$missing; $install, nvcc comes with CUDA's toolkit, nvidia-smi with its driver"
+  within 20 "$results/nvidia-smi.log" "$results/nvidia-smi.log" nvidia-smi --format=csv,noheader \
+    --query-gpu=compute_cap,name,driver_version,clocks.max.sm,power.limit
+  line=$(grep -m 1 -E '^[0-9]+\.[0-9]+, ' "$results/nvidia-smi.log") ||
+    refuse "nvidia-smi names no device: $(told "$results/nvidia-smi.log"); tests/run.sh needs none"
+  capability=${line%%,*}
+  capability=${capability/./}
+  device=$(json "${line#*, }")
   echo "device: $device"
 }
 
-# say NAME passed|failed|"not run" REMARK   (printable ASCII of it: a line of a log may hold anything, JSON may not)
+# json TEXT: as it stands between quotes; printable ASCII alone, for a line of a log may hold anything, JSON may not
+json() {
+  local text
+  text=$(LC_ALL=C tr -cd '[:print:]' <<<"$1")
+  text=${text//\\/\\\\}
+  echo "${text//\"/\\\"}"
+}
+
+# say NAME passed|failed|"not run" REMARK
 say() {
-  local remark
-  remark=$(LC_ALL=C tr -cd '[:print:]' <<<"$3")
-  remark=${remark//\\/\\\\}
-  remark=${remark//\"/\\\"}
-  parts+=("{\"part\":\"$1\",\"outcome\":\"$2\",\"remark\":\"$remark\"}")
+  parts+=("{\"part\":\"$1\",\"outcome\":\"$2\",\"remark\":\"$(json "$3")\"}")
   echo "$1: $2 ${3:+($3)}"
   [ "$2" != failed ] || failed=1
+}
+
+# enough NAME SECONDS: whether so many are left for part NAME; says it if not
+enough() {
+  [ $((limit - SECONDS)) -lt "$2" ] || return 0
+  say "$1" "not run" "less than $2 s of $limit left"
+  lacked=1
+  return 1
+}
+
+# told LOG: its first error with the line below it, where CMake's say what, and its last line
+told() {
+  local error last
+  error=$(grep -m 1 -A 1 -E 'CMake Error|[Ee]rror ?:|ptxas fatal|undefined reference|^failed' "$1" | cut -c 1-200)
+  last=$(grep -v '^ *$' "$1" | tail -n 1 | cut -c 1-200)
+  [[ $error == *"$last" ]] || error+=${error:+; }$last
+  tr -s ' \n' ' ' <<<"${error:-it printed nothing}" | sed 's/ $//'
 }
 
 # within SECONDS OUTPUT ERRORS COMMAND…: as timeout has it, but a signal to this script is heard at once, and the
@@ -97,17 +126,24 @@ interrupted() {
   finish
 }
 
-# part NAME SECONDS COMMAND…: runs it, keeps what it prints in NAME.log, or its standard output in $output if that is set
+# part NAME SECONDS COMMAND…: runs it, keeps what it prints in NAME.log, or its standard output in $output if set
 part() {
-  local name=$1 seconds=$2 began=$SECONDS status=0 log=$results/$1.log left=$((limit - SECONDS))
+  local name=$1 seconds=$2 began=$SECONDS status=0 log=$results/$1.log left=$((limit - SECONDS)) took ended
   shift 2
-  if [ $left -lt 5 ]; then say "$name" "not run" "no time left of $limit s"; return 1; fi
-  within $((seconds < left ? seconds : left)) "${output:-$log}" "$log" "$@" || status=$?
+  enough "$name" 5 || return
+  [ "$seconds" -le $left ] || seconds=$left
+  within "$seconds" "${output:-$log}" "$log" "$@" || status=$?
+  took=$((SECONDS - began))
   if [ $status -eq 0 ]; then
-    say "$name" passed "$((SECONDS - began)) s"
-  else
-    say "$name" failed "status $status after $((SECONDS - began)) s; $(grep -v '^ *$' "$log" | tail -n 1 | cut -c 1-200)"
+    say "$name" passed "$took s"
+    return
   fi
+  ended="status $status"
+  if [ $status -eq 124 ] || { [ $status -eq 137 ] && [ $took -ge "$seconds" ]; }; then  # timeout's
+    ended="cut off"
+    if [ "$name" = build ] || [ "$seconds" -eq $left ]; then lacked=1; fi
+  fi
+  say "$name" failed "$ended after $took s: $(told "$log"); $log"
   return $status
 }
 
@@ -124,6 +160,7 @@ finish() {
     "${parts[*]}" >"$results/results.json"
   tar -czf "$results.tar.gz" -C "$(dirname "$results")" "results-$script"
   echo "results: $results/results.json, all in $results.tar.gz"
+  [ $lacked = 0 ] || echo "$script/gpu.sh: not everything had the time; run it again, the build is kept"
   exit $failed
 }
 
@@ -138,6 +175,6 @@ build_for_device() {
     LD_LIBRARY_PATH=$(find "$dependencies" -name '*.so*' -printf '%h\n' | sort -u | paste -s -d :):${LD_LIBRARY_PATH:-}
     export LD_LIBRARY_PATH
   fi
-  part configure 60 cmake -S . -B "$build" -G Ninja "${options[@]}" || finish
+  part configure 60 cmake -S . -B "$build" -G Ninja "${options[@]}" || { echo "$install"; finish; }
   part build 300 cmake --build "$build" --target "$@" || finish
 }
