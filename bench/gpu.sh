@@ -12,8 +12,8 @@
 #   compare-*.log  libtrain against PyTorch; *.log: what each part printed
 # and all of it to one file beside that folder, results-bench.tar.gz. The exit status is 0 when nothing failed, 2 when
 # nothing was begun. A part that takes longer than it may is cut off and has failed; a comparison is begun only where
-# the time it may take is left. torch.compile, the slowest to begin, comes last, in mode reduce-overhead: max-autotune
-# had not compiled one shape in 466 s (bench/compare_pytorch.py --variants compile --only 0).
+# the time it may take is left. torch.compile is taken in mode reduce-overhead: max-autotune had not compiled one shape
+# in 466 s (bench/compare_pytorch.py --variants compile --only 0).
 set -uo pipefail
 script=bench
 limit=540
@@ -47,13 +47,29 @@ tuned() {
   LIBTRAIN_TUNE_GEMM=1 LIBTRAIN_CACHE=$results/choices measure "tuned-$1" 90 --filter "$1" || return
   cat "$results/tuned-$1.jsonl" >>"$results/tuned.jsonl"
 }
-has_torch() { "$python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' 2>/dev/null; }
-# compare NAME CONFIG SECONDS VARIANTS OPTION…: libtrain against PyTorch
+# has_torch NAME: whether $python has PyTorch to compare with; says of part NAME if not. Asked once: imports take long
+no_torch=unknown
+has_torch() {
+  local log=$results/torch.log
+  if [ "$no_torch" = unknown ]; then
+    no_torch=
+    within 60 "$log" "$log" "$python" -c \
+      'import sys, torch; torch.cuda.is_available() or sys.exit("it finds no CUDA device")' ||
+      no_torch="no PyTorch with CUDA in $python: $(told "$log"); PYTHON names one that has it"
+  fi
+  [ -n "$no_torch" ] || return 0
+  say "$1" "not run" "$no_torch"
+  return 1
+}
+# compare NAME CONFIG SECONDS PROCESS VARIANTS OPTION…: libtrain against PyTorch; each process may take PROCESS
+# seconds, so that what the others gave is told where one hangs
 compare() {
-  if ! has_torch; then say "compare-$1" "not run" "$python has no PyTorch with CUDA"; return; fi
-  if [ $((limit - SECONDS)) -lt "$3" ]; then say "compare-$1" "not run" "less than $3 s left of $limit"; return; fi
-  part "compare-$1" "$3" "$python" bench/compare_pytorch.py --device cuda --configs "$2" --variants "$4" "${@:5}" \
-    --python "$python" --libtrain "$build/bench/train_step_bench" --timeout "$3"
+  local name=compare-$1 config=$2 seconds=$3 process=$4 variants=$5
+  shift 5
+  if [ ${#small[@]} -gt 0 ]; then say "$name" "not run" "PyTorch has no executed device"; return; fi
+  if ! enough "$name" "$seconds" || ! has_torch "$name" || ! enough "$name" "$seconds"; then return; fi
+  part "$name" "$seconds" "$python" bench/compare_pytorch.py --device cuda --configs "$config" --variants "$variants" \
+    --python "$python" --libtrain "$build/bench/train_step_bench" --timeout "$process" "$@"
 }
 
 if [ ${#small[@]} -gt 0 ]; then
@@ -62,12 +78,14 @@ else
   find_device
   build_for_device gpu_bench train_step_bench
 fi
+export TORCHINDUCTOR_CACHE_DIR=${TORCHINDUCTOR_CACHE_DIR:-$build/inductor}  # so that a second run compiles less
+# What matters most comes first.
 measure bench 150
 table bench
+compare base base 100 50 eager,packed --rounds 2
+compare base-quick base 100 85 compile-quick --only 0 --rounds 1  # each shape is compiled anew
+compare big big 100 50 eager,packed --rounds 2
+compare big-quick big 140 125 compile-quick --only 0 --rounds 1
 tuned step
 [ ${#small[@]} -gt 0 ] || tuned linear
-compare base base 100 eager,packed --rounds 2
-compare big big 100 eager,packed --rounds 2
-compare base-quick base 100 compile-quick --only 0 --rounds 1  # each shape is compiled anew
-compare big-quick big 140 compile-quick --only 0 --rounds 1
 finish
