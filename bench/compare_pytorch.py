@@ -1,7 +1,7 @@
 """Trains the same seq2seq transformer with PyTorch and with libtrain, and compares target tokens per second.
 
   python3 bench/compare_pytorch.py [--configs g2p,tiny,small] [--rounds 5] [--variants eager,compile] [--padded] [--torch VERSION] [--as-on-intel]
-  python3 bench/compare_pytorch.py --device cuda [--configs base,big] [--variants eager,compile,packed] [--only N] [--python PYTHON]
+  python3 bench/compare_pytorch.py --device cuda [--configs base,big] [--variants eager,packed] [--only N] [--python PY]
 
 The two run in alternating processes on the same batches. One line per configuration ends in "ratio R": median target
 tokens per second of libtrain over that of the fastest PyTorch variant; above 1 where libtrain is ahead. A step is
@@ -10,11 +10,12 @@ its batches and PyTorch pads each to its longest sequences; with --padded, a sec
 them on sequences of one length, where no padding is needed. PyTorch's MKL chooses its kernels by the maker of the
 processor: with --as-on-intel it takes those that it has for Intel's on others too.
 
-With --device cuda both sides compute in bf16 (PyTorch by autocast, with its fused Adam) on batches of similar lengths that are on the device
-already, and libtrain runs kernel by kernel and as graphs. PyTorch's variants: eager on padded batches; compile in mode max-autotune, padded to
-multiples of 16 tokens and 8 pairs, for few shapes, each of which it compiles for minutes (with --only N, batch N alone is used; with --layers N,
-models have N layers of each kind); compile-quick likewise in mode reduce-overhead, which times no alternatives; packed, with variable-length
-attention and no padding. PYTHON has a PyTorch for CUDA, which is not made here.
+With --device cuda both sides compute in bf16 (PyTorch by autocast, with its fused Adam) on batches of similar lengths
+that are on the device already, and libtrain runs kernel by kernel and as graphs. PyTorch's variants: eager on padded
+batches; compile-quick in mode reduce-overhead, padded to multiples of 16 tokens and 8 pairs, for few shapes (with
+--only N, batch N alone is used; with --layers N, models have N layers of each kind); packed, with variable-length
+attention and no padding; and, where it is asked for, compile in mode max-autotune, which times alternatives and so
+compiles each shape for minutes. PY has a PyTorch for CUDA, which is not made here.
 """
 import argparse
 import datetime
@@ -40,7 +41,7 @@ from pytorch_model import (BETAS, CLIP, CONFIGS, EPSILON, PAD, RATE, THREADS, de
 NOISE = 0.15  # deviation of a round from its median above which a result is called noisy
 DEFAULTS = {  # configurations, variants, batches, steps before the timed ones
     "cpu": (["g2p", "tiny", "small"], ["eager"], 10, 10),
-    "cuda": (["base", "big"], ["eager", "compile", "packed"], 6, 20),
+    "cuda": (["base", "big"], ["eager", "compile-quick", "packed"], 6, 20),
 }
 
 
@@ -248,7 +249,7 @@ def parse():
     add("--python", default=sys.executable, help="with --device cuda: one with PyTorch for CUDA (default this one)")
     add("--configs", type=words([*CONFIGS]), help=f"of {', '.join(CONFIGS)} (default g2p,tiny,small; cuda: base,big)")
     add("--variants", type=words(["eager", "compile", "compile-quick", "packed"]),
-        help="of eager, compile, and on cuda compile-quick and packed (default eager; cuda: eager,compile,packed)")
+        help="of eager, compile, and on cuda compile-quick and packed (default eager; cuda: eager,compile-quick,packed)")
     add("--padded", action="store_true", help="also compare on sequences of one length")
     add("--rounds", type=int, default=5, help="default %(default)s")
     add("--steps", type=int, default=20, help="timed in a round (default %(default)s)")
