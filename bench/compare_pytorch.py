@@ -21,11 +21,14 @@ import argparse
 import datetime
 import itertools
 import json
+import math
 import os
 import pathlib
 import platform
 import re
 import resource
+import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -98,13 +101,17 @@ def run_worker(command, environment, timeout):
     except subprocess.TimeoutExpired:
         raise WorkerError(f"{command[0]}: no result after {timeout} s; see --timeout") from None
     except OSError as error:
-        raise WorkerError(f"{command[0]}: {error.strerror}; build train_step_bench, or give --libtrain") from None
+        raise WorkerError(f"{command[0]}: {error.strerror}") from None
     if done.returncode != 0:
         lines = done.stderr.strip().splitlines()
         reasons = [line for line in lines if re.match(r"[\w.]*(error|exception|failed)\b", line, re.IGNORECASE)]
         reason = " ".join((reasons or lines or ["no message"])[-2:])
         raise WorkerError(f"{command[0]}: exit status {done.returncode}: {reason}")
-    return json.loads(done.stdout.strip().splitlines()[-1])
+    line = (done.stdout.strip().splitlines() or ["nothing"])[-1]
+    try:
+        return json.loads(re.sub(r"(?<=: )-?(nan|inf)\b", "NaN", line))  # as printf prints what is not finite
+    except ValueError:
+        raise WorkerError(f"{command[0]}: the last it printed is no result: {line[:200]}") from None
 
 
 class Side:
@@ -119,6 +126,8 @@ class Side:
         rate = tokens / sum(report["step_seconds"])
         if abs(report["target_tokens_per_second"] / rate - 1) > 0.01:
             raise WorkerError(f"{self.name} counted other tokens than the {tokens} it was given")
+        if not math.isfinite(report["final_loss"]):
+            raise WorkerError(f"{self.name}: the loss is not finite, so that its steps are no measure")
         self.reports.append(report)
         self.rates.append(rate)
 
@@ -159,6 +168,16 @@ def batches_of(name, args, one_length):
     return draw_batches(CONFIGS[name], args.distinct, args.seed, one_length)
 
 
+def padding(batches, variants, args, one_length):
+    """How either side pads, in words."""
+    if one_length:
+        return "padded vs padded"
+    shares = f"{density(batches):.0%} of padded positions used"
+    if args.device == "cuda" and any(side.name.removeprefix("PyTorch ") in pytorch_cuda.COMPILED for side in variants):
+        shares += f", {density(batches, pytorch_cuda.rounded_positions):.0%} where torch.compile rounds up"
+    return f"packed vs padded ({shares})"
+
+
 def compare(name, args, python, torch_environment, folder, one_length):
     """Runs all rounds of one configuration and prints its line."""
     batches = batches_of(name, args, one_length)
@@ -178,20 +197,19 @@ def compare(name, args, python, torch_environment, folder, one_length):
             except WorkerError as error:
                 if side.name == "PyTorch eager" or side in ours:
                     raise
-                print(f"{name}: left out {side.name}: {error}")
+                print(f"{name}: left out {side.name}: {error}", flush=True)
                 variants.remove(side)
     if not variants:
         raise WorkerError("no PyTorch variant ran")
     sizes = {side.reports[0]["parameters"] for side in [*variants, *ours]}
     if len(sizes) != 1:
-        raise WorkerError(f"{name}: the models differ, with {sizes} parameters")
+        raise WorkerError(f"the models differ, with {sizes} parameters")
     best, libtrain = (max(sides, key=lambda side: side.median) for sides in (variants, ours))
     noise_warning(name, [*ours, *variants])
     ratios = [ours / theirs for ours, theirs in zip(libtrain.rates, best.rates)]
     if args.layers:
         name += f" of {args.layers}+{args.layers} layers"
-    kind = "padded vs padded" if one_length else f"packed vs padded ({density(batches):.0%} of padded positions used)"
-    print(f"{name}, {kind}, {sizes.pop()} parameters, {sum(counts) / len(counts):.0f} target tokens a step: "
+    print(f"{name}, {padding(batches, variants, args, one_length)}, {sizes.pop()} parameters, {sum(counts) / len(counts):.0f} target tokens a step: "
           f"{'; '.join(side.summary() for side in [*ours, *variants])}; "
           f"round by round {min(ratios):.2f}–{max(ratios):.2f}; ratio {libtrain.median / best.median:.3f}", flush=True)
     if args.device == "cuda":
@@ -214,12 +232,23 @@ def processor():
         return platform.processor() or platform.machine()
 
 
+def check_programs(args):
+    """Before PyTorch is made or run for nothing."""
+    if not shutil.which(args.libtrain):
+        raise WorkerError(f"--libtrain {args.libtrain}: no such program; build train_step_bench, or name another")
+    if args.device == "cuda" and not shutil.which(args.python):
+        raise WorkerError(f"--python {args.python}: no such program; name a Python that has PyTorch for CUDA")
+
+
 def compare_all(args):
+    check_programs(args)
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # takes process and folder along
     for variable in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"):
         os.environ.pop(variable, None)
     os.environ["OMP_NUM_THREADS"] = str(THREADS)
     python, torch_environment = ((args.python, dict(os.environ)) if args.device == "cuda"
                                  else torch_env.prepare(args.venv, args.torch))
+    failed = []
     with tempfile.TemporaryDirectory() as folder:
         if args.as_on_intel:
             print("PyTorch with the kernels that MKL has for Intel's processors")
@@ -233,13 +262,36 @@ def compare_all(args):
         print(f"{args.rounds} alternating rounds of {args.steps} steps after {args.warmup}, "
               f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} CPUs, {processor()}, {datetime.date.today()}", flush=True)
         for name, one_length in itertools.product(args.configs, (False, True) if args.padded else (False,)):
-            compare(name, args, python, torch_environment, folder, one_length)
+            try:
+                compare(name, args, python, torch_environment, folder, one_length)
+            except WorkerError as error:
+                failed.append(name)
+                print(f"error: {name}: {error}", file=sys.stderr, flush=True)
+    if failed:
+        sys.exit(f"error: not compared: {', '.join(failed)}")
+
+
+def words(allowed):
+    """Type of an option that takes some of them, each once."""
+    def parse_words(text):
+        for word in text.split(","):
+            if word not in allowed:
+                raise argparse.ArgumentTypeError(f"'{word}' is not one of {', '.join(allowed)}")
+        return [*dict.fromkeys(text.split(","))]
+    return parse_words
+
+
+def at_least(least):
+    """Type of an option that takes a whole number."""
+    def parse_number(text):
+        if not re.fullmatch(r"-?\d+", text) or int(text) < least:
+            raise argparse.ArgumentTypeError(f"'{text}' is no whole number >= {least}")
+        return int(text)
+    return parse_number
 
 
 def parse():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    words = lambda allowed: lambda text: [w if w in allowed else parser.error(f"{w}: not one of {', '.join(allowed)}")
-                                          for w in text.split(",")]
     add = parser.add_argument
     add("--venv", help="environment with PyTorch; made if needed (default .venv-torch, for another version .venv-torch-VERSION)")
     add("--torch", metavar="VERSION", default=torch_env.TORCH, help="of PyTorch on the CPU (default %(default)s)")
@@ -251,14 +303,14 @@ def parse():
     add("--variants", type=words(["eager", "compile", "compile-quick", "packed"]),
         help="of eager, compile, and on cuda compile-quick and packed (default eager; cuda: eager,compile-quick,packed)")
     add("--padded", action="store_true", help="also compare on sequences of one length")
-    add("--rounds", type=int, default=5, help="default %(default)s")
-    add("--steps", type=int, default=20, help="timed in a round (default %(default)s)")
-    add("--warmup", type=int, help="steps before them; --distinct see every shape (default 10; cuda: 20)")
-    add("--distinct", type=int, help="batches, used in turn (default 10; cuda: 6)")
-    add("--layers", type=int, metavar="N", help="of encoder and decoder each (default: the configuration's)")
+    add("--rounds", type=at_least(1), default=5, help="default %(default)s")
+    add("--steps", type=at_least(1), default=20, help="timed in a round (default %(default)s)")
+    add("--warmup", type=at_least(0), help="steps before them; --distinct see every shape (default 10; cuda: 20)")
+    add("--distinct", type=at_least(1), help="batches, used in turn (default 10; cuda: 6)")
+    add("--layers", type=at_least(1), metavar="N", help="of encoder and decoder each (default: the configuration's)")
     add("--only", type=int, metavar="N", help="use number N of the distinct batches alone, from 0")
     add("--seed", type=int, default=1, help="of batches and PyTorch (default %(default)s)")
-    add("--timeout", type=int, default=1800, help="seconds for one process (default %(default)s)")
+    add("--timeout", type=at_least(1), default=1800, help="seconds for one process (default %(default)s)")
     for hidden in ("--worker", "--config", "--batches"):  # how this script calls itself
         add(hidden, help=argparse.SUPPRESS)
     args = parser.parse_args()

@@ -22,6 +22,10 @@ def round_up(batch):
     return sides
 
 
+def rounded_positions(batch):
+    return sum(len(side) * len(side[0]) for side in round_up(batch))
+
+
 def pad_to_bucket(torch, batch):
     """As pad_batch, in few shapes; masks always, so that the graph is one."""
     source, labels = (torch.tensor(side) for side in round_up(batch))

@@ -64,11 +64,15 @@ def target_tokens(batch):
     return sum(len(target) + 1 for _, target in batch)
 
 
-def density(batches):
-    """Share of source and target positions that are not padding when each batch is padded to its longest sequences."""
+def padded_positions(batch):
+    """Of source and target, padded to their longest sequences."""
+    return sum((max(map(len, side)) + 1) * len(batch) for side in zip(*batch))
+
+
+def density(batches, positions=padded_positions):
+    """Share of source and target positions that are not padding, where a batch is padded to `positions` of it."""
     used = sum(len(ids) + 1 for batch in batches for pair in batch for ids in pair)
-    padded = sum((max(map(len, side)) + 1) * len(batch) for batch in batches for side in zip(*batch))
-    return used / padded
+    return used / sum(map(positions, batches))
 
 
 def write_batches(path, batches):
