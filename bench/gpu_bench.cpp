@@ -288,10 +288,13 @@ int main(int argc, char** argv) {
     std::vector<Case> cases = optimizer_cases(sizes.parameters, false);
     for (Case& c : optimizer_cases(sizes.parameters, true)) cases.push_back(std::move(c));
     const bool wgmma_asked_for = kernels::hopper_attention();
+    bool any = false;
     const auto run_all = [&](const std::vector<Case>& all) {
       for (const Case& c : all) {
         kernels::set_hopper_attention(wants_wgmma(c));
-        if (c.name.find(filter) != std::string::npos) measure_and_print(c, watch, roofs, copy);
+        if (c.name.find(filter) == std::string::npos) continue;
+        measure_and_print(c, watch, roofs, copy);
+        any = true;
       }
     };
     run_all(cases);
@@ -299,7 +302,11 @@ int main(int argc, char** argv) {
     if (!filter.starts_with("step"))  // their inputs take seconds to make, and no case is called so
       for (const DType dtype : {DType::bf16, DType::f32}) run_all(make_cases(sizes, dtype));
     kernels::set_hopper_attention(wgmma_asked_for);
-    bench::run_steps(roofs, small, filter);
+    any |= bench::run_steps(roofs, small, filter);
+    if (!any)
+      return std::fprintf(stderr, "gpu_bench: no case has '%s' in its name; without --filter it prints them all\n",
+                          filter.c_str()),
+             2;
   } catch (const std::exception& error) {
     std::fprintf(stderr, "gpu_bench: %s\n", error.what());
     return 1;

@@ -91,7 +91,7 @@ inline void print(const std::string& name, double bytes, double flops, const Per
   std::fflush(stdout);
 }
 
-/// Whole training steps (gpu_steps.cpp), those whose name contains `filter`.
-void run_steps(const Roofs& roofs, bool small, const std::string& filter);
+/// Whole training steps (gpu_steps.cpp), those whose name contains `filter`; whether there are any.
+bool run_steps(const Roofs& roofs, bool small, const std::string& filter);
 
 }  // namespace libtrain::bench

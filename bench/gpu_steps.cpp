@@ -122,14 +122,17 @@ void run(const StepModel& m, const Way& way, const std::string& name, const Roof
 
 }  // namespace
 
-void run_steps(const Roofs& roofs, bool small, const std::string& filter) {
+bool run_steps(const Roofs& roofs, bool small, const std::string& filter) {
+  bool any = false;
   for (const StepModel& model : small ? kSmallModels : kModels)
     for (const Way& way : kWays) {
       const std::string name = "step " + model.name + " " + way.name + " bf16";
       if (name.find(filter) == std::string::npos) continue;
       reset_peak(Device::kCuda);
       run(model, way, name, roofs, small);
+      any = true;
     }
+  return any;
 }
 
 }  // namespace libtrain::bench

@@ -148,9 +148,12 @@ def measurement(row):
     return " " + with_rate(f"{time(us)}, {row['of_measured_roof']:.0%}{of_copy}", row["tokens"], us) + " |"
 
 
+HEAD = ["| case | moves or computes | limit of an H200 | goal, of the limit | predicted for an H200 | "
+        "measured, of the measured roof (of copies) |", "|---|---|---|---|---|---|"]
+
+
 def markdown(measured):
-    head = ["| case | moves or computes | limit | goal, of the limit | predicted | measured, of the measured roof (of copies) |", "|---|---|---|---|---|---|"]
-    return head + [predictions(row) + measurement(row) for row in rows(measured)]
+    return HEAD + [predictions(row) + measurement(row) for row in rows(measured)]
 
 
 def read_lines(text):
@@ -161,7 +164,7 @@ def check(gpu_bench):
     """What is wrong, as lines."""
     done = subprocess.run([gpu_bench, "--small"], capture_output=True, text=True)
     if done.returncode:
-        return [done.stderr]
+        return [f"{gpu_bench} --small ended with status {done.returncode}: {done.stderr.strip() or 'no message'}"]
     lines, wrong = read_lines(done.stdout), []
     for name, case in cases(SMALL, SMALL_STEPS).items():
         line = lines.get(name)
@@ -178,7 +181,8 @@ def check(gpu_bench):
     unknown = [n for n in lines if n not in cases(SMALL, SMALL_STEPS) and " bf16" in n and "weights" not in n and "roof" not in n]
     wrong += [f"gpu_bench has the case '{name}', the table has not" for name in unknown]
     page = (pathlib.Path(__file__).resolve().parent.parent / "docs" / "performance.md").read_text()
-    wrong += [f"docs/performance.md lacks: {predictions(row)}" for row in rows({}) if predictions(row) not in page]
+    expected = [HEAD[0], *map(predictions, rows({}))]
+    wrong += [f"docs/performance.md lacks: {line}" for line in expected if line not in page]
     return wrong
 
 

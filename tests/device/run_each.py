@@ -17,10 +17,14 @@ NONE_RAN = "No tests ran"  # version 2 calls that a success
 
 
 def list_tests(program, spec):
-    names = subprocess.run([program, spec, "--list-tests", "--verbosity", "quiet"], capture_output=True, text=True).stdout
+    done = subprocess.run([program, spec, "--list-tests", "--verbosity", "quiet"], capture_output=True, text=True)
+    names = done.stdout
     if names.startswith(("Matching test cases", "All available test cases")):  # version 2: names, tags and a sum
         names = subprocess.run([program, spec, "--list-test-names-only"], capture_output=True, text=True).stdout
-    return [name.strip() for name in names.splitlines() if name.strip()]
+    tests = [name.strip() for name in names.splitlines() if name.strip()]
+    if not tests:
+        sys.exit(f"no test of {program} matches {spec}: {done.stderr.strip() or 'no message'}")
+    return tests
 
 
 def run_test(program, name):
@@ -53,8 +57,6 @@ def main():
     if run_test(program, "no test, [has \\ this name")[1] == "passed":
         sys.exit("self-test failed: a test that does not exist has passed")
     names = list_tests(program, spec)
-    if not names:
-        sys.exit(f"no test matches {spec}")
     alone = [name for name in names if any(part in name for part in ALONE)]
     others = [name for name in names if name not in alone]
     with concurrent.futures.ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
