@@ -8,13 +8,11 @@
 // Measured  docs/kernels.md.
 #include "kernels/adam.h"
 
+#include "kernels/cuda/math.cuh"
 #include "kernels/cuda/update.cuh"
 
 namespace libtrain::kernels {
 namespace {
-
-__device__ inline float root(float x) { return sqrtf(x); }
-__device__ inline double root(double x) { return sqrt(x); }
 
 /// What is the same for all weights, or for those of a unit.
 template <class T> struct Step {
@@ -58,7 +56,7 @@ template <int width, class T> __global__ void __launch_bounds__(kBlockThreads)
       const T g = gradients.at[j] * f.scale;
       m.at[j] = beta1 * m.at[j] + (1 - beta1) * g;
       v.at[j] = beta2 * v.at[j] + (1 - beta2) * g * g;
-      w.at[j] = f.keep * w.at[j] - f.rate * m.at[j] / (root(v.at[j]) * f.second + epsilon);
+      w.at[j] = f.keep * w.at[j] - f.rate * m.at[j] / (CudaMath::sqrt(v.at[j]) * f.second + epsilon);
     }
     store_elements(k.first_moment.data + i * width, m);
     store_elements(k.second_moment.data + i * width, v);

@@ -13,7 +13,6 @@ constexpr int kGroupRows = 64;     // of a warpgroup: those of a wgmma
 constexpr int kConsumers = kRows / kGroupRows * kGroup;
 constexpr int kThreads = kConsumers + kGroup;  // the first warp of the last warpgroup brings tiles, the others leave
 constexpr int kPanel = 64;                     // columns: 128 bytes, over which TMA and wgmma permute the chunks
-constexpr int slots = 4;                       // of a ring
 // Registers of a thread, 64 Ki a multiprocessor in all: launched with 168, those who multiply get what the others give up.
 constexpr int kBringingRegisters = 40, kMultiplyingRegisters = 232;
 

@@ -292,7 +292,8 @@ template <int D> __global__ void __launch_bounds__(kThreads, 1)
     const int step = 2 * (tile - begin), first_query = tile * kQueries<D>;
     ring.wait(step);
     ring.wait(step + 1);
-    if (group_first < u.keys && first_query + kQueries < D >> first_seen) add_queries(strip, group, step, first_query);
+    const int past = first_query + kQueries<D>;
+    if (group_first < u.keys && past > first_seen) add_queries(strip, group, step, first_query);
     ring.release(step);
     ring.release(step + 1);
   }

@@ -12,6 +12,7 @@
 // Source    Milakov, Gimelshein, 2018 (online softmax); Dao, FlashAttention-2, 2023.
 // Measured  docs/kernels.md.
 #include "kernels/cuda/attention_simt.cuh"
+#include "kernels/cuda/math.cuh"
 
 namespace libtrain::kernels {
 namespace {
@@ -55,11 +56,6 @@ __device__ inline uint32_t coins_of_part(const AttentionDropout& dropout, int fi
 }
 __device__ inline bool is_kept(uint32_t coins, int r, int j) { return coins >> (r * kParts + j) & 1; }
 
-__device__ inline float exponential(float x) { return expf(x); }
-__device__ inline double exponential(double x) { return exp(x); }
-__device__ inline float logarithm(float x) { return logf(x); }
-__device__ inline double logarithm(double x) { return log(x); }
-
 /// The online softmax of a row: exp(score - peak) and their sum so far.
 template <class A> struct Softmax {
   A peak = -A(INFINITY), sum = 0;
@@ -70,10 +66,10 @@ template <class A> struct Softmax {
 #pragma unroll
     for (int j = 0; j < kParts; ++j) highest = scores[j] > highest ? scores[j] : highest;
     highest = warp_reduce<Max, kLanes>(highest);
-    const A factor = peak == highest ? A(1) : exponential(peak - highest);
+    const A factor = peak == highest ? A(1) : CudaMath::exp(peak - highest);
     A total = 0;
 #pragma unroll
-    for (int j = 0; j < kParts; ++j) total += scores[j] = exponential(scores[j] - highest);
+    for (int j = 0; j < kParts; ++j) total += scores[j] = CudaMath::exp(scores[j] - highest);
     sum = sum * factor + total;
     peak = highest;
     return factor;
@@ -123,7 +119,7 @@ template <class T> __global__ void __launch_bounds__(kThreads, 2) attention_forw
     factor[r] = u.keys ? A(dropout.kept) / sum : A(0);
     if (work.first_slab && threadIdx.x % kLanes == 0 && query < u.queries)
       a.lse.data[u.head * a.query_rows + u.first_query + query] =
-          u.keys ? softmax[r].peak + logarithm(sum) : A(INFINITY);
+          u.keys ? softmax[r].peak + CudaMath::log(sum) : A(INFINITY);
   }
   const PackedRows<T> out{a.out.data, a.heads * a.head_dim};
   store_slab(rows_of(out, u.first_query, u.queries, u.head, a.head_dim), work.first, work.first_column, result, factor,
@@ -162,7 +158,7 @@ template <class A> __device__ inline void score_gradients(Part<A>& p, Part<A>& d
 #pragma unroll
     for (int j = 0; j < kParts; ++j) {
       const bool seen = first_key + column(j) < visible;
-      const A probability = seen ? exponential(p[r][j] * scale - sums.lse[r]) : A(0);
+      const A probability = seen ? CudaMath::exp(p[r][j] * scale - sums.lse[r]) : A(0);
       p[r][j] = is_kept(coins, r, j) ? probability * A(dropout.kept) : A(0);
       ds[r][j] = p[r][j] * ds[r][j] - probability * sums.d[r];
     }

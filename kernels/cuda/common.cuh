@@ -7,10 +7,12 @@
 #pragma once
 #include <cmath>
 #include <cstdint>
+#include <string>
 #include <type_traits>
 
 #include "kernels/bad_index.h"
 #include "kernels/dtype.h"
+#include "kernels/failure.h"
 #include "ptx.cuh"
 #include "vocabulary.cuh"
 
@@ -23,18 +25,23 @@ constexpr float kLog2E = 1.44269504088896340736f;
 /// Neighbours of type A that the banks of shared memory give in one cycle.
 template <class A> constexpr int kBanks = 128 / sizeof(A);
 
-/// 16 bytes of elements in registers, read and written as `accum_t<T>`.
-template <class T> struct Pack {
-  static constexpr int kSize = 16 / sizeof(T);
-  accum_t<T> at[kSize];
+/// `width` neighbours in registers, read and written as `accum_t<T>`.
+template <class T, int width> struct Elements {
+  static constexpr int kSize = width;
+  accum_t<T> at[width];
 };
+/// 16 bytes of them.
+template <class T> using Pack = Elements<T, int(16 / sizeof(T))>;
 
 namespace detail {
 __device__ inline float low_half(uint32_t pair) { return __uint_as_float(pair << 16); }
 __device__ inline float high_half(uint32_t pair) { return __uint_as_float(pair & 0xFFFF0000u); }
 __device__ inline double as_double(uint32_t low, uint32_t high) { return __hiloint2double(int(high), int(low)); }
+}  // namespace detail
 
-template <class T> __device__ inline Pack<T> unpack(uint4 bits) {
+/// A pack from what is stored.
+template <class T> __device__ inline Pack<T> unpacked(uint4 bits) {
+  using namespace detail;
   if constexpr (std::is_same_v<T, bf16>)
     return {{low_half(bits.x), high_half(bits.x), low_half(bits.y), high_half(bits.y), low_half(bits.z),
              high_half(bits.z), low_half(bits.w), high_half(bits.w)}};
@@ -44,7 +51,8 @@ template <class T> __device__ inline Pack<T> unpack(uint4 bits) {
     return {{as_double(bits.x, bits.y), as_double(bits.z, bits.w)}};
 }
 
-template <class T> __device__ inline uint4 pack(const Pack<T>& p) {
+/// And back.
+template <class T> __device__ inline uint4 pack_bits(const Pack<T>& p) {
   if constexpr (std::is_same_v<T, bf16>)
     return make_uint4(ptx::pack_bf16(p.at[0], p.at[1]), ptx::pack_bf16(p.at[2], p.at[3]),
                       ptx::pack_bf16(p.at[4], p.at[5]), ptx::pack_bf16(p.at[6], p.at[7]));
@@ -55,18 +63,10 @@ template <class T> __device__ inline uint4 pack(const Pack<T>& p) {
     return make_uint4(unsigned(__double2loint(p.at[0])), unsigned(__double2hiint(p.at[0])),
                       unsigned(__double2loint(p.at[1])), unsigned(__double2hiint(p.at[1])));
 }
-}  // namespace detail
 
 /// Addresses are multiples of 16.
-template <class T> __device__ inline Pack<T> load_pack(const T* from) { return detail::unpack<T>(load_16(from)); }
-template <class T> __device__ inline void store_pack(T* to, const Pack<T>& p) { store_16(to, detail::pack(p)); }
-/// For data that is not read again before it has left the cache.
-template <class T> __device__ inline Pack<T> load_pack_streaming(const T* from) {
-  return detail::unpack<T>(load_16_streaming(from));
-}
-template <class T> __device__ inline void store_pack_streaming(T* to, const Pack<T>& p) {
-  store_16_streaming(to, detail::pack(p));
-}
+template <class T> __device__ inline Pack<T> load_pack(const T* from) { return unpacked<T>(load_16(from)); }
+template <class T> __device__ inline void store_pack(T* to, const Pack<T>& p) { store_16(to, pack_bits(p)); }
 
 /// Whether rows of `columns` elements from `data` on can be read in packs.
 template <class T> inline bool packs_fit(const T* data, int64_t columns) {
@@ -131,11 +131,19 @@ __device__ inline void note_bad_index(BadIndex* note, BadIndex found) {
   note->limit = found.limit;
 }
 
-/// Blocks that serve `count` items, `per_block` at a time.
-inline unsigned blocks_for(int64_t count, int64_t per_block) { return unsigned((count + per_block - 1) / per_block); }
+/// a / b, rounded up.
+inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+/// Blocks that serve `count` items, `per_block` at a time. Throws Failure where no grid has so many.
+inline unsigned blocks_for(int64_t count, int64_t per_block) {
+  const int64_t blocks = ceil_div(count, per_block);
+  if (blocks > INT32_MAX) throw Failure("a launch of " + std::to_string(blocks) + " blocks, of at most 2^31 - 1");
+  return unsigned(blocks);
+}
 /// Likewise, but no more than `per_multiprocessor` for each of the device's: for kernels that loop over their items.
 inline unsigned persistent_blocks(int64_t count, int64_t per_block, int per_multiprocessor) {
-  const int64_t most = int64_t(runtime::multiprocessors()) * per_multiprocessor, wanted = blocks_for(count, per_block);
+  const int64_t most = int64_t(runtime::multiprocessors()) * per_multiprocessor;
+  const int64_t wanted = ceil_div(count, per_block);
   return unsigned(wanted < most ? wanted : most);
 }
 

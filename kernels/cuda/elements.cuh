@@ -8,10 +8,8 @@ constexpr int kBlockThreads = 256;  // of kernels that give no reason for anothe
 
 // ---- Neighbouring elements ----------------------------------------------------------------------------------------------
 
-/// `width` neighbours in registers: one element, a multiple of a Pack (then their address is a multiple of 16), or less than a Pack
-/// (then it is a multiple of their size).
-template <class T, int width> struct Elements { accum_t<T> at[width]; };
-
+/// `width` is 1, that of a Pack or a multiple (then their address is a multiple of 16), or less than a Pack's (then it is a multiple of their
+/// size).
 template <int width, class T> __device__ inline Elements<T, width> load_elements(const T* from) {
   if constexpr (width == 1) {
     return {{accum_t<T>(*from)}};
@@ -69,31 +67,6 @@ __device__ inline Elements<T, width> plus(Elements<T, width> a, const Elements<T
   return a;
 }
 
-/// Likewise, for data that is not read again before it has left the cache; one element, or a Pack.
-template <int width, class T> __device__ inline Elements<T, width> load_elements_streaming(const T* from) {
-  if constexpr (width == 1) {
-    return load_elements<1>(from);
-  } else {
-    const Pack<T> pack = load_pack_streaming(from);
-    Elements<T, width> elements;
-#pragma unroll
-    for (int i = 0; i < width; ++i) elements.at[i] = pack.at[i];
-    return elements;
-  }
-}
-
-template <class T, int width>
-__device__ inline void store_elements_streaming(T* to, const Elements<T, width>& elements) {
-  if constexpr (width == 1) {
-    store_elements(to, elements);
-  } else {
-    Pack<T> pack;
-#pragma unroll
-    for (int i = 0; i < width; ++i) pack.at[i] = elements.at[i];
-    store_pack_streaming(to, pack);
-  }
-}
-
 /// The same values as elements of another type.
 template <class To, class From, int width>
 __device__ inline Elements<To, width> elements_as(const Elements<From, width>& elements) {
@@ -101,23 +74,6 @@ __device__ inline Elements<To, width> elements_as(const Elements<From, width>& e
 #pragma unroll
   for (int i = 0; i < width; ++i) converted.at[i] = accum_t<To>(elements.at[i]);
   return converted;
-}
-
-/// The elements of one pack as they are stored.
-template <class T> __device__ inline uint4 pack_bits(const Elements<T, Pack<T>::kSize>& elements) {
-  Pack<T> pack;
-#pragma unroll
-  for (int j = 0; j < Pack<T>::kSize; ++j) pack.at[j] = elements.at[j];
-  return detail::pack(pack);
-}
-
-/// And back.
-template <class T> __device__ inline Elements<T, Pack<T>::kSize> unpacked(uint4 bits) {
-  const Pack<T> pack = detail::unpack<T>(bits);
-  Elements<T, Pack<T>::kSize> elements;
-#pragma unroll
-  for (int j = 0; j < Pack<T>::kSize; ++j) elements.at[j] = pack.at[j];
-  return elements;
 }
 
 /// store_elements where branches have met in the values: in one instruction a pack all the same.
@@ -128,10 +84,10 @@ template <class T, int width> __device__ inline void store_elements_whole(T* to,
   } else {
 #pragma unroll
     for (int i = 0; i < width; i += kSize) {
-      Elements<T, kSize> pack;
+      Pack<T> pack;
 #pragma unroll
       for (int j = 0; j < kSize; ++j) pack.at[j] = elements.at[i + j];
-      store_16_whole(to + i, pack_bits(pack));
+      store_16_whole(to + i, pack_bits<T>(pack));
     }
   }
 }
@@ -142,13 +98,9 @@ template <class T, int width> __device__ inline void put_elements(T* to, Element
   store_elements_whole(to, elements);
 }
 
-/// The same for the elements that a pack holds.
+/// The same for a pack, where no branches have met in it.
 template <class T> __device__ inline void put_pack(T* to, Pack<T> pack, bool accumulate) {
-  if (accumulate) {
-    const Pack<T> before = load_pack(to);
-#pragma unroll
-    for (int j = 0; j < Pack<T>::kSize; ++j) pack.at[j] += before.at[j];
-  }
+  if (accumulate) pack = plus(pack, load_pack(to));
   store_pack(to, pack);
 }
 
@@ -202,7 +154,7 @@ inline LaunchShape matrix_shape(int64_t rows, int64_t columns, int width, int pe
   while (x < kBlockThreads && x < units) x *= 2;
   const unsigned y = kBlockThreads / x, across = blocks_for(units, x);
   const int64_t most = int64_t(runtime::multiprocessors()) * per_multiprocessor / (across ? across : 1);
-  const int64_t wanted = blocks_for(rows, y), limit = most < 1 ? 1 : most < 65535 ? most : 65535;
+  const int64_t wanted = ceil_div(rows, y), limit = most < 1 ? 1 : most < 65535 ? most : 65535;
   return {dim3(across, unsigned(wanted < limit ? wanted : limit)), dim3(x, y)};
 }
 
@@ -234,7 +186,7 @@ template <class T, int group, int packs> struct RowPacks {
   __device__ void load(const T* row, int thread, int columns) {
     for_packs(thread, columns, [&](int i, int column) { raw[i] = load_16(row + column); });
   }
-  __device__ Pack<T> operator[](int i) const { return detail::unpack<T>(raw[i]); }
+  __device__ Pack<T> operator[](int i) const { return unpacked<T>(raw[i]); }
 };
 
 }  // namespace libtrain::kernels

@@ -18,11 +18,11 @@ template <class T> __global__ void __launch_bounds__(kBlockThreads)
   if (must_skip(*k.state.data, note)) return;
   const T share = T(1 - average_keeps(k.decay, k.state.data->updates));
   for_elements<T>(f, [&]<int width>(int64_t at) {
-    auto average = load_elements_streaming<width>(k.average.data + at);
+    auto average = load_elements<width>(k.average.data + at);
     const auto weights = load_elements<width>(k.weights.data + at);
 #pragma unroll
     for (int j = 0; j < width; ++j) average.at[j] += share * (weights.at[j] - average.at[j]);
-    store_elements_streaming(k.average.data + at, average);
+    store_elements(k.average.data + at, average);
   });
 }
 

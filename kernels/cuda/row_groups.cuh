@@ -93,7 +93,7 @@ template <class T, int group> struct ColumnPacks {
   }
   __device__ Pack<T> operator[](int i) const {
     if constexpr (kShared)
-      return detail::unpack<T>(load_16(shared + i * threads_of(group)));
+      return unpacked<T>(load_16(shared + i * threads_of(group)));
     else
       return own[i];
   }

@@ -102,7 +102,7 @@ __global__ void __launch_bounds__(kBlockThreads, kForwardBlocks<T, group>)
       if constexpr (centered) b = bias[i];
 #pragma unroll
       for (int j = 0; j < Pack<T>::kSize; ++j) y.at[j] = (y.at[j] - mean) * rstd * w.at[j] + b.at[j];
-      store_16_whole(k.y.data + row * columns + column, detail::pack(y));
+      store_16_whole(k.y.data + row * columns + column, pack_bits<T>(y));
     });
   }
 }
@@ -299,7 +299,8 @@ void norm_forward(Cuda where, const char* name, const LayerNorm<T>& k, const Sou
       columns,
       [&]<int group>() {
         if constexpr (group == kAnyRow)
-          launch(where, name, {unsigned(rows), kBlockThreads}, norm_forward_any_kernel<centered, T, Source>, k, source);
+          launch(where, name, {blocks_for(rows, 1), kBlockThreads}, norm_forward_any_kernel<centered, T, Source>, k,
+                 source);
         else
           launch(where, name,
                  {persistent_blocks(rows, kGroups(group), group == kBlockRow ? 4 : kForwardBlocks<T, group>),
@@ -333,7 +334,7 @@ void norm_backward(Cuda where, const char* name, const LayerNorm<T>& k, const T*
           launch(where, name, {blocks, kBlockThreads, backward_bytes<centered, group, T, Target>()},
                  norm_backward_kernel<centered, group, T, Target>, k, dy, target, sums);
       },
-      k.x.data, k.weight.data, dy, data...);
+      k.x.data, k.weight.data, dy, sums.partial, data...);
 }
 
 }  // namespace

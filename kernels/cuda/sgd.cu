@@ -18,13 +18,13 @@ template <int width, class T>
 __device__ inline void descend(Elements<T, width>& w, Elements<T, width> g, const Sgd<T>& k, T rate, int64_t at) {
   if (k.momentum != 0) {
     const T momentum = T(k.momentum);
-    auto v = load_elements_streaming<width>(k.velocity.data + at);
+    auto v = load_elements<width>(k.velocity.data + at);
 #pragma unroll
     for (int j = 0; j < width; ++j) {
       v.at[j] = momentum * v.at[j] + g.at[j];
       g.at[j] = k.nesterov ? g.at[j] + momentum * v.at[j] : v.at[j];
     }
-    store_elements_streaming(k.velocity.data + at, v);
+    store_elements(k.velocity.data + at, v);
   }
 #pragma unroll
   for (int j = 0; j < width; ++j) w.at[j] -= rate * g.at[j];
@@ -42,7 +42,7 @@ template <int width, class T> __global__ void __launch_bounds__(kBlockThreads)
     const UpdateFactors factors = factors_at(k.factors.data, i * width);
     if (factors.rate == 0) continue;
     const T decay = weight_decay * T(factors.decay);
-    auto g = load_elements_streaming<width>(k.gradients.data + i * width);
+    auto g = load_elements<width>(k.gradients.data + i * width);
     auto w = load_elements<width>(k.weights.data + i * width);
 #pragma unroll
     for (int j = 0; j < width; ++j) g.at[j] = g.at[j] * scale + decay * w.at[j];

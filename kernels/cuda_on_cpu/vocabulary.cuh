@@ -49,7 +49,6 @@ constexpr bool kBuiltForHopper = true;  // the executed device is one
 __device__ __forceinline__ uint4 load_16(const void* from) { return executor::load<uint4>(from); }
 __device__ __forceinline__ uint2 load_8(const void* from) { return executor::load<uint2>(from); }
 __device__ __forceinline__ uint32_t load_4(const void* from) { return executor::load<uint32_t>(from); }
-__device__ __forceinline__ uint4 load_16_streaming(const void* from) { return executor::load<uint4>(from); }
 __device__ __forceinline__ void store_16(void* to, uint4 value) { executor::store(to, value); }
 __device__ __forceinline__ void store_8(void* to, uint2 value) { executor::store(to, value); }
 __device__ __forceinline__ void store_4(void* to, uint32_t value) { executor::store(to, value); }
@@ -57,7 +56,6 @@ __device__ __forceinline__ void store_16_whole(void* to, uint4 value) {
   executor::require_device_memory(to, "store_16_whole");
   executor::store(to, value);
 }
-__device__ __forceinline__ void store_16_streaming(void* to, uint4 value) { executor::store(to, value); }
 
 struct LaunchShape {
   dim3 grid, block;

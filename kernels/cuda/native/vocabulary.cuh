@@ -21,13 +21,12 @@ constexpr bool kBuiltForHopper = false;
 constexpr bool kBuiltForHopper = true;
 #endif
 
-/// Vector accesses, each one instruction: `from` and `to` are multiples of their size. Streaming ones are for data that
-/// nobody reads again soon. Where branches meet in the value, the compiler makes of store_16 four stores, which take four times as long:
-/// store_16_whole cannot be taken apart, but nothing that reads memory is moved past it, and it stores to device memory alone.
+/// Vector accesses, each one instruction: `from` and `to` are multiples of their size. Where branches meet in the value, the compiler makes of
+/// store_16 four stores, which take four times as long: store_16_whole cannot be taken apart, but nothing that reads memory is moved past it,
+/// and it stores to device memory alone.
 __device__ __forceinline__ uint4 load_16(const void* from) { return *static_cast<const uint4*>(from); }
 __device__ __forceinline__ uint2 load_8(const void* from) { return *static_cast<const uint2*>(from); }
 __device__ __forceinline__ uint32_t load_4(const void* from) { return *static_cast<const uint32_t*>(from); }
-__device__ __forceinline__ uint4 load_16_streaming(const void* from) { return __ldcs(static_cast<const uint4*>(from)); }
 __device__ __forceinline__ void store_16(void* to, uint4 value) { *static_cast<uint4*>(to) = value; }
 __device__ __forceinline__ void store_8(void* to, uint2 value) { *static_cast<uint2*>(to) = value; }
 __device__ __forceinline__ void store_4(void* to, uint32_t value) { *static_cast<uint32_t*>(to) = value; }
@@ -35,7 +34,6 @@ __device__ __forceinline__ void store_16_whole(void* to, uint4 v) {
   asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};\n" ::"l"(to), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w)
                : "memory");
 }
-__device__ __forceinline__ void store_16_streaming(void* to, uint4 value) { __stcs(static_cast<uint4*>(to), value); }
 
 /// Blocks, threads of a block and bytes of dynamic shared memory. A grid without blocks launches nothing.
 struct LaunchShape {
