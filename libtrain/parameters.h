@@ -1,4 +1,4 @@
-/// Everything that training changes: values, gradients, Adam's moments, step counters and the random state, in flat buffers.
+/// Everything that training changes: values, gradients, the optimizer's moments, step counters and the random state, in flat buffers.
 #pragma once
 #include <array>
 #include <functional>
@@ -49,6 +49,7 @@ inline std::string join_name(const std::string& module, const std::string& name)
 
 /// The store that modules register their parameters in. Each is a named slice of one flat buffer per kind (value, gradient, and the
 /// moments that its optimizer keeps), so that one kernel launch serves all. Not thread-safe; one training loop at a time per store.
+/// A const store has a fixed set of parameters; what the buffers hold, and whether moments are kept, may change.
 class Parameters {
  public:
   using Options = ParametersOptions;  // what the constructor takes
@@ -73,8 +74,8 @@ class Parameters {
   /// Registers a parameter and returns its tensor, which wants a gradient (with mixed precision: bf16, with a gradient in f32). Names are unique, e.g. "encoder.layers.0.linear1.weight".
   /// Registering moves the buffers, so do it before any forward pass whose gradients are still to come.
   Tensor add(const std::string& name, const Shape& shape, const Initializer& initializer);
-  /// Gives back the memory that is there for parameters to come, up to as much again as they have, and cached memory of both devices. Moves
-  /// the buffers, as registering does. TrainLoop and plan_memory do it first.
+  /// Releases what is kept free for further parameters, at most as much as the parameters take, and cached memory of both devices. Moves the
+  /// buffers, as registering does. TrainLoop and plan_memory call it first.
   void shrink_to_fit();
   /// The parameter of that name; throws InvalidArgument suggesting the closest name.
   Tensor get(std::string_view name) const;
@@ -164,7 +165,7 @@ class Parameters {
 
   /// RandomState as i64[2] on the store's device, for kernels.
   const Tensor& random_state() const { return random_state_; }
-  /// StepState as f64[10], likewise.
+  /// The StepState, for kernels too: f64[10] is the type of its ten words, not of what they hold. See step().
   const Tensor& step_state() const { return step_state_; }
   /// Seed and step, read from the device, for which it waits.
   RandomState random() const;

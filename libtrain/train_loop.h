@@ -37,11 +37,11 @@ struct BatchCalls {
 
 }  // namespace detail
 
-/// What a TrainLoop does between two calls of the loss, and how long. The defaults: one epoch of Adam at a constant rate, without clipping.
+/// Options of a TrainLoop. The defaults: one epoch of Adam at a constant rate, without clipping.
 struct TrainOptions {
   /// Passes over the data. Default 1. >= 0.
   int64_t epochs = 1;
-  /// Stop after so many optimizer updates, skipped ones included, counted from the very beginning. 0, the default: only epochs count.
+  /// Stop after so many optimizer updates, skipped ones and those before resuming included. 0, the default: only epochs count.
   int64_t max_updates = 0;
   /// Mini-batches whose gradients are added up before an update; the result equals one batch of them all. Default 1. The last update of an
   /// epoch may have fewer.
@@ -64,13 +64,14 @@ struct TrainOptions {
   /// On a CUDA device: enqueue each mini-batch as one graph, captured when a layout of a batch is seen for the second time. Eager and
   /// captured steps have the same bits. `loss` is then called only to be captured: what it does must depend on the layout of the batch alone,
   /// and it must neither wait for the device nor copy from or to the host. BatchOptions' multiples keep layouts few. While on_update has
-  /// handlers, the update behind them is enqueued kernel by kernel. On the CPU nothing is done. Default false.
+  /// handlers, the update behind them is enqueued kernel by kernel. On the CPU nothing is done. The type of the batches must have layout(),
+  /// copy_from() and to(), as Batch has; otherwise the loop's constructor throws, on any device. Default false.
   bool graphs = false;
   /// On a CUDA device: products that make gradients of weights run on a second stream, beside the rest of backward, eagerly and in graphs, with
   /// the same bits. For devices that one product leaves partly idle, as small models and batches do. It takes memory: what up to four operations
   /// of backward have read and made is kept as many operations longer, and each stream has its own workspace for products (32 MiB). A weight
-  /// that is used many times in a step, as a recurrent cell's, gains nothing. Not yet measured on a device. On the CPU nothing is done. Default
-  /// false.
+  /// that is used many times in a step, as a recurrent cell's, gains nothing. On an H200 it took about 1 % off the steps of a transformer of 77
+  /// million parameters, and nothing off those of one of 242 million. On the CPU nothing is done. Default false.
   bool weight_gradient_stream = false;
   /// An update whose loss or gradient is not finite changes nothing and is told to on_nonfinite. After so many in a row the loop throws Diverged.
   /// Default 20. 1: at the first. 0: never.
@@ -135,11 +136,11 @@ struct TrainState {
 /// accumulated. Other handlers are called between mini-batches: after an exception from one of them the loop stands behind the last mini-batch.
 /// Either way it may go on. What was still to be told by then (the end of an epoch, a checkpoint that is due) comes before the next mini-batch.
 ///
-/// On a CUDA device the host runs ahead and never waits within an epoch: on_step is fired up to two mini-batches late (all of them before
-/// on_epoch, on_checkpoint and the end of run()). The loop enqueues on a stream of its own, on which events are fired too; around each call
-/// it is ordered with the caller's stream. A token id outside its table that only a kernel could see throws InvalidArgument as late; updates
-/// since then have changed nothing. Behind an update that is not finite they change nothing either, until the host has seen it; their
-/// mini-batches are then done again, so that the weights are those of a loop that waits.
+/// On a CUDA device the host runs ahead and never waits within an epoch. So on_step is fired up to two mini-batches late, but before on_epoch,
+/// on_checkpoint and the end of run(). The loop enqueues on a stream of its own, on which events are fired too; around each call it is ordered
+/// with the caller's stream. A token id outside its table that only a kernel could see throws InvalidArgument, up to two mini-batches late:
+/// updates from that mini-batch on have changed nothing. Updates behind one that is not finite change nothing either, until the host has seen
+/// it. Their mini-batches are then done again, so that the weights are those of a loop that waits.
 class TrainLoop {
  public:
   using Options = TrainOptions;  // what the constructor takes

@@ -1,6 +1,7 @@
 #pragma once
 #include <string>
 
+#include "libtrain/nn/dropout.h"
 #include "libtrain/nn/linear.h"
 #include "libtrain/ops/attention.h"
 #include "libtrain/ops/memory_projections.h"
@@ -14,12 +15,11 @@ class MultiHeadAttention {
   /// Attention probabilities are dropped with probability `dropout` while a tape is alive and train(true) holds. Throws InvalidArgument unless
   /// that is in [0, 1) and `heads` divide the size.
   MultiHeadAttention(Parameters& parameters, const std::string& name, int64_t size, int64_t heads, float dropout)
-      : rate_(detail::checked_share("attention", "dropout", dropout)),
-        heads_(checked_heads(size, heads)),
+      : heads_(checked_heads(size, heads)),
+        dropout_(parameters, dropout, "attention", "dropout"),
         in_weight_(parameters.add(join_name(name, "in_proj_weight"), {3 * size, size}, init::xavier_uniform())),
         in_bias_(parameters.add(join_name(name, "in_proj_bias"), {3 * size}, init::constant(0))),
-        out_(parameters, join_name(name, "out_proj"), size, size),
-        dropout_{dropout, parameters.new_random_stream(), parameters.random_state()} {}
+        out_(parameters, join_name(name, "out_proj"), size, size) {}
 
   /// Every position attends to all of its sequence, or (causal) to itself and those before it. x [tokens, size] → [tokens, size]
   Tensor self(const Tensor& x, const Packing& packing, bool causal) const {
@@ -32,19 +32,19 @@ class MultiHeadAttention {
 
   /// The same without the projection that comes last, for those who combine it with what they do next.
   Tensor self_heads(const Tensor& x, const Packing& packing, bool causal) const {
-    return self_attention(linear(x, in_weight_, in_bias_), packing, {heads_, causal, dropout_});
+    return self_attention(linear(x, in_weight_, in_bias_), packing, {heads_, causal, dropout_.spec()});
   }
   /// Likewise of cross(). → [tokens of x, size]
   Tensor cross_heads(const Tensor& x, const Packing& packing, const Tensor& memory,
                      const Packing& memory_packing) const {
     const auto [queries, keys_values] = cross_projection(x, memory, in_weight_, in_bias_);
-    return cross_attention(queries, keys_values, packing, memory_packing, {heads_, false, dropout_});
+    return cross_attention(queries, keys_values, packing, memory_packing, {heads_, false, dropout_.spec()});
   }
   /// Likewise with the projections of a memory that several layers have been given at once, of which this is number `layer`.
   Tensor cross_heads(const Tensor& x, const Packing& packing, const MemoryProjections& memory, size_t layer,
                      const Packing& memory_packing) const {
     return cross_attention(memory.queries(layer, x), memory.keys_values(layer), packing, memory_packing,
-                           {heads_, false, dropout_});
+                           {heads_, false, dropout_.spec()});
   }
   /// [3 size, size]: the rows of queries, then keys, then values.
   const Tensor& in_weight() const { return in_weight_; }
@@ -54,7 +54,7 @@ class MultiHeadAttention {
   const Linear& output() const { return out_; }
 
   /// Whether dropout acts while a Tape is alive; it does until told otherwise.
-  void train(bool on) { dropout_.p = on ? rate_ : 0; }
+  void train(bool on) { dropout_.train(on); }
 
  private:
   static int64_t checked_heads(int64_t size, int64_t heads) {
@@ -63,11 +63,10 @@ class MultiHeadAttention {
     return heads;
   }
 
-  float rate_;
   int64_t heads_;
+  Dropout dropout_;
   Tensor in_weight_, in_bias_;
   Linear out_;
-  DropoutSpec dropout_;
 };
 
 }  // namespace libtrain

@@ -48,10 +48,6 @@ MemoryProjections project_memory(const Tensor& memory, const std::vector<Decoder
   return MemoryProjections(memory, std::move(weights), std::move(biases));
 }
 
-DropoutSpec dropout_spec(Parameters& parameters, float p) {
-  return {p, parameters.new_random_stream(), parameters.random_state()};
-}
-
 }  // namespace
 
 Transformer::Transformer(Parameters& parameters, const Options& options)
@@ -62,8 +58,8 @@ Transformer::Transformer(Parameters& parameters, const Options& options)
                                                      : Embedding(parameters, "target_embedding", options.target_vocab,
                                                                  options.layer.size, options.max_positions)),
       output_(output_table(parameters, options, target_embedding_.table())),
-      source_dropout_(dropout_spec(parameters, options.layer.dropout)),
-      target_dropout_(dropout_spec(parameters, options.layer.dropout)) {
+      source_dropout_(parameters, options.layer.dropout, "transformer", "dropout"),
+      target_dropout_(parameters, options.layer.dropout, "transformer", "dropout") {
   for (int64_t i = 0; i < options.encoder_layers; ++i)
     encoder_.emplace_back(parameters, "encoder.layers." + std::to_string(i), options.layer);
   for (int64_t i = 0; i < options.decoder_layers; ++i)
@@ -75,14 +71,14 @@ Transformer::Transformer(Parameters& parameters, const Options& options)
 }
 
 Tensor Transformer::encode(const Tensor& source_ids, const Packing& source) const {
-  ResidualSum x = source_embedding_(source_ids, source, source_dropout_);
+  ResidualSum x = source_embedding_(source_ids, source, source_dropout_.spec());
   for (const EncoderLayer& layer : encoder_) x = layer(std::move(x), source);
   return encoder_norm_ ? std::move(x).normalized(*encoder_norm_, source).y : x.value(source);
 }
 
 Tensor Transformer::decode(const Tensor& target_in, const Packing& target, const Tensor& memory,
                            const Packing& source) const {
-  ResidualSum x = target_embedding_(target_in, target, target_dropout_);
+  ResidualSum x = target_embedding_(target_in, target, target_dropout_.spec());
   if (memory.device() == Device::kCuda) {  // all at once, where launches count
     const MemoryProjections projections = project_memory(memory, decoder_);
     for (size_t i = 0; i < decoder_.size(); ++i) x = decoder_[i](std::move(x), target, projections, i, source);
@@ -113,7 +109,8 @@ TokenLoss Transformer::loss(const Batch& batch) const {
 }
 
 void Transformer::train(bool on) {
-  source_dropout_.p = target_dropout_.p = on ? options_.layer.dropout : 0;
+  source_dropout_.train(on);
+  target_dropout_.train(on);
   for (EncoderLayer& layer : encoder_) layer.train(on);
   for (DecoderLayer& layer : decoder_) layer.train(on);
 }

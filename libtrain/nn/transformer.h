@@ -37,7 +37,10 @@ struct TransformerOptions {
   double label_smoothing = 0;
 };
 
-/// Works on packed batches inside: no computation is spent on padding. With pre_norm, encoder and decoder end with a norm of their own.
+/// Works on packed batches inside: no computation is spent on padding. Embeddings are scaled by sqrt(size), and sinusoidal positions are added
+/// (libtrain/nn/embedding.h). With pre_norm, the default, encoder and decoder end with a norm of their own. The output projection has no bias.
+/// Matrices begin as xavier_uniform, tables as normal(0, size^-0.5), biases as 0. greedy_decode() (libtrain/nn/decode.h) uses what was trained;
+/// examples/programs has a decoder without an encoder, made of the same layers.
 /// Parameter names are those of the same model built from torch.nn modules, with "source_embedding", "target_embedding" and (untied)
 /// "output" beside "encoder" and "decoder".
 class Transformer {
@@ -52,7 +55,8 @@ class Transformer {
   Tensor operator()(const Tensor& input_ids, const Tensor& target_ids) const;
   /// Packed form: logits [target tokens, target_vocab] for batch.target_out. Throws as check_batch() does.
   Tensor operator()(const Batch& batch) const;
-  /// Cross-entropy of batch.target_out, summed, with the number of targets; the logits are never held as a whole.
+  /// Cross-entropy of batch.target_out, summed, with the number of targets; the logits are never held as a whole. Smoothed as the options say,
+  /// also for validation.
   /// Throws as check_batch() does.
   TokenLoss loss(const Batch& batch) const;
 
@@ -72,7 +76,7 @@ class Transformer {
   Options options_;
   Embedding source_embedding_, target_embedding_;
   Tensor output_;  // [target_vocab, size]
-  DropoutSpec source_dropout_, target_dropout_;
+  Dropout source_dropout_, target_dropout_;
   std::vector<EncoderLayer> encoder_;
   std::vector<DecoderLayer> decoder_;
   std::optional<LayerNorm> encoder_norm_, decoder_norm_;

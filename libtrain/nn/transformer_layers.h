@@ -3,6 +3,7 @@
 #include <string>
 #include <utility>
 
+#include "libtrain/nn/dropout.h"
 #include "libtrain/nn/feed_forward.h"
 #include "libtrain/nn/layer_norm.h"
 #include "libtrain/nn/multi_head_attention.h"
@@ -53,30 +54,28 @@ class Residual {
  public:
   /// Registers the norm as "<norm_name>.weight" and "<norm_name>.bias". Throws InvalidArgument unless options.dropout is in [0, 1).
   Residual(Parameters& parameters, const std::string& norm_name, const TransformerLayerOptions& options)
-      : rate_(detail::checked_share("residual", "dropout", options.dropout)),
+      : dropout_(parameters, options.dropout, "residual", "dropout"),
         norm_(parameters, norm_name, options.size),
-        pre_norm_(options.pre_norm),
-        dropout_{options.dropout, parameters.new_random_stream(), parameters.random_state()} {}
+        pre_norm_(options.pre_norm) {}
 
   /// `sum` [tokens, size] with the sublayer's branch added; inner is given [tokens, size], and `output` maps what it returns back to size.
   template <class Inner>
   ResidualSum operator()(ResidualSum sum, const Packing& packing, const Linear& output, Inner&& inner) const {
     const auto [x, h] = pre_norm_ ? std::move(sum).normalized(norm_, packing) : unnormalized(sum.value(packing));
-    ResidualSum next(x, linear(inner(h), output.weight()), output.bias(), dropout_);
+    ResidualSum next(x, linear(inner(h), output.weight()), output.bias(), dropout_.spec());
     if (pre_norm_) return next;
     return std::move(next).normalized(norm_, packing).y;
   }
 
   /// Whether dropout acts while a Tape is alive; it does until told otherwise.
-  void train(bool on) { dropout_.p = on ? rate_ : 0; }
+  void train(bool on) { dropout_.train(on); }
 
  private:
   static NormalizedSum unnormalized(const Tensor& x) { return {x, x}; }
 
-  float rate_;
+  Dropout dropout_;
   LayerNorm norm_;
   bool pre_norm_;
-  DropoutSpec dropout_;
 };
 
 /// Self attention and feed-forward. Parameter names are those of torch.nn.TransformerEncoderLayer.
