@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "kernels/dim_sum.h"
-
 #include "libtrain/side_stream.h"
 
 namespace libtrain {

@@ -21,8 +21,8 @@ class BackwardStep {
   template <class T> View<const T> doutput(size_t i = 0) const {
     return outputs[i].has_grad() ? arrived(i, dtype_of<T>).template matrix<const T>() : View<const T>{};
   }
-  /// Where the gradient of input i goes; empty if it is not wanted. Where that is kept in another dtype, as parameters' are with mixed precision, it goes
-  /// to a tensor of the step's own, which is added when the step has run.
+  /// Where the gradient of input i goes; empty if it is not wanted. Where that is kept in another dtype, as parameters' are with mixed
+  /// precision, it goes to a tensor of the step's own, which is added when the step has run.
   template <class T> Sink<T> sink(size_t i) const {
     if (const Tensor other = stand_in(i, dtype_of<T>); other.defined()) return {other.matrix<T>().data, false};
     return inputs[i].grad_sink<T>();
