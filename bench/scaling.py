@@ -12,6 +12,7 @@ import json
 import os
 import pathlib
 import random
+import shutil
 import statistics
 import subprocess
 import tempfile
@@ -97,7 +98,10 @@ def parse():
     add("--libtrain", default="build/bench/bench/train_step_bench", help="libtrain's worker (default %(default)s)")
     add("--svg", type=pathlib.Path, help="where to draw it (default: nowhere)")
     add("--seconds", type=float, default=2, help="timed for each point (default %(default)s)")
-    return parser.parse_args()
+    args = parser.parse_args()
+    if not shutil.which(args.libtrain):
+        parser.error(f"--libtrain {args.libtrain}: no such program; build train_step_bench, or name another")
+    return args
 
 
 if __name__ == "__main__":
