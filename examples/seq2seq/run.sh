@@ -39,27 +39,17 @@ if [ ! -f "$build/build.ninja" ]; then
 fi
 cmake --build "$build" --target seq2seq >&2
 
-# The reference BLAS is ten to fifty times slower than it need be.
-libraries=$(ldd "$program")
-blas=$(awk '/blas/ { print $3; exit }' <<<"$libraries")
+# Where there is no AVX2, BLAS does the products. The reference BLAS is ten to fifty times slower than it need be.
+blas=$(ldd "$program" | awk '/blas/ { print $3; exit }')
 if [ -n "$blas" ]; then blas=$(readlink -f "$blas"); fi
-echo "BLAS    ${blas:-linked statically}" >&2
-if [[ $blas == */blas/libblas.so* ]]; then
+flags=$(grep -m 1 '^flags' /proc/cpuinfo || true)
+if [[ ("$flags " != *" avx2 "* || "${LIBTRAIN_ISA:-}" == baseline) && $blas == */blas/libblas.so* ]]; then
   {
-    echo "run.sh: that is the reference BLAS, too slow to train with. Install OpenBLAS, or choose it where it is there already:"
+    echo "run.sh: $blas is the reference BLAS, too slow to train with. Install OpenBLAS, or choose it where it is there already:"
     echo "  apt-get install libopenblas-openmp-dev"
     echo "  update-alternatives --config libblas.so.3-$(uname -m)-linux-gnu"
   } >&2
   exit 2
-fi
-
-# OpenBLAS 0.3.21 takes processors that are newer than itself for a Haswell, at half their speed.
-if [ -z "${OPENBLAS_CORETYPE:-}" ] && [[ $blas == *openblas* ]]; then
-  flags=$(grep -m 1 '^flags' /proc/cpuinfo || true)
-  if [[ "$flags " == *" avx512f "* && "$flags " == *" avx512bw "* && "$flags " == *" avx512dq "* && "$flags " == *" avx512vl "* ]]; then
-    export OPENBLAS_CORETYPE=SkylakeX
-    echo "BLAS    OPENBLAS_CORETYPE=SkylakeX, for this processor has AVX-512; set it yourself for another choice" >&2
-  fi
 fi
 
 # GCC's OpenMP lets a thread that waits keep its core for milliseconds. Where other programs want the cores too, that made training
