@@ -1,5 +1,6 @@
 /// Checks of MemoryProjections against cross_projection() of each layer, for tests on either device.
 #pragma once
+#include <cmath>
 #include <random>
 
 #include "catch.h"
@@ -38,6 +39,8 @@ struct ProjectedLayers {
   /// Gradients of everything after a loss that weighs what is used of the layers, twice without clearing between.
   std::vector<std::vector<float>> gradients(bool at_once, int64_t without_queries, int64_t without_keys_values) const {
     parameters.clear_gradients();
+    // Not what an earlier call has left: who writes first defines every element.
+    for (const auto& slot : parameters.slots()) parameters.slice(parameters.gradients(), slot).fill(NAN);
     for (const Tensor& x : xs) x.clear_grad();
     memory.clear_grad();
     for (int pass = 0; pass < 2; ++pass) {
