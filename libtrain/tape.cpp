@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "kernels/dim_sum.h"
+#include "kernels/scale.h"
 #include "libtrain/side_stream.h"
 
 namespace libtrain {
@@ -17,19 +17,11 @@ TapeObserver*& active_observer() {
   return observer;
 }
 
-/// Adds `gradient` to that of `input`, which is kept as To, or makes it that.
-template <class From, class To> void add_converted(const Tensor& gradient, const Tensor& input) {
-  const int64_t size = gradient.numel();
-  const View<const From> from{gradient.matrix<const From>().data, {1, 1, size, 1}};
-  on(gradient.device(), [&](auto device) {
-    Tensor workspace;
-    kernels::DimSum<From, To> sum{from, 1, input.grad_sink<To>(), {}};
-    if (const int64_t partials = kernels::dim_sum_workspace(device, 1, 1, size)) {
-      workspace = Tensor({partials}, DType::f32, gradient.device());
-      sum.workspace = workspace.view<float>();
-    }
-    kernels::dim_sum(device, sum);
-  });
+/// Adds `gradient` to that of `input`, which is kept as T, or makes it that.
+template <class T> void add_converted(const Tensor& gradient, const Tensor& input) {
+  const Tensor converted = gradient.cast(dtype_of<T>);
+  const kernels::Scale<T> args{converted.matrix<const T>(), 1, input.grad_sink<T>()};
+  on(gradient.device(), [&](auto device) { kernels::scale(device, args); });
 }
 
 bool wants_gradient(const Tensor& tensor) { return tensor.defined() && tensor.requires_grad(); }
@@ -73,8 +65,8 @@ void BackwardStep::finish() const {
   for (const auto& [i, gradient] : stand_ins_) {
     const int64_t size = gradient.numel() * size_of(gradient.dtype());
     detail::wait_for_gradient(gradient.node_handle()->data, size);
-    gradient.dtype() == DType::bf16 ? add_converted<bf16, float>(gradient, inputs[i])
-                                    : add_converted<float, bf16>(gradient, inputs[i]);
+    gradient.dtype() == DType::bf16 ? add_converted<float>(gradient, inputs[i])
+                                    : add_converted<bf16>(gradient, inputs[i]);
   }
 }
 

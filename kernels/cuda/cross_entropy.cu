@@ -18,7 +18,7 @@
 namespace libtrain::kernels {
 namespace {
 
-constexpr int kRowPacks = 8;                           // that a thread holds, of each precision but f64
+constexpr int kRowPacks = 8;  // that a thread holds, of each precision but f64
 constexpr uint32_t kTwoMinusInfinities = 0xFF80FF80u;  // of bf16
 
 /// A row of any length from any address: `packs` packs between multiples of 16 bytes, and fewer than two packs of elements at its ends.
@@ -142,7 +142,7 @@ template <class T, int group, int kept> __device__ accum_t<T> row_loss(const Row
                                                                        accum_t<T>& lse) {
   using A = accum_t<T>;
   const A at_target = share.thread == 0 ? A(share.row.data[target]) : A(0);
-  if constexpr (group == kWarp) __syncwarp();                      // as larger groups do below
+  if constexpr (group == kWarp) __syncwarp();  // as larger groups do below
   const A most = group_reduce<MaxNumber, group>(share.largest());  // a NaN shows in the sum
   constexpr bool kApart = kept > 0 && sizeof(T) == 2;  // where adding up what smoothing alone asks for would be felt
   A exponentials = 0, differences = 0;
