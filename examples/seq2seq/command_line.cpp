@@ -75,6 +75,7 @@ constexpr const char* kEvaluateFooter = R"(Examples:
   seq2seq evaluate --model my_run/step-00001000 --test pairs.tsv)";
 constexpr const char* kPredictFooter = R"(Examples:
   seq2seq predict --model my_run < words.txt > phonemes.txt
+  seq2seq predict --model my_run --beams 4               searches wider: better, and slower
   seq2seq predict --model my_run                         answers what you type, line by line)";
 
 struct CommandLine {
@@ -111,6 +112,10 @@ struct CommandLine {
     for (Flags* flags : {&evaluate_flags, &predict_flags}) {
       (*flags)("model", o.model, "Model", "folder of a run, or of one checkpoint (required)");
       (*flags)("device", o.device, "Model", "cpu, cuda or auto");
+      (*flags)("beams", o.beams, "Search",
+               "targets followed at a time (beam search); 1: the most probable token each time");
+      (*flags)("length-penalty", o.length_penalty, "Search",
+               "with beams: how much longer targets are favoured; 0: not at all");
     }
     predict_flags("batch-lines", o.batch_lines, "Model",
                   "lines that are read before they are answered together; 1 for a program that waits for each answer");

@@ -5,15 +5,13 @@
 #include <iostream>
 #include <numeric>
 
-#include "libtrain/nn/decode.h"
-
 namespace seq2seq {
 namespace {
 
 using libtrain::DataError;
 using libtrain::format_message;
 
-constexpr size_t kPredictBatch = 256;
+constexpr int64_t kPredictBatch = 256;  // rows of the decoder
 constexpr size_t kSampleWords = 12;
 constexpr int64_t kMaxLineBytes = 1 << 20;
 
@@ -33,6 +31,21 @@ int64_t decode_limit(const TrainedModel& model) {
 
 std::string number_or_null(double value, const char* format) {
   return value < 0 ? "null" : format_message(format, value);
+}
+
+std::vector<std::vector<int32_t>> decode(const TrainedModel& model, std::span<const std::vector<int32_t>> sources,
+                                         const libtrain::BeamOptions& search) {
+  const libtrain::Device device = model.parameters.device();
+  const int64_t limit = decode_limit(model);
+  if (search.beams == 1) return libtrain::greedy_decode(model.transformer, sources, limit, device);
+  std::vector<std::vector<int32_t>> outputs;
+  for (auto& found : libtrain::beam_decode(model.transformer, sources, limit, search, device))
+    outputs.push_back(std::move(found[0].ids));
+  return outputs;
+}
+
+libtrain::BeamOptions search_of(const Options& options) {
+  return {.beams = options.beams, .length_penalty = options.length_penalty};
 }
 
 /// Checked here rather than in the model, so that the message can name the source.
@@ -60,17 +73,18 @@ void check_stdout(const std::ostream& out) {
   if (!out) throw libtrain::IoError("[stdout] cannot write the results; is the disk full? Write them elsewhere");
 }
 
-std::vector<std::vector<std::string>> predict(const TrainedModel& model, std::span<const Example> examples) {
+std::vector<std::vector<std::string>> predict(const TrainedModel& model, std::span<const Example> examples,
+                                              const libtrain::BeamOptions& search) {
+  const auto batch = size_t(std::max<int64_t>(kPredictBatch / search.beams, 1));
   std::vector<size_t> order(examples.size());
   std::iota(order.begin(), order.end(), size_t(0));
   std::ranges::stable_sort(order, {}, [&](size_t i) { return examples[i].source_tokens.size(); });
   std::vector<std::vector<std::string>> predictions(examples.size());
-  for (size_t first = 0; first < order.size(); first += kPredictBatch) {
-    const std::span<const size_t> chosen(order.data() + first, std::min(kPredictBatch, order.size() - first));
+  for (size_t first = 0; first < order.size(); first += batch) {
+    const std::span<const size_t> chosen(order.data() + first, std::min(batch, order.size() - first));
     std::vector<std::vector<int32_t>> sources;
     for (const size_t i : chosen) sources.push_back(model.codec.encode_source(examples[i]));
-    const auto outputs =
-        libtrain::greedy_decode(model.transformer, sources, decode_limit(model), model.parameters.device());
+    const auto outputs = decode(model, sources, search);
     for (size_t i = 0; i < chosen.size(); ++i) predictions[chosen[i]] = model.codec.target.decode(outputs[i]);
   }
   return predictions;
@@ -122,7 +136,7 @@ int run_evaluate(const Options& options) {
   const auto examples = load_test(model->options, model->codec);
   for (const Example& example : examples) check_length(example, *model, "evaluate");
   if (const int64_t unknown = count_unknown(examples, model->codec, false)) report_unknown(unknown);
-  const auto predictions = predict(*model, examples);
+  const auto predictions = predict(*model, examples, search_of(options));
   const Score result = score(examples, predictions);
   std::cout << sample_table(examples, predictions, model->codec.target_kind)
             << result_json({model->options.builtin_task() ? "g2p" : "tsv", libtrain::name(model->parameters.device()),
@@ -137,7 +151,7 @@ int run_predict(const Options& options, std::FILE* in, std::ostream& out) {
   int64_t unknown = 0;
   std::vector<Example> waiting;
   const auto answer = [&] {
-    const auto predictions = predict(*model, waiting);
+    const auto predictions = predict(*model, waiting, search_of(options));
     for (size_t i = 0; i < waiting.size(); ++i)
       out << (waiting[i].source_tokens.empty() ? "" : libtrain::detokenize(predictions[i], model->codec.target_kind))
           << "\n";

@@ -6,11 +6,13 @@
 
 #include "examples/seq2seq/score.h"
 #include "examples/seq2seq/trained_model.h"
+#include "libtrain/nn/decode.h"
 
 namespace seq2seq {
 
-/// The predicted tokens for each example, by greedy decoding.
-std::vector<std::vector<std::string>> predict(const TrainedModel& model, std::span<const Example> examples);
+/// The predicted tokens for each example: the best that the search finds.
+std::vector<std::vector<std::string>> predict(const TrainedModel& model, std::span<const Example> examples,
+                                              const libtrain::BeamOptions& search);
 
 /// Scores predictions against the references.
 Score score(std::span<const Example> examples, const std::vector<std::vector<std::string>>& predictions);

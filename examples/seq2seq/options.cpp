@@ -15,7 +15,8 @@ using libtrain::InvalidArgument;
 using Json = nlohmann::ordered_json;
 
 /// No count means more than this, and the products of two still fit.
-constexpr int64_t kMost = 1'000'000'000, kMostLayers = 1000;
+constexpr int64_t kMost = 1'000'000'000, kMostLayers = 1000, kMostBeams = 1000;
+constexpr double kMostPenalty = 10;
 
 /// Options that may differ when a run goes on. Files may have moved; that the training pairs are the same is checked.
 const std::set<std::string> kMayChange{"train",  "valid",   "test",         "cmudict",
@@ -91,7 +92,8 @@ void check_values(const Options& o) {
                {"feed-forward", o.feed_forward},
                {"accumulate", o.accumulate},
                {"log-every", o.log_every},
-               {"batch-lines", o.batch_lines}});
+               {"batch-lines", o.batch_lines},
+               {"beams", o.beams}});
   at_least(0, {{"epochs", o.epochs},
                {"updates", o.updates},
                {"batch-pairs", o.batch_pairs},
@@ -106,6 +108,9 @@ void check_values(const Options& o) {
   LIBTRAIN_CHECK(std::max(o.encoder_layers, o.decoder_layers) <= kMostLayers,
                  "--encoder-layers and --decoder-layers must be <= {}, got {} and {}", kMostLayers, o.encoder_layers,
                  o.decoder_layers);
+  LIBTRAIN_CHECK(o.beams <= kMostBeams, "--beams must be <= {}, got {}", kMostBeams, o.beams);
+  LIBTRAIN_CHECK(std::abs(o.length_penalty) <= kMostPenalty, "--length-penalty must be in [-{}, {}], got {}",
+                 kMostPenalty, kMostPenalty, o.length_penalty);
   LIBTRAIN_CHECK(o.size % o.heads == 0, "--heads {} must divide --size {}; change one of them", o.heads, o.size);
   LIBTRAIN_CHECK(o.batch_pairs + o.batch_tokens > 0,
                  "--batch-pairs and --batch-tokens are both 0; one must limit a batch");

@@ -38,7 +38,8 @@ struct Options {
   int64_t checkpoint_every = 500, keep = 3, log_every = 100, valid_every = 0;
   // evaluate, predict
   std::string model;
-  int64_t batch_lines = 64;
+  int64_t batch_lines = 64, beams = 1;
+  double length_penalty = 0.6;
 
   /// Names of the flags that the user gave, without dashes.
   std::set<std::string> given;

@@ -184,7 +184,7 @@ void print_result(const TrainedModel& model, const Task& task, const Meter& mete
   result.train_seconds = meter.seconds;
   result.target_tokens_per_second = meter.tokens_per_second();
   if (!task.test.empty()) {
-    const auto predictions = predict(model, task.test);
+    const auto predictions = predict(model, task.test, {.beams = 1});
     const Score totals = score(task.test, predictions);
     result.per = totals.per;
     result.wer = totals.wer;

@@ -1,107 +1,205 @@
 #include "libtrain/nn/decode.h"
 
-#include "libtrain/ops/unpack_rows.h"
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "libtrain/ops/softmax.h"
 
 namespace libtrain {
 namespace {
 
 using Ids = std::vector<int32_t>;
 
-/// Memory rows and lengths of those sources that are still being decoded.
-struct Memory {
-  Tensor rows;
-  Packing packing;
+/// The state in which all sources wait for their first token. `op` names the caller in messages.
+DecoderState begin(const char* op, const Transformer& model, std::span<const Ids> sources, int64_t max_length,
+                   Device device) {
+  const int64_t positions = model.options().max_positions;
+  LIBTRAIN_CHECK(max_length >= 0 && max_length < positions,
+                 "[{}] max_length must be in [0, {}), got {}; the model has {} positions, of which kBos takes one", op,
+                 positions, max_length, positions);
+  std::vector<Pair> pairs;
+  for (const Ids& source : sources) {
+    LIBTRAIN_CHECK(int64_t(source.size()) < positions,
+                   "[{}] source {} has {} ids, the model takes {} and kEos; shorten it, or train with larger "
+                   "max_positions",
+                   op, pairs.size(), source.size(), positions - 1);
+    pairs.push_back({source, {}});
+  }
+  const Batch input =
+      make_batch(std::span<const Pair>(pairs), {.source_vocab = model.options().source_vocab, .device = device});
+  return model.begin_decoding(model.encode(input.source_ids, input.source), input.source);
+}
+
+/// Logits [rows, target_vocab] of the next position, given the last token of each row.
+Tensor next_logits(const Transformer& model, std::span<const int32_t> last, DecoderState& state, Device device) {
+  return model.project(model.decode_next(Tensor::from(last, {int64_t(last.size())}, device), state));
+}
+
+struct Token {
+  int32_t id;
+  float value;
 };
 
-/// The most probable token that may be produced, from one row of logits.
-int32_t best_token(const float* logits, int64_t vocab) {
-  int32_t best = kEos;
-  for (int64_t v = kSpecialTokens; v < vocab; ++v)
-    if (logits[v] > logits[best]) best = int32_t(v);
-  return best;
+/// The tokens of the `count` largest values of a row, largest first, of those that may be produced. Ties go to the lower id. NaN is never taken.
+std::vector<Token> largest(const float* row, size_t vocab, size_t count) {
+  std::vector<Token> found;
+  found.reserve(count + 1);
+  const auto consider = [&](size_t id) {
+    if (found.size() < count ? std::isnan(row[id]) : !(row[id] > found.back().value)) return;
+    found.push_back({int32_t(id), row[id]});
+    for (size_t at = found.size() - 1; at > 0 && found[at - 1].value < found[at].value; --at)
+      std::swap(found[at - 1], found[at]);
+    if (found.size() > count) found.pop_back();
+  };
+  consider(kEos);
+  for (size_t id = kSpecialTokens; id < vocab; ++id) consider(id);
+  return found;
 }
 
-/// Decoder input of the open sequences: kBos and what they have so far.
-Batch decoder_input(const std::vector<Ids>& outputs, const std::vector<size_t>& open, Device device) {
-  Batch batch;
-  std::vector<int64_t> lengths;
-  Ids ids;
-  for (const size_t s : open) {
-    ids.push_back(kBos);
-    ids.insert(ids.end(), outputs[s].begin(), outputs[s].end());
-    lengths.push_back(int64_t(outputs[s].size()) + 1);
+/// One search over all sources.
+class BeamSearch {
+ public:
+  BeamSearch(const BeamOptions& options, size_t sources, int64_t max_length, size_t vocab)
+      : options_(options), max_length_(max_length), vocab_(vocab), found_(sources) {
+    for (size_t s = 0; s < sources; ++s) open_.push_back({s, {}, 0, 0});
   }
-  batch.target = make_packing(lengths, device);
-  batch.target_in = Tensor::from(std::span<const int32_t>(ids), {int64_t(ids.size())}, device);
-  return batch;
-}
 
-/// Hidden state of each sequence's last position.
-Tensor last_rows(const Tensor& hidden, const Packing& packing) {
-  Ids ends = packing.cu_seqlens.to_vector<int32_t>();
-  ends.erase(ends.begin());
-  for (int32_t& end : ends) --end;
-  return unpack_rows(hidden, Tensor::from(std::span<const int32_t>(ends), {int64_t(ends.size())}, hidden.device()));
-}
+  /// An unfinished target.
+  struct Row {
+    size_t source;
+    Ids ids;
+    double log_probability;
+    int32_t from;  // the row of the step before that it continues
+    int32_t last() const { return ids.empty() ? kBos : ids.back(); }
+  };
+  /// Those of each source are neighbours, the most probable first.
+  const std::vector<Row>& open() const { return open_; }
 
-/// Drops the memory of sequences that are not kept; `kept` are rising numbers within `memory`.
-Memory keep(const Memory& memory, const std::vector<size_t>& kept) {
-  const auto ends = memory.packing.cu_seqlens.to_vector<int32_t>();
-  Ids index;
-  std::vector<int64_t> lengths;
-  for (const size_t s : kept) {
-    for (int32_t row = ends[s]; row < ends[s + 1]; ++row) index.push_back(row);
-    lengths.push_back(ends[s + 1] - ends[s]);
+  /// Continues every row by one token, given the log-probabilities [rows, vocab] of what follows each.
+  void step(const std::vector<float>& next_log_probabilities) {
+    std::vector<Row> next;
+    for (size_t first = 0, end = 0; first < open_.size(); first = end) {
+      while (end < open_.size() && open_[end].source == open_[first].source) ++end;
+      continue_source(first, end, next_log_probabilities, next);
+    }
+    open_ = std::move(next);
+    ++length_;
   }
-  const Device device = memory.rows.device();
-  const Tensor rows =
-      unpack_rows(memory.rows, Tensor::from(std::span<const int32_t>(index), {int64_t(index.size())}, device));
-  return {rows, make_packing(lengths, device)};
-}
+
+  /// What was found for each source.
+  std::vector<std::vector<Hypothesis>> results() && {
+    for (auto& hypotheses : found_) {
+      if (hypotheses.empty()) hypotheses.push_back({{}, std::nan(""), std::nan("")});  // nothing was probable
+      std::ranges::stable_sort(hypotheses, std::ranges::greater(), &Hypothesis::score);
+      hypotheses.resize(std::min(hypotheses.size(), size_t(options_.beams)));
+    }
+    return std::move(found_);
+  }
+
+ private:
+  struct Candidate {
+    size_t row;
+    int32_t id;
+    double log_probability;
+  };
+
+  /// The most probable continuations of rows [first, end), most probable first; twice as many as there are beams, so that enough go on
+  /// however many of them end.
+  std::vector<Candidate> candidates(size_t first, size_t end, const std::vector<float>& next_log_probabilities) const {
+    const auto count = size_t(2 * options_.beams);
+    std::vector<Candidate> all;
+    for (size_t r = first; r < end; ++r)
+      for (const Token& token : largest(next_log_probabilities.data() + r * vocab_, vocab_, count))
+        all.push_back({r, token.id, open_[r].log_probability + double(token.value)});
+    std::ranges::stable_sort(all, std::ranges::greater(), &Candidate::log_probability);
+    all.resize(std::min(all.size(), count));
+    return all;
+  }
+
+  void continue_source(size_t first, size_t end, const std::vector<float>& next_log_probabilities,
+                       std::vector<Row>& next) {
+    auto& found = found_[open_[first].source];
+    if (length_ == max_length_) {
+      for (size_t r = first; r < end; ++r)
+        finish(open_[r], open_[r].log_probability + double(next_log_probabilities[r * vocab_ + kEos]));
+      return;
+    }
+    std::vector<Row> open;
+    const auto all = candidates(first, end, next_log_probabilities);
+    for (size_t c = 0; c < all.size() && open.size() < size_t(options_.beams); ++c) {
+      const Row& row = open_[all[c].row];
+      if (all[c].id == kEos) {
+        if (c < size_t(options_.beams)) finish(row, all[c].log_probability);
+        continue;
+      }
+      open.push_back({row.source, row.ids, all[c].log_probability, int32_t(all[c].row)});
+      open.back().ids.push_back(all[c].id);
+    }
+    if (found.size() < size_t(options_.beams)) std::ranges::move(open, std::back_inserter(next));
+  }
+
+  void finish(const Row& row, double log_probability) {
+    const double penalty = std::pow((5 + double(row.ids.size()) + 1) / 6, options_.length_penalty);
+    found_[row.source].push_back({row.ids, log_probability, log_probability / penalty});
+  }
+
+  BeamOptions options_;
+  int64_t max_length_, length_ = 0;
+  size_t vocab_;
+  std::vector<std::vector<Hypothesis>> found_;
+  std::vector<Row> open_;
+};
 
 }  // namespace
 
 std::vector<Ids> greedy_decode(const Transformer& model, std::span<const Ids> sources, int64_t max_length,
                                Device device) {
-  const int64_t positions = model.options().max_positions;
-  LIBTRAIN_CHECK(
-      max_length >= 0 && max_length < positions,
-      "[greedy_decode] max_length must be in [0, {}), got {}; the model has {} positions, of which kBos takes one",
-      positions, max_length, positions);
   const NoTape nothing_recorded;
-  std::vector<Pair> pairs;
-  for (const Ids& source : sources) {
-    LIBTRAIN_CHECK(
-        int64_t(source.size()) < positions,
-        "[greedy_decode] source {} has {} ids, the model takes {} and kEos; shorten it, or train with larger "
-        "max_positions",
-        pairs.size(), source.size(), positions - 1);
-    pairs.push_back({source, {}});
-  }
-  const Batch input =
-      make_batch(std::span<const Pair>(pairs), {.source_vocab = model.options().source_vocab, .device = device});
-  Memory memory{model.encode(input.source_ids, input.source), input.source};
-
+  DecoderState state = begin("greedy_decode", model, sources, max_length, device);
+  const auto vocab = size_t(model.options().target_vocab);
   std::vector<Ids> outputs(sources.size());
-  std::vector<size_t> open(sources.size());
-  for (size_t s = 0; s < open.size(); ++s) open[s] = s;
+  std::vector<size_t> open(sources.size());  // the source of each row
+  std::iota(open.begin(), open.end(), size_t(0));
+  Ids last(sources.size(), kBos);
   for (int64_t length = 0; length < max_length && !open.empty(); ++length) {
-    const Batch step = decoder_input(outputs, open, device);
-    const Tensor hidden = model.decode(step.target_in, step.target, memory.rows, memory.packing);
-    const auto logits = model.project(last_rows(hidden, step.target)).cast(DType::f32).to_vector<float>();
-    const int64_t vocab = model.options().target_vocab;
-    std::vector<size_t> still_open, kept;
-    for (size_t i = 0; i < open.size(); ++i) {
-      const int32_t token = best_token(logits.data() + int64_t(i) * vocab, vocab);
-      if (token == kEos) continue;
-      outputs[open[i]].push_back(token);
-      still_open.push_back(open[i]);
-      kept.push_back(i);
+    const auto logits = next_logits(model, last, state, device).cast(DType::f32).to_vector<float>();
+    std::vector<size_t> still_open;
+    Ids rows;
+    last.clear();
+    for (size_t r = 0; r < open.size(); ++r) {
+      const auto best = largest(logits.data() + r * vocab, vocab, 1);
+      if (best.empty() || best[0].id == kEos) continue;
+      outputs[open[r]].push_back(best[0].id);
+      still_open.push_back(open[r]);
+      rows.push_back(int32_t(r));
+      last.push_back(best[0].id);
     }
-    if (kept.size() < open.size()) memory = keep(memory, kept);
-    open = still_open;
+    if (rows.size() < open.size()) state.select(rows);
+    open = std::move(still_open);
   }
   return outputs;
+}
+
+std::vector<std::vector<Hypothesis>> beam_decode(const Transformer& model, std::span<const Ids> sources,
+                                                 int64_t max_length, const BeamOptions& options, Device device) {
+  constexpr int64_t kMostBeams = 1 << 16;
+  LIBTRAIN_CHECK(options.beams >= 1 && options.beams <= kMostBeams,
+                 "[beam_decode] beams must be in [1, {}], got {}; 4 is usual", kMostBeams, options.beams);
+  LIBTRAIN_CHECK(std::isfinite(options.length_penalty),
+                 "[beam_decode] length_penalty must be finite, got {}; 0 turns it off, 0.6 is usual",
+                 options.length_penalty);
+  const NoTape nothing_recorded;
+  DecoderState state = begin("beam_decode", model, sources, max_length, device);
+  BeamSearch search(options, sources.size(), max_length, size_t(model.options().target_vocab));
+  for (bool first = true; !search.open().empty(); first = false) {
+    Ids rows, last;
+    for (const BeamSearch::Row& row : search.open()) rows.push_back(row.from), last.push_back(row.last());
+    if (!first) state.select(rows);
+    const Tensor logits = next_logits(model, last, state, device).cast(DType::f32);
+    search.step(log_softmax(logits).to_vector<float>());
+  }
+  return std::move(search).results();
 }
 
 }  // namespace libtrain

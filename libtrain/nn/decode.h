@@ -1,3 +1,8 @@
+/// What a trained Transformer makes of sources. Sources are ids without kEos, as in Pair; so are results. Nothing is recorded. Keys and values of
+/// each position are kept (DecoderState), so that a token costs one row of the decoder. Sources do not influence each other but for rounding, and
+/// those that are finished cost nothing more. kPad, kBos and kUnk are never produced. `device` is that of the model's parameters.
+/// Both functions throw InvalidArgument for ids outside the vocabulary, for a source of max_positions ids or more, and for a max_length outside
+/// [0, max_positions).
 #pragma once
 #include <span>
 #include <vector>
@@ -6,13 +11,32 @@
 
 namespace libtrain {
 
-/// The most probable next token, again and again, until kEos or `max_length` tokens (kEos not counted): one target for each source.
-/// Sources are ids without kEos, as in Pair; so are the results. Records nothing. Sequences do not influence each other, and those that are
-/// finished cost nothing more. Ties go to the lower id; kPad, kBos and kUnk are never produced.
-/// Every token runs the decoder over the whole prefix again: keys and values are not kept. `device` is that of the model's parameters.
-/// Throws InvalidArgument for ids outside the vocabulary, for a source of max_positions ids or more, and for a max_length outside
-/// [0, max_positions).
+/// The most probable next token, again and again, until kEos or `max_length` tokens (kEos not counted): one target for each source. Ties go to
+/// the lower id.
 std::vector<std::vector<int32_t>> greedy_decode(const Transformer& model, std::span<const std::vector<int32_t>> sources,
                                                 int64_t max_length, Device device = Device::kCpu);
+
+/// How beam_decode() searches.
+struct BeamOptions {
+  int64_t beams =
+      4;  ///< unfinished targets that are followed at a time, for each source; at least 1, which is the greedy search
+  /// How much longer targets are favoured: scores are log-probabilities over ((5 + length) / 6)^length_penalty, kEos counted in the length
+  /// (Wu et al. 2016, equation 14, without coverage). 0: not at all. Default 0.6.
+  double length_penalty = 0.6;
+};
+
+/// A target and how probable the model takes it to be.
+struct Hypothesis {
+  std::vector<int32_t> ids;    ///< without kEos
+  double log_probability = 0;  ///< natural logarithm, of the whole with kEos
+  double score = 0;            ///< log_probability over the length penalty
+};
+
+/// Beam search: of the continuations of a source's targets, the `beams` most probable are followed, until as many have ended among them, or all
+/// have `max_length` tokens (kEos not counted), where they must end. For each source at least one target and at most `beams`, the best score
+/// first. Also throws InvalidArgument for options outside their range.
+std::vector<std::vector<Hypothesis>> beam_decode(const Transformer& model,
+                                                 std::span<const std::vector<int32_t>> sources, int64_t max_length,
+                                                 const BeamOptions& options = {}, Device device = Device::kCpu);
 
 }  // namespace libtrain

@@ -1,6 +1,7 @@
 #pragma once
 #include <string>
 
+#include "libtrain/nn/decoder_state.h"
 #include "libtrain/nn/dropout.h"
 #include "libtrain/nn/linear.h"
 #include "libtrain/ops/attention.h"
@@ -46,6 +47,22 @@ class MultiHeadAttention {
     return cross_attention(memory.queries(layer, x), memory.keys_values(layer), packing, memory_packing,
                            {heads_, false, dropout_.spec()});
   }
+
+  /// Keys and values of a memory, for a DecoderState: [memory tokens, size] → [memory tokens, 2 size]
+  Tensor keys_values(const Tensor& memory) const {
+    const int64_t size = out_.weight().dim(0);
+    return linear(memory, in_weight_.rows(size, 3 * size), in_bias_.rows(size, 3 * size));
+  }
+  /// self_heads(), causal, of the position that is open in `state`: a row for each sequence. x [rows, size] → [rows, size]
+  Tensor next_self_heads(const Tensor& x, DecoderState& state, size_t layer) const {
+    return state.self_attention(layer, linear(x, in_weight_, in_bias_), heads_);
+  }
+  /// cross_heads() likewise, with the keys and values of the memory that `state` holds.
+  Tensor next_cross_heads(const Tensor& x, const DecoderState& state, size_t layer) const {
+    const int64_t size = out_.weight().dim(0);
+    return state.memory_attention(layer, linear(x, in_weight_.rows(0, size), in_bias_.rows(0, size)), heads_);
+  }
+
   /// [3 size, size]: the rows of queries, then keys, then values.
   const Tensor& in_weight() const { return in_weight_; }
   /// [3 size], likewise.

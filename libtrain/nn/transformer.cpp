@@ -88,6 +88,30 @@ Tensor Transformer::decode(const Tensor& target_in, const Packing& target, const
   return decoder_norm_ ? std::move(x).normalized(*decoder_norm_, target).y : x.value(target);
 }
 
+DecoderState Transformer::begin_decoding(const Tensor& memory, const Packing& source) const {
+  const NoTape nothing_recorded;
+  std::vector<Tensor> keys_values;
+  for (const DecoderLayer& layer : decoder_) keys_values.push_back(layer.memory_attention().keys_values(memory));
+  return DecoderState(keys_values, source);
+}
+
+Tensor Transformer::decode_next(const Tensor& ids, DecoderState& state) const {
+  LIBTRAIN_CHECK(ids.defined() && ids.shape() == Shape{state.rows()},
+                 "[transformer] ids must be i32[{}], got {}; decode_next() takes one for each row", state.rows(),
+                 ids.spec());
+  LIBTRAIN_CHECK(state.length() < options_.max_positions,
+                 "[transformer] all {} positions are decoded; stop there, or train with larger max_positions",
+                 options_.max_positions);
+  const NoTape nothing_recorded;
+  state.open_position();
+  ResidualSum x = target_embedding_(ids, state.position(), {});
+  for (size_t i = 0; i < decoder_.size(); ++i) x = decoder_[i].next(std::move(x), state, i);
+  const Tensor hidden =
+      decoder_norm_ ? std::move(x).normalized(*decoder_norm_, state.position()).y : x.value(state.position());
+  state.close_position();
+  return hidden;
+}
+
 Tensor Transformer::operator()(const Batch& batch) const {
   check_batch(batch, options_.source_vocab, options_.target_vocab);
   const Tensor memory = encode(batch.source_ids, batch.source);

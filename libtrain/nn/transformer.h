@@ -64,6 +64,12 @@ class Transformer {
   Tensor encode(const Tensor& source_ids, const Packing& source) const;
   /// target_in i32[target tokens] → hidden states [target tokens, size]
   Tensor decode(const Tensor& target_in, const Packing& target, const Tensor& memory, const Packing& source) const;
+  /// The beginning of decoding position by position: one row for each sequence of `memory`, with nothing before it. A row of the result of
+  /// decode_next() is that of decode() over all positions that the row was given, but for rounding. Not differentiable: records nothing.
+  DecoderState begin_decoding(const Tensor& memory, const Packing& source) const;
+  /// The next position of every row of `state`: ids i32[rows] → hidden states [rows, size]. Not differentiable: records nothing.
+  /// Throws InvalidArgument for ids of another shape or outside the vocabulary, and beyond max_positions; `state` is then as before.
+  Tensor decode_next(const Tensor& ids, DecoderState& state) const;
   /// hidden [..., size] → logits [..., target_vocab]
   Tensor project(const Tensor& hidden) const { return linear(hidden, output_, {}); }
 

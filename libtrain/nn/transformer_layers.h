@@ -125,15 +125,22 @@ class DecoderLayer {
 
   /// x [target tokens, size], memory [source tokens, size] → [target tokens, size]; x and the result are sums, as in EncoderLayer.
   ResidualSum operator()(ResidualSum x, const Packing& target, const Tensor& memory, const Packing& source) const {
-    return around_heads(std::move(x), target,
-                        [&](const Tensor& h) { return memory_attention_.cross_heads(h, target, memory, source); });
+    return around_causal(std::move(x), target,
+                         [&](const Tensor& h) { return memory_attention_.cross_heads(h, target, memory, source); });
   }
   /// Likewise as layer number `layer` of those whose projections of the memory were made together.
   ResidualSum operator()(ResidualSum x, const Packing& target, const MemoryProjections& memory, size_t layer,
                          const Packing& source) const {
-    return around_heads(std::move(x), target, [&](const Tensor& h) {
+    return around_causal(std::move(x), target, [&](const Tensor& h) {
       return memory_attention_.cross_heads(h, target, memory, layer, source);
     });
+  }
+  /// The position that is open in `state`, as layer number `layer`. x [rows, size] → [rows, size]; not differentiable.
+  ResidualSum next(ResidualSum x, DecoderState& state, size_t layer) const {
+    return around_heads(
+        std::move(x), state.position(),
+        [&](const Tensor& h) { return self_attention_.next_self_heads(h, state, layer); },
+        [&](const Tensor& h) { return memory_attention_.next_cross_heads(h, state, layer); });
   }
   /// The attention to the memory.
   const MultiHeadAttention& memory_attention() const { return memory_attention_; }
@@ -150,9 +157,15 @@ class DecoderLayer {
 
  private:
   template <class CrossHeads>
-  ResidualSum around_heads(ResidualSum x, const Packing& target, const CrossHeads& cross_heads) const {
-    ResidualSum a = around_self_(std::move(x), target, self_attention_.output(),
-                                 [&](const Tensor& h) { return self_attention_.self_heads(h, target, true); });
+  ResidualSum around_causal(ResidualSum x, const Packing& target, const CrossHeads& cross_heads) const {
+    return around_heads(
+        std::move(x), target, [&](const Tensor& h) { return self_attention_.self_heads(h, target, true); },
+        cross_heads);
+  }
+  template <class SelfHeads, class CrossHeads> ResidualSum around_heads(ResidualSum x, const Packing& target,
+                                                                        const SelfHeads& self_heads,
+                                                                        const CrossHeads& cross_heads) const {
+    ResidualSum a = around_self_(std::move(x), target, self_attention_.output(), self_heads);
     ResidualSum b = around_memory_(std::move(a), target, memory_attention_.output(), cross_heads);
     return around_feed_forward_(std::move(b), target, feed_forward_.output(),
                                 [&](const Tensor& h) { return feed_forward_.hidden(h, target); });

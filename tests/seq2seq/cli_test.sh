@@ -61,6 +61,8 @@ expect 0 "" "$program" predict --model learnt <sources
 same out sources
 expect 0 "" "$program" predict --model learnt --batch-lines 1 <sources
 same out sources
+expect 0 "" "$program" predict --model learnt --beams 3 <sources
+same out sources
 
 # Several lines with one source are several references.
 printf '가나가\t없다\n가나가\t가나가\n' >references.tsv

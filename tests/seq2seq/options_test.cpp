@@ -48,6 +48,14 @@ TEST_CASE("options: each command has its flags") {
   CHECK(predict.model == "run");
   CHECK(predict.batch_lines == 1);
   CHECK(parse({"evaluate", "--model", "run", "--test", "t"}, Command::kEvaluate).test == "t");
+  const Options searching =
+      parse({"evaluate", "--model", "run", "--beams", "4", "--length-penalty", "0"}, Command::kEvaluate);
+  CHECK(searching.beams == 4);
+  CHECK(searching.length_penalty == 0);
+  CHECK(complaint({"predict", "--model", "run", "--beams", "0"}) == "--beams must be >= 1, got 0");
+  CHECK(complaint({"predict", "--model", "run", "--beams", "1001"}) == "--beams must be <= 1000, got 1001");
+  CHECK(complaint({"predict", "--model", "run", "--length-penalty", "nan"}) ==
+        "--length-penalty must be in [-10, 10], got nan");
   CHECK(complaint({"predict"}) == "--model is required: the folder of a run, or of one checkpoint");
 }
 

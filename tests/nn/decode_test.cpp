@@ -1,0 +1,235 @@
+#include "libtrain/nn/decode.h"
+
+#include <cmath>
+#include <map>
+
+#include "catch.h"
+#include "data/temporary_file.h"
+#include "decode_checks.h"
+
+namespace libtrain::testing {
+using test::message_of;
+
+namespace {
+
+/// Beam search as its description says, without any state kept, and without a length penalty: the log-probabilities of what it finds, best first.
+std::vector<std::pair<double, Ids>> naive_beam_search(const RandomModel& random, size_t source, size_t beams,
+                                                      size_t max_length) {
+  using Scored = std::pair<double, Ids>;  // with kBos, and with kEos where it has ended
+  const auto best_first = [](const Scored& a, const Scored& b) { return a.first > b.first; };
+  std::vector<Scored> open{{0, {kBos}}}, found;
+  while (!open.empty()) {
+    std::vector<Scored> all;
+    for (const auto& [score, ids] : open) {
+      const Rows hidden = random.last_hidden(source, ids);
+      const Tensor row = Tensor::from(std::span<const double>(hidden), {1, int64_t(hidden.size())});
+      const auto next = log_softmax(random.model.project(row)).to_vector<double>();
+      for (int32_t id = 0; id < int32_t(next.size()); ++id) {
+        const bool may_be = id == kEos || (id >= kSpecialTokens && ids.size() <= max_length);
+        if (!may_be) continue;
+        all.push_back({score + next[size_t(id)], ids});
+        all.back().second.push_back(id);
+      }
+    }
+    std::ranges::sort(all, best_first);
+    open.clear();
+    for (size_t i = 0; i < all.size() && open.size() < beams; ++i) {
+      if (all[i].second.back() != kEos)
+        open.push_back(all[i]);
+      else if (i < beams)
+        found.push_back(all[i]);
+    }
+    if (found.size() >= beams) break;
+  }
+  std::ranges::sort(found, best_first);
+  found.resize(std::min(found.size(), beams));
+  return found;
+}
+
+/// All sequences of up to `longest` of the tokens that may be produced.
+std::vector<Ids> all_targets(int32_t vocab, size_t longest) {
+  std::vector<Ids> all{{}};
+  for (size_t done = 0; done < all.size(); ++done) {
+    if (all[done].size() == longest) break;
+    for (int32_t id = kSpecialTokens; id < vocab; ++id) {
+      all.push_back(all[done]);
+      all.back().push_back(id);
+    }
+  }
+  return all;
+}
+
+}  // namespace
+
+TEST_CASE("decode_next: each position is that of decode() over all before it", "[nn]") {
+  for (const bool pre_norm : {true, false}) {
+    check_positions({.dtype = DType::f64, .seed = 3}, pre_norm, 1e-12);
+    check_positions({.dtype = DType::f32, .seed = 3}, pre_norm, 1e-4);
+    check_positions({.mixed_precision = true, .seed = 3}, pre_norm, 0.15);
+  }
+}
+
+TEST_CASE("decode_next: rows can be dropped, repeated and put in another order", "[nn]") {
+  check_selections({.dtype = DType::f64, .seed = 3}, 1e-12);
+}
+
+TEST_CASE("decode_next: what does not fit is refused, and the state is as before", "[nn]") {
+  const RandomModel random;
+  DecoderState state = random.begin();
+  const auto next = [&](const Ids& ids) { return random.next(ids, state); };
+  const auto refused = [&](const Ids& ids) { return message_of<InvalidArgument>([&] { next(ids); }); };
+  const auto selected = [&](const Ids& rows) { return message_of<InvalidArgument>([&] { state.select(rows); }); };
+  next({4, 5, 6, 7});
+  CHECK(refused({4, 5, 6}) == "[transformer] ids must be i32[4], got i32[3]; decode_next() takes one for each row");
+  CHECK(refused({4, 5, 6, 14}).find("[embedding] id 14 at row 3, position 1 is outside [0, 14)") == 0);
+  CHECK(selected({0, 4}) == "[decoder_state] row 4 at position 1 is outside [0, 4); they count from 0");
+  CHECK(selected({-1}) == "[decoder_state] row -1 at position 0 is outside [0, 4); they count from 0");
+  CHECK(selected({1, 0}) ==
+        "[decoder_state] rows of one source must be neighbours and sources in order; sort them by source");
+  CHECK(state.length() == 1);
+  CHECK(difference(next({7, 6, 5, 4}), 2, random.last_hidden(2, {6, 5})) < 1e-12);
+  while (state.length() < random.model.options().max_positions) next({4, 4, 4, 4});
+  CHECK(refused({4, 4, 4, 4}) ==
+        "[transformer] all 64 positions are decoded; stop there, or train with larger max_positions");
+}
+
+TEST_CASE("decode_next: records nothing, and drops nothing while a tape is alive", "[nn]") {
+  const RandomModel random;
+  DecoderState without = random.begin();
+  const Rows expected = random.next({1, 1, 1, 1}, without).to_vector<double>();
+  const Tape tape;
+  DecoderState state = random.begin();  // the encoder is asked outside of begin_decoding(): dropout acts there
+  state = [&] {
+    const NoTape none;
+    return random.begin();
+  }();
+  const Tensor hidden = random.next({1, 1, 1, 1}, state);
+  CHECK_FALSE(hidden.requires_grad());
+  CHECK(hidden.to_vector<double>() == expected);
+}
+
+TEST_CASE("greedy_decode: the most probable token at each position, for each source as if it were alone", "[nn]") {
+  const RandomModel random;
+  const auto outputs = greedy_decode(random.model, random.sources, 30);
+  std::map<size_t, int> lengths;
+  for (size_t s = 0; s < 4; ++s) {
+    CHECK(greedy_decode(random.model, std::span(&random.sources[s], 1), 30)[0] == outputs[s]);
+    Ids prefix{kBos};
+    while (prefix.size() <= 30) {
+      const Rows hidden = random.last_hidden(s, prefix);
+      const Tensor row = Tensor::from(std::span<const double>(hidden), {1, int64_t(hidden.size())});
+      const auto logits = random.model.project(row).to_vector<double>();
+      int32_t best = kEos;
+      for (int32_t id = kSpecialTokens; id < kToyVocab; ++id)
+        if (logits[size_t(id)] > logits[size_t(best)]) best = id;
+      if (best == kEos) break;
+      prefix.push_back(best);
+    }
+    prefix.erase(prefix.begin());
+    CHECK(outputs[s] == prefix);
+    ++lengths[prefix.size()];
+  }
+  CHECK(lengths.size() > 1);  // some end before others
+  CHECK(greedy_decode(random.model, random.sources, 0) == std::vector<Ids>(4));
+  CHECK(greedy_decode(random.model, {}, 5).empty());
+}
+
+TEST_CASE("beam_decode: wide enough, it finds the best of all targets, with the model's probabilities", "[nn]") {
+  constexpr int32_t kVocab = kSpecialTokens + 3;
+  constexpr size_t kLongest = 3;
+  for (const uint64_t seed : {1, 2, 3}) {
+    const RandomModel random({.dtype = DType::f64, .seed = seed}, true, kVocab);
+    for (const double penalty : {0.0, 0.6, 2.0}) {
+      const auto found = beam_decode(random.model, random.sources, kLongest, {.beams = 40, .length_penalty = penalty});
+      REQUIRE(found.size() == 4);
+      for (size_t s = 0; s < 4; ++s) {
+        std::vector<Hypothesis> all;
+        for (const Ids& ids : all_targets(kVocab, kLongest)) {
+          const double log_probability = random.log_probability(s, ids);
+          all.push_back({ids, log_probability, log_probability / std::pow((6 + double(ids.size())) / 6, penalty)});
+        }
+        std::ranges::sort(all, std::ranges::greater(), &Hypothesis::score);
+        REQUIRE(all.size() == 40);
+        REQUIRE(found[s].size() == 40);
+        for (size_t i = 0; i < 40; ++i) {
+          CHECK(found[s][i].ids == all[i].ids);
+          CHECK(std::abs(found[s][i].log_probability - all[i].log_probability) < 1e-5);  // read as f32
+          CHECK(std::abs(found[s][i].score - all[i].score) < 1e-5);
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("beam_decode: follows so many of the most probable at a time, and stops when so many have ended", "[nn]") {
+  int ended_early = 0;
+  for (const uint64_t seed : {1, 2, 3, 4, 5, 6, 7, 8}) {
+    const RandomModel random({.dtype = DType::f64, .seed = seed}, true, kSpecialTokens + 3);
+    for (const size_t beams : {2, 3, 5}) {
+      const auto found = beam_decode(random.model, random.sources, 6, {.beams = int64_t(beams), .length_penalty = 0});
+      for (size_t s = 0; s < 4; ++s) {
+        const auto expected = naive_beam_search(random, s, beams, 6);
+        REQUIRE(found[s].size() == expected.size());
+        for (size_t i = 0; i < expected.size(); ++i) {
+          Ids ids{kBos};
+          ids.insert(ids.end(), found[s][i].ids.begin(), found[s][i].ids.end());
+          ids.push_back(kEos);
+          CHECK(ids == expected[i].second);
+          CHECK(std::abs(found[s][i].log_probability - expected[i].first) < 1e-5);
+          ended_early += found[s][i].ids.size() < 6;
+        }
+      }
+    }
+  }
+  CHECK(ended_early > 20);
+}
+
+TEST_CASE("beam_decode: one beam is the greedy search, more find no worse, and sources do not matter to each other",
+          "[nn]") {
+  const RandomModel random;
+  const auto greedy = greedy_decode(random.model, random.sources, 8);
+  double gained = 0;
+  const auto with = [&](int64_t beams) {
+    return beam_decode(random.model, random.sources, 8, {.beams = beams, .length_penalty = 0});
+  };
+  const auto one = with(1), five = with(5);
+  for (size_t s = 0; s < 4; ++s) {
+    REQUIRE(one[s].size() == 1);
+    CHECK(one[s][0].ids == greedy[s]);
+    REQUIRE(five[s].size() == 5);
+    for (size_t i = 0; i < 5; ++i) {
+      CHECK(std::abs(five[s][i].log_probability - random.log_probability(s, five[s][i].ids)) < 1e-4);
+      CHECK((i == 0 || five[s][i].score <= five[s][i - 1].score));
+    }
+    gained += five[s][0].score - one[s][0].score;
+    const auto alone =
+        beam_decode(random.model, std::span(&random.sources[s], 1), 8, {.beams = 5, .length_penalty = 0});
+    REQUIRE(alone[0].size() == 5);
+    for (size_t i = 0; i < 5; ++i) CHECK(alone[0][i].ids == five[s][i].ids);
+  }
+  CHECK(gained > 0.1);
+  CHECK(with(5)[2][4].score == five[2][4].score);
+}
+
+TEST_CASE("beam_decode: options, and a model that has diverged", "[nn]") {
+  const RandomModel random;
+  const auto refused = [&](const BeamOptions& options, int64_t max_length) {
+    return message_of<InvalidArgument>([&] { beam_decode(random.model, random.sources, max_length, options); });
+  };
+  CHECK(refused({.beams = 0}, 4) == "[beam_decode] beams must be in [1, 65536], got 0; 4 is usual");
+  CHECK(refused({.length_penalty = NAN}, 4) ==
+        "[beam_decode] length_penalty must be finite, got nan; 0 turns it off, 0.6 is usual");
+  CHECK(refused({}, 64).find("[beam_decode] max_length must be in [0, 64), got 64") == 0);
+  const auto ends_at_once = beam_decode(random.model, random.sources, 0);
+  CHECK(ends_at_once[0][0].ids.empty());
+  CHECK(std::abs(ends_at_once[0][0].log_probability - random.log_probability(0, {})) < 1e-5);
+  CHECK(beam_decode(random.model, {}, 4).empty());
+  random.parameters.values().fill(NAN);
+  const auto lost = beam_decode(random.model, random.sources, 4);
+  REQUIRE(lost[3].size() == 1);
+  CHECK(lost[3][0].ids.empty());
+  CHECK(std::isnan(lost[3][0].score));
+  CHECK(greedy_decode(random.model, random.sources, 4)[3].empty());
+}
+
+}  // namespace libtrain::testing
