@@ -296,6 +296,7 @@ Checkpoint load_checkpoint(const std::string& path, const Parameters& parameters
   settle_moments(parameters, optimizer, checkpoint.optimizer);
   parameters.set_random(random);
   parameters.round_values();
+  if (checkpoint.state.accumulated > 0) parameters.adopt_gradients();
   return checkpoint;
 }
 

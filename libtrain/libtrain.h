@@ -15,6 +15,7 @@
 #include "libtrain/nonfinite.h"
 #include "libtrain/ops.h"
 #include "libtrain/optim/adam.h"
+#include "libtrain/optim/apply_update.h"
 #include "libtrain/optim/clip_by_norm.h"
 #include "libtrain/optim/clip_by_value.h"
 #include "libtrain/optim/moving_average.h"

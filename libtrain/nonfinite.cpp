@@ -24,11 +24,19 @@ bool lies_in(const std::shared_ptr<std::byte>& memory, const std::vector<Tensor>
   });
 }
 
+/// Whether one of `outputs` took the place of the input. A view of a part, such as slice(), leaves it as it was.
+bool was_overwritten(const Tensor& input, const std::vector<Tensor>& outputs) {
+  return std::ranges::any_of(outputs, [&](const Tensor& output) {
+    return output.defined() && output.node_handle()->data == input.node_handle()->data &&
+           output.numel() == input.numel();
+  });
+}
+
 /// What an operation was given, so that it had no choice. What it has overwritten is left out: that was looked at when it was made.
 std::string cause_of(const TapeObserver::Operation& operation, bool backward) {
   for (size_t i = 0; i < operation.inputs.size() && !backward; ++i) {  // in backward gradients may lie where they were
     const Tensor& input = operation.inputs[i];
-    if (!input.defined() || lies_in(input.node_handle()->storage, operation.outputs)) continue;
+    if (!input.defined() || was_overwritten(input, operation.outputs)) continue;
     if (const auto count = count_nonfinite(input))
       return format_message("input {}, {}, has {}", i, input.spec(), count.str());
   }
@@ -85,7 +93,8 @@ std::string NonFiniteReport::str() const {
   std::string text =
       format_message("update {} is not finite and changed nothing (epoch {}, mini-batch {}{}, loss {:.6g}): ", update,
                      epoch, batch, batches > 1 ? format_message(" to {}", batch + batches - 1) : "", loss);
-  if (!failure.empty()) return text + "its mini-batches could not be repeated to find out why: " + failure;
+  const std::string not_repeated = "its mini-batches could not be repeated to find out why: " + failure;
+  if (!failure.empty() && !operation && parameters.empty()) return text + not_repeated;
   if (!operation && parameters.empty())
     return text +
            "all is finite when its mini-batches are repeated; something that is not repeated made it, such as an "
@@ -94,6 +103,7 @@ std::string NonFiniteReport::str() const {
   if (!parameters.empty())
     text += format_message("; gradients of {} parameters are not finite, the first {} ({})", parameters.size(),
                            parameters[0].name, parameters[0].count.str());
+  if (!failure.empty()) text += "; then " + not_repeated;
   return text;
 }
 

@@ -55,8 +55,7 @@ Parameters::Parameters(Options options) : options_(options) {
 Tensor Parameters::add(const std::string& name, const Shape& shape, const Initializer& initializer) {
   LIBTRAIN_CHECK(!name.empty() && !contains(name),
                  "[parameters] expected a new name, got '{}'; every parameter needs one of its own", name);
-  std::vector<double> start(size_t(shape.numel()));
-  initializer(start, shape, generator_for(options_.seed, name));
+  const std::vector<double> start = initial_values(name, shape, initializer);
   const int64_t unit = kSlotBytes / size_of(compute_dtype());
   const int64_t size = (shape.numel() + unit - 1) / unit * unit;
   if (used_ + size > capacity_) grow(used_ + size);
@@ -72,6 +71,19 @@ Tensor Parameters::add(const std::string& name, const Shape& shape, const Initia
   factors_ = Tensor();
   ++changes_;
   return value;
+}
+
+std::vector<double> Parameters::initial_values(const std::string& name, const Shape& shape,
+                                               const Initializer& initializer) const {
+  std::vector<double> values;
+  try {
+    values.resize(size_t(shape.numel()));
+  } catch (const std::exception&) {  // of the standard library, which cannot say what for
+    throw OutOfMemory(format_message("[parameters] no memory for the {} initial values of {}, {}; use a smaller model",
+                                     shape.numel(), name, shape.str()));
+  }
+  initializer(values, shape, generator_for(options_.seed, name));
+  return values;
 }
 
 /// Sets value, rounded value and average, from any float tensor of the slot's shape.
@@ -204,8 +216,7 @@ std::string Parameters::str() const {
 
 void Parameters::reset(const Filter& filter, const Initializer& initializer) {
   for (const Slot* slot : chosen("reset", filter)) {
-    std::vector<double> start(size_t(slot->value.numel()));
-    initializer(start, slot->value.shape(), generator_for(options_.seed, slot->name));
+    const std::vector<double> start = initial_values(slot->name, slot->value.shape(), initializer);
     set_value(*slot, Tensor::from(std::span<const double>(start), slot->value.shape()));
   }
 }
@@ -222,7 +233,7 @@ void Parameters::copy_values(const Parameters& from, const std::function<std::st
     else if (found->value.shape() != slot.value.shape())
       faults += format_message("; {} is {}, expected {}", name, found->value.shape().str(), slot.value.shape().str());
     else
-      pairs.emplace_back(&slot, found->master);
+      pairs.emplace_back(&slot, &from == this ? found->master.clone() : found->master);
   }
   LIBTRAIN_CHECK(
       faults.empty(),
@@ -246,6 +257,12 @@ void Parameters::zero_unwritten_gradients() const {
 
 void Parameters::mark_gradients_written() const {
   for (const Slot& slot : slots_) slot.value.node_handle()->grad_written = true;
+}
+
+void Parameters::adopt_gradients() const {
+  for (const Slot& slot : slots_)
+    if (slot.frozen) slice(gradients_, slot).fill(0);
+  mark_gradients_written();
 }
 
 RandomState Parameters::random() const { return read_state<RandomState>(random_state_); }

@@ -160,8 +160,10 @@ class Parameters {
   void clear_gradients() const;
   /// Fills the gradients that no one has written since clear_gradients with zero. Before norm and optimizer.
   void zero_unwritten_gradients() const;
-  /// Declares all gradients written, after the buffer was filled from a checkpoint.
+  /// Declares all gradients written.
   void mark_gradients_written() const;
+  /// Likewise after the buffer was filled from a checkpoint: those of frozen parameters, which do not count, become zero.
+  void adopt_gradients() const;
 
   /// RandomState as i64[2] on the store's device, for kernels.
   const Tensor& random_state() const { return random_state_; }
@@ -190,6 +192,10 @@ class Parameters {
 
   /// Of values, gradients and moments: f32 also with mixed precision.
   DType dtype() const { return options_.dtype; }
+  /// What f returns with the type of that as its template argument: float or double.
+  template <class F> auto visit_dtype(const F& f) const {
+    return options_.dtype == DType::f64 ? f.template operator()<double>() : f.template operator()<float>();
+  }
   /// Of all buffers.
   Device device() const { return options_.device; }
   /// As given to the constructor.
@@ -204,6 +210,7 @@ class Parameters {
   std::vector<Buffer> buffers();
   Tensor moved(const Buffer& buffer, int64_t capacity) const;
   void grow(int64_t needed);
+  std::vector<double> initial_values(const std::string& name, const Shape& shape, const Initializer& initializer) const;
   void bind(const Slot& slot) const;
   void set_value(const Slot& slot, const Tensor& value) const;
   std::vector<Slot*> chosen(const char* caller, const Filter& filter);

@@ -61,8 +61,13 @@ constexpr int64_t kPrintedEnds = 3;  // elements shown at each end of a long dim
 void print_dimension(std::string& text, const Tensor& host, const std::byte* data, int dimension, int64_t first,
                      int64_t stride) {
   if (dimension == host.rank()) {
-    const double value = read_element(data, host.dtype(), first);
-    text += is_float(host.dtype()) ? format_message("{:.5g}", value) : format_message("{}", int64_t(value));
+    visit_any(host.dtype(), [&]<class T> {
+      const T value = reinterpret_cast<const T*>(data)[first];
+      if constexpr (std::is_integral_v<T>)
+        text += format_message("{}", int64_t(value));
+      else
+        text += format_message("{:.5g}", double(value));
+    });
     return;
   }
   const int64_t size = host.dim(dimension), step = size ? stride / size : 0;

@@ -46,6 +46,10 @@ class Tensor {
   /// Copies `values`, as many as the shape has elements. T is float, double, bf16, int32_t or int64_t.
   template <class T> static Tensor from(std::span<const T> values, const Shape& shape, Device device = Device::kCpu);
   template <class T>
+  static Tensor from(const std::vector<T>& values, const Shape& shape, Device device = Device::kCpu) {
+    return from(std::span<const T>(values), shape, device);
+  }
+  template <class T>
   static Tensor from(std::initializer_list<T> values, const Shape& shape, Device device = Device::kCpu) {
     return from(std::span<const T>(values.begin(), values.size()), shape, device);
   }

@@ -112,7 +112,6 @@ bool TrainLoop::step_here() {
   fire_reports();  // left over when a handler threw
   fire_nonfinite();
   if (nonfinite_) settle();
-  if (state_.batch == batches_) close_epoch();  // something was thrown at its end
   fire_epoch();
   if (checkpoint_due_) fire_checkpoint();
   if (complete()) settle();
@@ -155,6 +154,7 @@ void TrainLoop::open_epoch() {
 
 void TrainLoop::train_batch() {
   make_room();
+  if (state_.accumulated == 0) begin_update();
   const bool updates = state_.accumulated + 1 == options_.accumulate || state_.batch + 1 == batches_;
   parameters_.set_random_step(uint64_t(state_.steps));
   if (updates) parameters_.set_learning_rate(learning_rate_of(state_.updates + 1));
@@ -176,6 +176,12 @@ void TrainLoop::train_batch() {
   under_way_.push_back(report);
 }
 
+/// Nothing counts that is of another: gradients that a handler has made, or what an earlier loop or a checkpoint has left open.
+void TrainLoop::begin_update() {
+  parameters_.clear_gradients();
+  if (!std::exchange(has_begun_, true)) parameters_.open_update();
+}
+
 double TrainLoop::learning_rate_of(int64_t update) const {
   const double factor = options_.schedule(update), rate = factor * optimizer_.learning_rate;
   LIBTRAIN_CHECK(
@@ -193,7 +199,7 @@ void TrainLoop::enqueue(const std::shared_ptr<const void>& batch, bool updates) 
     accumulate_loss(differentiate(at), parameters_);
     if (with_update)
       update();
-    else if (graphs_)
+    else if (graphs_ || updates)
       parameters_.zero_unwritten_gradients();
   };
   if (graphs_) {
@@ -201,10 +207,11 @@ void TrainLoop::enqueue(const std::shared_ptr<const void>& batch, bool updates) 
     key.insert(key.end(), {with_update, state_.accumulated == 0, parameters_.revision()});
     graphs_->run({std::move(key), batch, [&] { return batch_calls_.copy(batch.get()); },
                   [&](void* copy) { batch_calls_.refill(copy, batch.get()); }, work});
-    parameters_.mark_gradients_written();  // a graph leaves no marks
   } else {
     work(batch.get());
   }
+  // A graph leaves no marks; handlers find all gradients complete, and what they write stays.
+  if (graphs_ || (updates && !with_update)) parameters_.mark_gradients_written();
   if (updates && !with_update) {
     for (const auto& handler : update_handlers_) handler(parameters_);
     update();
@@ -331,7 +338,10 @@ void TrainLoop::roll_back() {
   parameters_.clear_gradients();
   parameters_.open_update();
   state_ = update_began_;
-  if (state_.batch != batches_) batches_ = -1;
+  if (state_.batch == batches_)
+    close_epoch();
+  else
+    batches_ = -1;
 }
 
 void TrainLoop::restore(const TrainState& state) {
@@ -351,13 +361,16 @@ void TrainLoop::restore(const TrainState& state) {
   nonfinite_in_a_row_ = 0;
   checkpoint_due_ = false;
   let_updates_through();
+  has_begun_ = state.accumulated > 0;
   const StepState open = parameters_.step();
   update_began_ = state;
   update_began_.batch -= state.accumulated;
   update_began_.steps -= state.accumulated;
   update_began_.accumulated = 0;
-  update_began_.epoch_loss_sum -= open.loss_sum;
-  update_began_.epoch_targets -= open.loss_count;
+  if (std::isfinite(open.loss_sum)) {  // otherwise it is not known what of it counts in the epoch
+    update_began_.epoch_loss_sum -= open.loss_sum;
+    update_began_.epoch_targets -= open.loss_count;
+  }
   batches_ = -1;
   if (state.accumulated > 0)
     parameters_.mark_gradients_written();

@@ -97,7 +97,7 @@ struct StepReport {
   bool skipped = false;  // the update changed nothing: no targets in it, or a loss or gradient that was not finite
   int64_t batches_of_update = 0;  // mini-batches whose gradients it added up
   int64_t updates = 0;            // attempted so far, skipped ones included
-  double gradient_norm = 0;       // of the mean loss, before clipping
+  double gradient_norm = 0;       // of the mean loss, before clip_norm and behind clip_value
   double learning_rate = 0;       // of the update, schedule included; groups have their factors on it
   double seconds = 0;             // spent on the loop, without events, since the report before
 };
@@ -165,7 +165,8 @@ class TrainLoop {
   /// Whether epochs or max_updates are reached.
   bool complete() const;
 
-  /// After every mini-batch.
+  /// After every mini-batch. Gradients that a handler makes of these parameters are forgotten where an update begins, and count in one that is
+  /// open (TrainOptions::accumulate).
   void on_step(std::function<void(const StepReport&)> handler) { step_handlers_.push_back(std::move(handler)); }
   /// After the last mini-batch of every epoch.
   void on_epoch(std::function<void(const EpochReport&)> handler) { epoch_handlers_.push_back(std::move(handler)); }
@@ -193,6 +194,7 @@ class TrainLoop {
   void settle();
   void open_epoch();
   void train_batch();
+  void begin_update();
   double learning_rate_of(int64_t update) const;
   void enqueue(const std::shared_ptr<const void>& batch, bool completes_update);
   TokenLoss differentiate(const void* batch);
@@ -218,6 +220,7 @@ class TrainLoop {
   Optimizer optimizer_;
   TrainState state_, update_began_;  // now, and when the open update began
   int64_t batches_ = -1;             // in the open epoch; -1: it must be opened
+  bool has_begun_ = false;           // an update, since the loop was made or restored to where none was open
   StepMailbox mailbox_;
   std::vector<StepReport> under_way_;        // one for each snapshot in the mailbox
   std::vector<StepReport> reports_;          // complete, not yet told to the handlers

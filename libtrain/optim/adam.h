@@ -37,21 +37,19 @@ Optimizer adam(const AdamOptions& options);
 inline void adam_update(const Parameters& parameters, const AdamOptions& options) {
   parameters.check_shows_values("adam");
   const Tensor rounded = parameters.rounded_values();
-  visit_float("adam", parameters.dtype(), [&]<class T> {
-    if constexpr (!std::is_same_v<T, bf16>) {
-      const kernels::Adam<T> args{parameters.values().view<T>(),
-                                  parameters.first_moment().view<T>(),
-                                  parameters.second_moment().view<T>(),
-                                  parameters.gradients().view<const T>(),
-                                  parameters.step_view(),
-                                  options.beta1,
-                                  options.beta2,
-                                  options.epsilon,
-                                  options.weight_decay,
-                                  rounded.defined() ? rounded.view<bf16>() : View<bf16>{},
-                                  parameters.update_factors()};
-      on(parameters.device(), [&](auto device) { kernels::adam_update(device, args); });
-    }
+  parameters.visit_dtype([&]<class T> {
+    const kernels::Adam<T> args{parameters.values().view<T>(),
+                                parameters.first_moment().view<T>(),
+                                parameters.second_moment().view<T>(),
+                                parameters.gradients().view<const T>(),
+                                parameters.step_view(),
+                                options.beta1,
+                                options.beta2,
+                                options.epsilon,
+                                options.weight_decay,
+                                rounded.defined() ? rounded.view<bf16>() : View<bf16>{},
+                                parameters.update_factors()};
+    on(parameters.device(), [&](auto device) { kernels::adam_update(device, args); });
   });
 }
 

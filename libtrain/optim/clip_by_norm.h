@@ -12,14 +12,13 @@ inline void clip_by_norm(const Parameters& parameters, double max_norm, bool hol
   LIBTRAIN_CHECK(max_norm >= 0, "[clip_by_norm] max_norm must be >= 0 (0: no clipping), got {}", max_norm);
   parameters.zero_unwritten_gradients();
   const int64_t size = parameters.flat_size();
-  visit_float("clip_by_norm", parameters.dtype(), [&]<class T> {
-    if constexpr (!std::is_same_v<T, bf16>)
-      on(parameters.device(), [&](auto device) {
-        const Tensor workspace({kernels::clip_workspace(device, size)}, DType::f64, parameters.device());
-        kernels::clip_by_norm(device,
-                              kernels::ClipByNorm<T>{parameters.gradients().view<const T>(), workspace.view<double>(),
-                                                     parameters.step_view(), max_norm, holds});
-      });
+  parameters.visit_dtype([&]<class T> {
+    on(parameters.device(), [&](auto device) {
+      const Tensor workspace({kernels::clip_workspace(device, size)}, DType::f64, parameters.device());
+      kernels::clip_by_norm(device,
+                            kernels::ClipByNorm<T>{parameters.gradients().view<const T>(), workspace.view<double>(),
+                                                   parameters.step_view(), max_norm, holds});
+    });
   });
 }
 

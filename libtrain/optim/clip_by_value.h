@@ -11,11 +11,9 @@ inline void clip_by_value(const Parameters& parameters, double max_value) {
   LIBTRAIN_CHECK(max_value > 0, "[clip_by_value] max_value must be > 0, got {}; leave the call out to clip nothing",
                  max_value);
   parameters.zero_unwritten_gradients();
-  visit_float("clip_by_value", parameters.dtype(), [&]<class T> {
-    if constexpr (!std::is_same_v<T, bf16>) {
-      const kernels::ClipByValue<T> args{parameters.gradients().view<T>(), parameters.step_view(), max_value};
-      on(parameters.device(), [&](auto device) { kernels::clip_by_value(device, args); });
-    }
+  parameters.visit_dtype([&]<class T> {
+    const kernels::ClipByValue<T> args{parameters.gradients().view<T>(), parameters.step_view(), max_value};
+    on(parameters.device(), [&](auto device) { kernels::clip_by_value(device, args); });
   });
 }
 

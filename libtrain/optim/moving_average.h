@@ -14,16 +14,11 @@ inline std::function<void()> average_update(const Parameters& parameters, double
   parameters.check_shows_values("moving_average");
   const Tensor average = parameters.average();
   LIBTRAIN_CHECK(average.defined(), "[moving_average] the store keeps no average; make it with {}", ".average = true");
-  return visit_float("moving_average", parameters.dtype(), [&]<class T>() -> std::function<void()> {
-    if constexpr (std::is_same_v<T, bf16>) {
-      return {};
-    } else {
-      const kernels::MovingAverage<T> args{average.view<T>(), parameters.values().view<const T>(),
-                                           parameters.step_view(), decay};
-      return [device = parameters.device(), args] {
-        on(device, [&](auto where) { kernels::moving_average(where, args); });
-      };
-    }
+  return parameters.visit_dtype([&]<class T>() -> std::function<void()> {
+    const kernels::MovingAverage<T> args{average.view<T>(), parameters.values().view<const T>(), parameters.step_view(),
+                                         decay};
+    return
+        [device = parameters.device(), args] { on(device, [&](auto where) { kernels::moving_average(where, args); }); };
   });
 }
 
@@ -33,8 +28,11 @@ inline void update_average(const Parameters& parameters, double decay) { average
 /// until it is gone.
 class AveragedWeights {
  public:
-  /// Exchanges them with the values, which the destructor puts back. Throws InvalidArgument when the store keeps no average.
-  explicit AveragedWeights(Parameters& parameters) : parameters_(parameters) { parameters_.swap_average(); }
+  /// Exchanges them with the values, which the destructor puts back. Throws InvalidArgument when the store keeps no average, or shows it already.
+  explicit AveragedWeights(Parameters& parameters) : parameters_(parameters) {
+    parameters_.check_shows_values("moving_average");  // a second one would show the values again
+    parameters_.swap_average();
+  }
   ~AveragedWeights() {
     try {
       parameters_.swap_average();

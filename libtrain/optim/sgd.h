@@ -21,19 +21,17 @@ struct SgdOptions {
 inline void sgd_update(const Parameters& parameters, const SgdOptions& options) {
   parameters.check_shows_values("sgd");
   const Tensor rounded = parameters.rounded_values();
-  visit_float("sgd", parameters.dtype(), [&]<class T> {
-    if constexpr (!std::is_same_v<T, bf16>) {
-      const kernels::Sgd<T> args{parameters.values().view<T>(),
-                                 options.momentum > 0 ? parameters.first_moment().view<T>() : View<T>{},
-                                 parameters.gradients().view<const T>(),
-                                 parameters.step_view(),
-                                 options.momentum,
-                                 options.weight_decay,
-                                 options.nesterov,
-                                 rounded.defined() ? rounded.view<bf16>() : View<bf16>{},
-                                 parameters.update_factors()};
-      on(parameters.device(), [&](auto device) { kernels::sgd_update(device, args); });
-    }
+  parameters.visit_dtype([&]<class T> {
+    const kernels::Sgd<T> args{parameters.values().view<T>(),
+                               options.momentum > 0 ? parameters.first_moment().view<T>() : View<T>{},
+                               parameters.gradients().view<const T>(),
+                               parameters.step_view(),
+                               options.momentum,
+                               options.weight_decay,
+                               options.nesterov,
+                               rounded.defined() ? rounded.view<bf16>() : View<bf16>{},
+                               parameters.update_factors()};
+    on(parameters.device(), [&](auto device) { kernels::sgd_update(device, args); });
   });
 }
 

@@ -51,6 +51,8 @@ TEST_CASE("tensor: a minus before zero is kept, and integers print whole", "[ten
   for (const DType dtype : {DType::f32, DType::bf16, DType::f64})
     CHECK(std::signbit(Tensor::full({1}, -0.0, dtype).item()));
   CHECK(Tensor::from<int64_t>({123456, -7, 1LL << 53}, {3}).str() == "i64[3] on cpu [123456, -7, 9007199254740992]");
+  CHECK(Tensor::from<int64_t>({std::numeric_limits<int64_t>::max(), (1LL << 53) + 1}, {2}).str() ==
+        "i64[2] on cpu [9223372036854775807, 9007199254740993]");
 }
 
 TEST_CASE("tensor: more bytes than any device has are refused as such", "[tensor]") {
@@ -62,6 +64,7 @@ TEST_CASE("tensor: more bytes than any device has are refused as such", "[tensor
 TEST_CASE("tensor: long dimensions print their ends", "[tensor]") {
   std::vector<int32_t> values(100);
   for (int i = 0; i < 100; ++i) values[size_t(i)] = i;
+  CHECK(Tensor::from(values, {100}).to_vector<int32_t>() == values);
   CHECK(Tensor::from(std::span<const int32_t>(values), {100}).str() == "i32[100] on cpu [0, 1, 2, …, 97, 98, 99]");
 }
 

@@ -2,9 +2,12 @@
 #include <cmath>
 
 #include "catch.h"
+#include "data/temporary_file.h"
 #include "libtrain/libtrain.h"
 
 namespace libtrain::testing {
+using test::message_of;
+
 namespace {
 
 /// Two inputs and a number that both are to explain: y = 3 a + b.
@@ -71,6 +74,61 @@ TEST_CASE("own parts: a model of two inputs learns with batches, loss, schedule 
   CHECK(last < 1e-6);
   CHECK(std::abs(model.parameters.get("of_a.weight").item() - 3) < 5e-3);
   CHECK(std::abs(model.parameters.get("of_b.weight").item() - 1) < 5e-3);
+}
+
+TEST_CASE("own loop: apply_update takes the steps of a TrainLoop", "[train]") {
+  const Optimizer optimizer = adam({.learning_rate = 0.2});
+  SumBatches batches;
+  TwoInputs in_loop, by_hand;
+  const auto loss = [](const TwoInputs& model, const Sums& batch) {
+    return squared_error(model(batch.a, batch.b), batch.y);
+  };
+  TrainOptions options{.epochs = 4, .clip_norm = 0.5, .schedule = [](int64_t update) { return 1.0 / double(update); }};
+  options.optimizer = optimizer;
+  TrainLoop loop(
+      in_loop.parameters, batches, [&](const Sums& batch) { return loss(in_loop, batch); }, options);
+  loop.run();
+  int64_t updates = 0;
+  for (int64_t epoch = 0; epoch < 4; ++epoch)
+    for (int64_t i = 0, end = batches.begin_epoch(epoch); i < end; ++i) {
+      Tape tape;
+      tape.backward(loss(by_hand, batches.get(i)));
+      apply_update(by_hand.parameters, optimizer, 0.5, 1.0 / double(++updates));
+    }
+  CHECK(by_hand.parameters.values().to_vector<double>() == in_loop.parameters.values().to_vector<double>());
+  CHECK(by_hand.parameters.step().updates == 20);
+  CHECK_FALSE(by_hand.parameters.slots()[0].value.has_grad());
+}
+
+TEST_CASE("own loop: apply_update says what is missing, and changes nothing for what is not finite", "[train]") {
+  TwoInputs model;
+  SumBatches batches;
+  const auto refused = [&](const Optimizer& optimizer, double clip_norm, double factor) {
+    return message_of<InvalidArgument>([&] { apply_update(model.parameters, optimizer, clip_norm, factor); });
+  };
+  const auto backward = [&](double by) {
+    Tape tape;
+    const Sums batch = batches.get(0);
+    tape.backward(scale(squared_error(model(batch.a, batch.b), batch.y), by));
+  };
+  CHECK(refused(sgd({}), 0, 1) ==
+        "[apply_update] no parameter has a gradient; call Tape::backward() of a loss that depends on them first");
+  backward(1);
+  CHECK(refused(sgd({.learning_rate = 0.1}), 0, -1) ==
+        "[apply_update] factor -1 makes a learning rate of -0.1; expected one in [0, 1e30)");
+  CHECK(refused(sgd({}), -1, 1).find("[clip_by_norm] max_norm must be >= 0") == 0);
+  CHECK(refused(Optimizer{.learning_rate = 1}, 0, 1) ==
+        "[apply_update] the optimizer has no update function; adam() and sgd() make whole ones");
+  apply_update(model.parameters, sgd({}));
+  CHECK(refused(adam({}), 0, 1) != "no exception");
+  const auto before = model.parameters.values().to_vector<double>();
+  backward(INFINITY);
+  apply_update(model.parameters, sgd({}));
+  CHECK(model.parameters.values().to_vector<double>() == before);
+  CHECK(model.parameters.step().skipped_updates == 1);
+  backward(1);
+  apply_update(model.parameters, sgd({}));
+  CHECK(model.parameters.values().to_vector<double>() != before);
 }
 
 TEST_CASE("evaluation: without a tape nothing is kept and no gradient takes memory", "[train]") {
