@@ -4,40 +4,52 @@
 #include <random>
 
 #include "catch.h"
+#include "compare.h"
 #include "libtrain/libtrain.h"
 
 namespace libtrain::testing {
 
-/// Three layers of a decoder, in a store where they lie equally far apart or not.
+/// The layers of a check. A bias of keys and values begins behind `size` elements: at a multiple of 16 bytes or not.
+struct ProjectedForm {
+  int64_t size;  // of the model
+  DType dtype;   // of tensors: f32 or bf16
+  bool evenly;   // whether they lie equally far apart in the store
+  bool with_biases;
+};
+
+/// Three layers of a decoder.
 struct ProjectedLayers {
-  static constexpr int64_t kLayers = 3, kRows = 5, kMemoryRows = 7, kInputs = 6, kSize = 4;
+  static constexpr int64_t kLayers = 3, kRows = 5, kMemoryRows = 7, kInputs = 6;
   Parameters parameters;
   std::vector<Tensor> weights, biases, xs, of_queries, of_keys_values;
   Tensor memory;
 
-  ProjectedLayers(Device device, bool evenly, bool with_biases) : parameters({.device = device, .seed = 3}) {
+  ProjectedLayers(Device device, const ProjectedForm& form)
+      : parameters({.mixed_precision = form.dtype == DType::bf16, .device = device, .seed = 3}) {
     for (int64_t i = 0; i < kLayers; ++i) {
       const std::string layer = std::to_string(i);
-      weights.push_back(parameters.add("weight" + layer, {3 * kSize, kInputs}, init::xavier_uniform()));
-      if (with_biases) biases.push_back(parameters.add("bias" + layer, {3 * kSize}, init::normal(0, 1)));
-      if (i == 0 && !evenly) parameters.add("gap", {100}, init::constant(0));
+      weights.push_back(parameters.add("weight" + layer, {3 * form.size, kInputs}, init::xavier_uniform()));
+      if (form.with_biases) biases.push_back(parameters.add("bias" + layer, {3 * form.size}, init::normal(0, 1)));
+      if (i == 0 && !form.evenly) parameters.add("gap", {100}, init::constant(0));
     }
     std::mt19937 random(7);
     const auto fresh = [&](const Shape& shape) {
       std::vector<float> values(size_t(shape.numel()));
       for (float& value : values) value = float(random() % 2001) / 1000 - 1;
-      return Tensor::from(std::span<const float>(values), shape, device);
+      return Tensor::from(std::span<const float>(values), shape, device).cast(form.dtype);
     };
     memory = fresh({kMemoryRows, kInputs}).set_requires_grad();
     for (int64_t i = 0; i < kLayers; ++i) {
       xs.push_back(fresh({kRows, kInputs}).set_requires_grad());
-      of_queries.push_back(fresh({kRows, kSize}));
-      of_keys_values.push_back(fresh({kMemoryRows, 2 * kSize}));
+      of_queries.push_back(fresh({kRows, form.size}));
+      of_keys_values.push_back(fresh({kMemoryRows, 2 * form.size}));
     }
   }
 
-  /// Gradients of everything after a loss that weighs what is used of the layers, twice without clearing between.
-  std::vector<std::vector<float>> gradients(bool at_once, int64_t without_queries, int64_t without_keys_values) const {
+  /// Queries, keys and values, and gradients of everything after a loss that weighs what is used of the layers, twice without clearing
+  /// between.
+  std::vector<Values> results(bool at_once, int64_t without_queries, int64_t without_keys_values) const {
+    std::vector<Values> all;
     parameters.clear_gradients();
     // Not what an earlier call has left: who writes first defines every element.
     for (const auto& slot : parameters.slots()) parameters.slice(parameters.gradients(), slot).fill(NAN);
@@ -45,8 +57,8 @@ struct ProjectedLayers {
     memory.clear_grad();
     for (int pass = 0; pass < 2; ++pass) {
       Tape tape;
-      std::optional<MemoryProjections> all;
-      if (at_once) all.emplace(memory, weights, biases);
+      std::optional<MemoryProjections> together;
+      if (at_once) together.emplace(memory, weights, biases);
       Tensor loss;
       const auto count = [&](const Tensor& y, const Tensor& weight) {
         const Tensor term = sum(mul(y, weight));
@@ -54,40 +66,49 @@ struct ProjectedLayers {
       };
       for (size_t i = 0; i < size_t(kLayers); ++i) {
         const Tensor bias = biases.empty() ? Tensor() : biases[i];
-        const CrossProjection y = at_once ? CrossProjection{all->queries(i, xs[i]), all->keys_values(i)}
+        const CrossProjection y = at_once ? CrossProjection{together->queries(i, xs[i]), together->keys_values(i)}
                                           : cross_projection(xs[i], memory, weights[i], bias);
         if (i == 0) {  // queries of another input too
           const Tensor& x = xs[kLayers - 1];
-          count(at_once ? all->queries(i, x) : cross_projection(x, memory, weights[i], bias).queries, of_queries[i]);
+          count(at_once ? together->queries(i, x) : cross_projection(x, memory, weights[i], bias).queries,
+                of_queries[i]);
         }
+        for (const Tensor& tensor : {y.queries, y.keys_values}) all.push_back(values_of(tensor));
         if (int64_t(i) != without_queries) count(y.queries, of_queries[i]);
         if (int64_t(i) != without_keys_values) count(y.keys_values, of_keys_values[i]);
       }
       tape.backward(loss);
     }
     parameters.zero_unwritten_gradients();
-    std::vector<std::vector<float>> all{memory.grad().to_vector<float>(), parameters.gradients().to_vector<float>()};
+    all.push_back(values_of(memory.grad()));
+    all.push_back(values_of(parameters.gradients()));
     for (const Tensor& x : xs)
-      if (x.has_grad()) all.push_back(x.grad().to_vector<float>());
+      if (x.has_grad()) all.push_back(values_of(x.grad()));
     return all;
   }
 };
 
+/// One form, with and without gradients of some layers.
+inline void check_memory_projections(Device device, const ProjectedForm& form) {
+  const ProjectedLayers layers(device, form);
+  const double tolerance = form.dtype == DType::bf16 ? 0.03 : 1e-5;  // a few roundings to bf16 of what is at most 4
+  for (const auto& [queries, keys_values] : {std::pair<int64_t, int64_t>{-1, -1}, {1, -1}, {-1, 1}, {2, 2}, {0, 1}}) {
+    CAPTURE(form.size, name(form.dtype), form.evenly, form.with_biases, queries, keys_values);
+    const auto one_by_one = layers.results(false, queries, keys_values);
+    const auto at_once = layers.results(true, queries, keys_values);
+    REQUIRE(at_once.size() == one_by_one.size());
+    for (size_t i = 0; i < at_once.size(); ++i)
+      for (size_t k = 0; k < at_once[i].size(); ++k)
+        REQUIRE(at_once[i][k] == Approx(one_by_one[i][k]).epsilon(tolerance).margin(tolerance));
+  }
+}
+
 inline void check_memory_projections(Device device) {
-  for (const bool evenly : {true, false})
-    for (const bool with_biases : {true, false}) {
-      const ProjectedLayers layers(device, evenly, with_biases);
-      for (const auto& [queries, keys_values] :
-           {std::pair<int64_t, int64_t>{-1, -1}, {1, -1}, {-1, 1}, {2, 2}, {0, 1}}) {
-        CAPTURE(evenly, with_biases, queries, keys_values);
-        const auto one_by_one = layers.gradients(false, queries, keys_values);
-        const auto at_once = layers.gradients(true, queries, keys_values);
-        REQUIRE(at_once.size() == one_by_one.size());
-        for (size_t i = 0; i < at_once.size(); ++i)
-          for (size_t k = 0; k < at_once[i].size(); ++k)
-            REQUIRE(at_once[i][k] == Approx(one_by_one[i][k]).margin(1e-5));
-      }
-    }
+  for (const int64_t size : {4, 6})
+    for (const DType dtype : {DType::f32, DType::bf16})
+      for (const bool evenly : {true, false})
+        for (const bool with_biases : {true, false})
+          check_memory_projections(device, {size, dtype, evenly, with_biases});
 }
 
 }  // namespace libtrain::testing

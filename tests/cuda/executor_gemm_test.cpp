@@ -1,7 +1,7 @@
 // The stand-in for cuBLASLt: every form of the contract against sums in double.
 #include <cmath>
 
-#include "kernels/gemm.h"
+#include "kernels/cuda/gemm_ends.h"
 #include "tests/cuda/device_array.h"
 
 using namespace libtrain;
@@ -82,6 +82,33 @@ TEST_CASE("executor: gemm of a batch, with gaps and with an operand for all", "[
   }
   g.batch.a = 28;  // the third matrix of a would reach beyond it
   CHECK_THROWS_AS(gemm(Cuda{}, g), Failure);
+}
+
+TEST_CASE("executor: what cuBLASLt leaves of a batch gives each product its own bias, and leaves gaps alone",
+          "[executor][gemm]") {
+  const DeviceArray<float> bias(std::vector<float>{1, -2, 0, 3, -4, 5});
+  Gemm<float, float> g;
+  g.a = {nullptr, {2, 0, 1, 1}};
+  g.b = {nullptr, {0, 2, 1, 1}};
+  g.bias = {bias.data(), {2, 1, 1, 1}};
+  g.activation = GemmActivation::kRelu;
+  using Numbers = std::vector<float>;
+  const auto results = [&](int64_t bias_stride, bool accumulate) {
+    const DeviceArray<float> c(Numbers(15, 9));
+    g.c = {c.data(), accumulate};
+    g.batch = {.count = 3, .c = 5, .bias = bias_stride};
+    start_products(Cuda{}, g);
+    const Numbers started = c.values();
+    activate_products(Cuda{}, g);
+    return std::pair(started, c.values());
+  };
+  CHECK(results(2, false) == std::pair(Numbers{1, -2, 1, -2, 9, 0, 3, 0, 3, 9, -4, 5, -4, 5, 9},
+                                       Numbers{1, 0, 1, 0, 9, 0, 3, 0, 3, 9, 0, 5, 0, 5, 9}));
+  CHECK(results(0, true).first == Numbers{10, 7, 10, 7, 9, 10, 7, 10, 7, 9, 10, 7, 10, 7, 9});
+  g.bias = {};
+  g.activation = GemmActivation::kNone;
+  const Numbers zeros{0, 0, 0, 0, 9, 0, 0, 0, 0, 9, 0, 0, 0, 0, 9};
+  CHECK(results(0, false) == std::pair(zeros, zeros));
 }
 
 TEST_CASE("executor: gemm waits for its turn in the stream, and takes memory of the device only", "[executor][gemm]") {

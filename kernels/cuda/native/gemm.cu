@@ -8,7 +8,7 @@
 //           column_sum.cu, which reads a again.
 // Numerics  bf16 operands: products and sums in f32. f32: in f32, or with TF32 operands (10 bits of fraction) where
 //           set_gemm_tf32 allows it. f64: in f64. Rounded once; the bias is added and the activation applied before
-//           that, but for shapes without such an epilogue.
+//           that, but for shapes without such an epilogue (gemm_ends.cu).
 // Source    NVIDIA, cuBLAS 13 documentation, chapter "Using the cuBLASLt API".
 // Measured  docs/kernels.md.
 #include "kernels/gemm.h"
@@ -26,16 +26,14 @@
 
 #include "kernels/column_sum.h"
 #include "kernels/cuda/common.cuh"
-#include "kernels/cuda/math.cuh"
+#include "kernels/cuda/gemm_ends.h"
 #include "kernels/cuda/native/gemm_tuning.h"
-#include "kernels/pointwise.h"
 
 namespace libtrain::kernels {
 namespace {
 
 constexpr int64_t kWorkspaceBytes = int64_t(32) << 20;  // what cuBLASLt wants on Hopper
 constexpr int kTimedCandidates = 16;                    // of one product, where they are timed
-constexpr int kThreads = 256;
 
 std::atomic<bool>& tf32_allowed() {
   static std::atomic<bool> allowed{false};
@@ -246,38 +244,6 @@ template <class In, class Out> bool multiply(Cuda where, const Gemm<In, Out>& g,
   return true;
 }
 
-/// c (+)= bias, or zero without one: what is left of products with k = 0, of `each` elements and `stride` apart. A thread strides over
-/// elements.
-template <class In, class Out> __global__ void __launch_bounds__(kThreads)
-    start_rows(const In* bias, Sink<Out> c, int64_t size, int64_t n, int64_t each, int64_t stride) {
-  using A = accum_t<In>;
-  for (int64_t i = blockIdx.x * int64_t(kThreads) + threadIdx.x; i < size; i += int64_t(gridDim.x) * kThreads)
-    put(c.data[i / each * stride + i % each], bias ? A(bias[i % n]) : A(0), c.accumulate);
-}
-
-template <class In, class Out> void start(Cuda where, const Gemm<In, Out>& g) {
-  const int64_t each = g.m() * g.n(), size = each * g.batch.count;
-  launch(where, "gemm_start", {persistent_blocks(size, kThreads, 8), kThreads}, start_rows<In, Out>, g.bias.data, g.c,
-         size, g.n(), each, g.batch.c);
-}
-
-/// c = f(c), where the product could not do that itself. A thread strides over elements, as in start_rows.
-template <class A, class Out> __global__ void __launch_bounds__(kThreads)
-    activate_rows(GemmActivation activation, Out* c, int64_t size, int64_t each, int64_t stride) {
-  for (int64_t i = blockIdx.x * int64_t(kThreads) + threadIdx.x; i < size; i += int64_t(gridDim.x) * kThreads) {
-    Out& place = c[i / each * stride + i % each];
-    const A x = A(place);
-    place = Out(activation == GemmActivation::kRelu ? Relu::forward<CudaMath>(x) : GeluTanh::forward<CudaMath>(x));
-  }
-}
-
-template <class In, class Out> void activate(Cuda where, const Gemm<In, Out>& g) {
-  const int64_t each = g.m() * g.n(), size = each * g.batch.count;
-  if (g.activation != GemmActivation::kNone)
-    launch(where, "gemm_activate", {persistent_blocks(size, kThreads, 8), kThreads}, activate_rows<accum_t<In>, Out>,
-           g.activation, g.c.data, size, each, g.batch.c);
-}
-
 /// sums (+)= op(a)'s rows, where the product could not do that itself.
 template <class In, class Out> void sum_rows(Cuda where, const Gemm<In, Out>& g) {
   for (int64_t i = 0; i < g.batch.count; ++i)
@@ -310,13 +276,13 @@ template <class In, class Out> void gemm(Cuda where, const Gemm<In, Out>& g) {
   if (g.k() > 0) {
     if (multiply(where, g, true, g.c.accumulate)) return;
     // No such epilogue for this shape: the bias first, the product on top of it, the activation last.
-    if (g.bias) start(where, g);
+    if (g.bias) start_products(where, g);
     const bool split = g.bias || g.activation != GemmActivation::kNone;
     if (!split || !multiply(where, g, false, g.c.accumulate || g.bias)) throw_unsupported(g);
   } else {
-    start(where, g);
+    start_products(where, g);
   }
-  activate(where, g);
+  activate_products(where, g);
 }
 
 #define INSTANTIATE(In, Out)                                            \
