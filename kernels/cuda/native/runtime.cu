@@ -233,6 +233,7 @@ int allow_shared_bytes(const void* kernel, int bytes) {
 
 void throw_launch_failure(const char* name, std::array<unsigned, 3> grid, std::array<unsigned, 3> block,
                           size_t shared_bytes, int status) {
+  cudaGetLastError();  // as in check()
   const auto error = cudaError_t(status);
   if (is_wrong_architecture(error))
     throw Failure("[" + std::string(name) + "] built for " + kBuiltFor + ", this GPU (" + device_info().name +

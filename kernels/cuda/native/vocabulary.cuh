@@ -47,7 +47,8 @@ namespace runtime {
 int allow_shared_bytes(const void* kernel, int bytes);
 }  // namespace runtime
 
-/// Enqueues kernel(args...) on the stream of `where`. `name` stands for the kernel in messages and statistics. Throws Failure.
+/// Enqueues kernel(args...) on the stream of `where`. `name` stands for the kernel in messages and statistics. Throws Failure when this launch
+/// fails; what calls of the program's own have left for cudaGetLastError() stays there.
 template <class... Parameters, class... Arguments>
 void launch(Cuda where, const char* name, LaunchShape shape, void (*kernel)(Parameters...), Arguments... arguments) {
   if (shape.grid.x == 0 || shape.grid.y == 0 || shape.grid.z == 0) return;
@@ -56,8 +57,12 @@ void launch(Cuda where, const char* name, LaunchShape shape, void (*kernel)(Para
   if (shape.shared_bytes > 32 * 1024)  // 48 KiB with what the kernel declares itself need no permission
     status = cudaError_t(runtime::allow_shared_bytes(reinterpret_cast<const void*>(kernel), int(shape.shared_bytes)));
   if (status == cudaSuccess) {
-    kernel<<<shape.grid, shape.block, shape.shared_bytes, where.stream>>>(Parameters(arguments)...);
-    status = cudaGetLastError();
+    cudaLaunchConfig_t config{};
+    config.gridDim = shape.grid;
+    config.blockDim = shape.block;
+    config.dynamicSmemBytes = shape.shared_bytes;
+    config.stream = where.stream;
+    status = cudaLaunchKernelEx(&config, kernel, Parameters(arguments)...);
   }
   if (status != cudaSuccess)
     runtime::throw_launch_failure(name, {shape.grid.x, shape.grid.y, shape.grid.z},
