@@ -66,8 +66,8 @@ class MemoryPool {
   MemoryPool(const MemoryPool&) = delete;
   MemoryPool& operator=(const MemoryPool&) = delete;
 
-  /// Those of captured work, which may be launched on another stream than it was captured on (kernels/view.h): kTickets, and as many again
-  /// for a second stream.
+  /// Those of captured work (kernels/view.h), which last as long as its graphs: kTickets, and as many again for a second stream, which may be
+  /// gone by then.
   unsigned* tickets() const { return tickets_; }
 
  private:

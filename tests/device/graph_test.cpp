@@ -144,6 +144,27 @@ TEST_CASE("graphs: moments are not made in captured work, which would begin them
   cuda::synchronize();
 }
 
+TEST_CASE("graphs: a launch on another stream is refused, where what kernels note of indices would be lost",
+          "[device]") {
+  const MemoryPool pool;
+  const Tensor table = Tensor::full({3, 4}, 1, DType::f32, Device::kCuda);
+  const Tensor ids = Tensor::from({0, 3}, {2}, Device::kCuda), y = Tensor::full({2, 4}, 2, DType::f32, Device::kCuda);
+  const cuda::Graph graph(pool, [&] { y.copy_from(embedding(ids, table)); });
+  {
+    const cuda::Stream other;
+    const cuda::StreamScope scope(other);
+    CHECK_THROWS_WITH(graph.launch(), Contains("[graph] expected the stream that the graph was captured on"));
+    CHECK(cuda::take_bad_index().op == BadIndex::kNone);
+  }
+  CHECK(y.to_vector<float>() == std::vector<float>(8, 2));
+  for (int i = 0; i < 2; ++i) {
+    graph.launch();
+    CHECK(y.to_vector<float>() == std::vector<float>{1, 1, 1, 1, 0, 0, 0, 0});
+    const BadIndex bad = cuda::take_bad_index();
+    CHECK(std::tuple(bad.op, bad.row, bad.value, bad.limit) == std::tuple(BadIndex::kEmbedding, 1, 3, 3));
+  }
+}
+
 TEST_CASE("graphs: what depends on the host is refused, and the stream is usable afterwards", "[device]") {
   const MemoryPool pool;
   const Tensor x = on_device(1);
