@@ -1,5 +1,8 @@
 /// Order on a CUDA device: what is enqueued on a stream happens one after the other, streams run side by side. Everything here throws
 /// DeviceError in a build without CUDA, and for what the device reports; a kernel's failure may come to light at a later call.
+///
+/// The device is the process's first GPU, of those that CUDA_VISIBLE_DEVICES names. A program that uses others by itself sets its threads back
+/// to the first (cudaSetDevice(0)) before it calls libtrain, which throws DeviceError otherwise.
 #pragma once
 #include <string>
 #include <type_traits>

@@ -22,7 +22,8 @@ struct DeviceInfo {
 
 /// Devices that this process can use; 0, without an exception, when there is no driver.
 int device_count();
-/// The device in use: the first one.
+/// The device in use: the first one. A thread for which the program has chosen another (cudaSetDevice) gets a Failure from what makes memory,
+/// streams or events, and from launches.
 const DeviceInfo& device_info();
 /// How many blocks run side by side at least: persistent grids are multiples of it.
 int multiprocessors();

@@ -13,4 +13,16 @@ TEST_CASE("device: a launch is not blamed for what the program's own calls have 
   cudaGetLastError();
 }
 
+TEST_CASE("device: a thread for which the program has chosen another GPU is told so", "[device]") {
+  int count = 0;
+  REQUIRE(cudaGetDeviceCount(&count) == cudaSuccess);
+  if (count < 2) return;  // there is no other
+  const Tensor x = Tensor::full({4}, 1, DType::f32, Device::kCuda);
+  REQUIRE(cudaSetDevice(1) == cudaSuccess);
+  CHECK_THROWS_WITH(cuda::Stream(), Catch::Matchers::Contains("got GPU 1; call cudaSetDevice(0) before"));
+  CHECK_THROWS_AS(add(x, x), DeviceError);
+  REQUIRE(cudaSetDevice(0) == cudaSuccess);
+  CHECK(add(x, x).to_vector<float>() == std::vector<float>(4, 2));
+}
+
 }  // namespace libtrain::testing

@@ -33,6 +33,17 @@ void check(cudaError_t status, const char* call) {
   throw Failure(std::string("[cuda] ") + call + " failed: " + describe(status));
 }
 
+/// Memory, streams and events are made on the GPU that a program's own cudaSetDevice() has chosen for the thread: all of libtrain's must lie on
+/// the first.
+void require_first_device() {
+  int device = 0;
+  check(cudaGetDevice(&device), "cudaGetDevice");
+  if (device != 0)
+    throw Failure("[cuda] expected this thread to use the process's first GPU, as libtrain does, got GPU " +
+                  std::to_string(device) +
+                  "; call cudaSetDevice(0) before, or let CUDA_VISIBLE_DEVICES say which GPU is the first");
+}
+
 /// "sm_80 sm_90 PTX", from the list that CMake was configured with.
 constexpr const char* kBuiltFor = LIBTRAIN_CUDA_ARCHITECTURES;
 
@@ -78,6 +89,7 @@ const DeviceInfo& device_info() {
 int multiprocessors() { return device_info().multiprocessors; }
 
 void* allocate_device(int64_t bytes) {
+  require_first_device();
   void* block = nullptr;
   const cudaError_t status = cudaMalloc(&block, size_t(bytes));
   if (status == cudaErrorMemoryAllocation) {
@@ -92,6 +104,7 @@ void* allocate_device(int64_t bytes) {
 void free_device(void* block) noexcept { cudaFree(block); }
 
 void* allocate_pinned(int64_t bytes) {
+  require_first_device();
   void* block = nullptr;
   const cudaError_t status = cudaMallocHost(&block, size_t(bytes));
   if (status == cudaErrorMemoryAllocation) {
@@ -106,6 +119,7 @@ void* allocate_pinned(int64_t bytes) {
 void free_pinned(void* block) noexcept { cudaFreeHost(block); }
 
 int64_t free_bytes() {
+  require_first_device();
   size_t free = 0, total = 0;
   check(cudaMemGetInfo(&free, &total), "cudaMemGetInfo");
   return int64_t(free);
@@ -129,6 +143,7 @@ void fill_bytes(void* to, int byte, size_t bytes, Cuda where) {
 }
 
 Cuda create_stream() {
+  require_first_device();
   Cuda where;
   check(cudaStreamCreateWithFlags(&where.stream, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
   return where;
@@ -142,6 +157,7 @@ void synchronize(Cuda where) {
 }
 
 Event create_event() {
+  require_first_device();
   cudaEvent_t event;
   check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "cudaEventCreateWithFlags");
   return {event};
@@ -197,6 +213,7 @@ void launch(Graph graph, Cuda where) {
 void destroy_graph(Graph graph) noexcept { cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(graph.handle)); }
 
 Event create_timer() {
+  require_first_device();
   cudaEvent_t event;
   check(cudaEventCreate(&event), "cudaEventCreate");
   return {event};
@@ -234,6 +251,7 @@ int allow_shared_bytes(const void* kernel, int bytes) {
 void throw_launch_failure(const char* name, std::array<unsigned, 3> grid, std::array<unsigned, 3> block,
                           size_t shared_bytes, int status) {
   cudaGetLastError();  // as in check()
+  require_first_device();
   const auto error = cudaError_t(status);
   if (is_wrong_architecture(error))
     throw Failure("[" + std::string(name) + "] built for " + kBuiltFor + ", this GPU (" + device_info().name +
