@@ -40,10 +40,10 @@ __device__ inline bool take_keys(Work& work, const Attention<bf16>& a, const Att
 
 __device__ inline int tiles_for(int rows, int of_a_tile) { return (rows + of_a_tile - 1) / of_a_tile; }
 
-/// The division for the longest sequence's `rows`.
+/// The division for the longest sequence's `rows`. Throws Failure where no grid has so many blocks.
 inline Plan plan_for(const Attention<bf16>& a, int64_t rows) {
   const int64_t units = attention_units(a);
-  return {units, unsigned(units * ((rows + kRows - 1) / kRows))};
+  return {units, blocks_for(units * ceil_div(rows, kRows) + kTailBlocks, 1) - kTailBlocks};
 }
 
 /// D of a strip's queries from the output: rowsum(dO * O). `dout` is a tile with their rows; a lane reads 16 bytes of each

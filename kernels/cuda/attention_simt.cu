@@ -281,7 +281,7 @@ template <class T> Plan plan_for(const Attention<T>& a, int64_t rows, bool packs
   return {units, units * tiles * slabs, int(slabs), packs};
 }
 
-LaunchShape shape_of(const Plan& plan) { return {unsigned(plan.blocks) + kTailBlocks, kThreads}; }
+LaunchShape shape_of(const Plan& plan) { return {blocks_for(plan.blocks + kTailBlocks, 1), kThreads}; }
 
 }  // namespace
 

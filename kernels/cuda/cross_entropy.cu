@@ -2,7 +2,7 @@
 // Mapping   Forward: a row belongs to a warp, to 256, 512 or 1,024 threads, by its length. Each thread holds up to 8 packs of 16 bytes of it in
 //           registers: rows of 64 Ki bf16 or 32 Ki f32 are read once. Longer rows, and all of f64, are read twice. Rows begin
 //           at any address: packs lie between the first and the last multiple of 16 bytes, the few elements outside have a thread each.
-//           Backward: elementwise; a row belongs to a warp, or to a block of 256 threads for each 1,024 packs.
+//           Backward: elementwise; a row belongs to a warp, or to a block of 256 threads for each 1,024 packs (65,535 blocks at most).
 // Traffic   Forward reads the logits once (long rows: twice, the second time as far as the L2 cache has kept them), backward reads
 //           them and writes dlogits: 3 x rows x vocab; 2 where forward writes the gradients from its registers. Bound by memory, forward
 //           of bf16 by its instructions as much; one exponential an element each way.
@@ -11,6 +11,8 @@
 // Source    Szegedy et al., CVPR 2016 (label smoothing); keeping the row and finding its maximum first, not online: QuACK.
 // Measured  docs/kernels.md.
 #include "kernels/cross_entropy.h"
+
+#include <algorithm>
 
 #include "kernels/cuda/elements.cuh"
 #include "kernels/cuda/math.cuh"
@@ -221,6 +223,8 @@ template <class T> __device__ void row_backward(const Row<T>& x, const RowGradie
   }
 }
 
+constexpr unsigned kMostBlocksOfRow = 65535;  // gridDim.y is no larger
+
 /// dlogits of the rows, a row for each `group` threads of each of gridDim.y blocks. (One block: left alone ptxas takes 48 registers for f64, and
 /// spills.)
 template <class T, int group> __global__ void __launch_bounds__(kThreads<group>, 1)
@@ -265,7 +269,7 @@ void cross_entropy_backward(Cuda where, const CrossEntropy<T>& k, View<const acc
     launch(where, "cross_entropy_backward", {blocks_for(rows, kThreads<kWarp> / kWarp), kThreads<kWarp>},
            backward_kernel<T, kWarp>, k, label, dsum.data, dlogits);
   } else {
-    const dim3 grid(blocks_for(rows, 1), blocks_for(packs, 256 * 4));
+    const dim3 grid(blocks_for(rows, 1), std::min(blocks_for(packs, 256 * 4), kMostBlocksOfRow));
     launch(where, "cross_entropy_backward", {grid, 256}, backward_kernel<T, 256>, k, label, dsum.data, dlogits);
   }
 }
