@@ -40,11 +40,12 @@ template <class T> struct Attention {
 template <class T> struct AttentionGradients { Sink<T> dq, dk, dv; };
 
 constexpr int64_t kAttentionHeads = 1024;  // the most that a layer may have
-/// Where the probabilities of one query draw their bits; the column is the key's position in its sequence. A layer's
-/// stream and the head share a word: a model may have 2^22 streams.
+constexpr uint32_t kAttentionStreams = uint32_t(1) << 21;
+/// Where the probabilities of one query draw their bits; the column is the key's position in its sequence. A layer's stream, below
+/// kAttentionStreams, and the head share a word. Those from 2^31 on are attention's, the lower ones those of dropout of elements.
 LIBTRAIN_HOST_DEVICE inline DropoutRow attention_dropout_row(uint32_t position, uint32_t sequence, uint32_t stream,
                                                              uint32_t head) {
-  return {position, sequence, stream * uint32_t(kAttentionHeads) + head};
+  return {position, sequence, 0x80000000u | (stream * uint32_t(kAttentionHeads) + head)};
 }
 
 /// CPU: query rows whose scores exist at one time.

@@ -7,6 +7,7 @@
 #pragma once
 #include "kernels/dropout.h"
 #include "kernels/pointwise.h"
+#include "kernels/row_blocks.h"
 
 namespace libtrain::kernels {
 
@@ -17,9 +18,9 @@ template <class T> struct BiasActivation {
   DropoutMask mask;    // without a state nothing is dropped
 };
 
-/// Row blocks whose partial column sums are added up in order: fixed by the shape, so that the result does not depend on threads.
+/// Row blocks whose partial column sums are added up in order.
 template <Isa isa> constexpr int64_t bias_activation_blocks(Cpu<isa>, int64_t rows, int64_t /*columns*/) {
-  return rows < 1024 ? (rows + 63) / 64 : 16;
+  return cpu_row_blocks(rows);
 }
 /// Enough to fill a device where columns are few, and never more than 1024 for all columns together.
 constexpr int64_t bias_activation_blocks(Cuda, int64_t rows, int64_t columns) {

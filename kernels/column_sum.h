@@ -1,6 +1,7 @@
 /// Sums over the rows of a matrix, e.g. the gradient of a bias: out[c] = sum over rows of x[row][c], or out[c] += that.
 #pragma once
 #include "kernels/dtype.h"
+#include "kernels/row_blocks.h"
 
 namespace libtrain::kernels {
 
@@ -10,9 +11,9 @@ template <class T> struct ColumnSum {
   View<accum_t<T>> workspace;  // [column_sum_blocks(device, rows, columns), columns]
 };
 
-/// Row blocks whose sums are added up in order: fixed by the shape, so that the result does not depend on threads.
+/// Row blocks whose sums are added up in order.
 template <Isa isa> constexpr int64_t column_sum_blocks(Cpu<isa>, int64_t rows, int64_t /*columns*/) {
-  return rows < 1024 ? (rows + 63) / 64 : 16;
+  return cpu_row_blocks(rows);
 }
 /// Enough to fill a device where columns are few, and never more than 512 for all columns together.
 constexpr int64_t column_sum_blocks(Cuda, int64_t rows, int64_t columns) {

@@ -4,6 +4,7 @@
 ///   dx = rstd * (g - mean(g) - n * mean(g * n)),  dweight = sum over rows of dy * n,  dbias = sum over rows of dy
 #pragma once
 #include "kernels/dtype.h"
+#include "kernels/row_blocks.h"
 
 namespace libtrain::kernels {
 
@@ -17,12 +18,9 @@ template <class T> struct LayerNorm {
   double epsilon;
 };
 
-/// Row blocks whose partial column sums are added up in order: fixed by the shape, so that the result does not depend on threads.
-template <Isa isa> constexpr int64_t layer_norm_blocks(Cpu<isa>, int64_t rows) {
-  return rows < 1024 ? (rows + 63) / 64 : 16;
-}
-/// At most; a device with few multiprocessors uses fewer.
-constexpr int64_t layer_norm_blocks(Cuda, int64_t rows) { return rows < 8 ? 1 : rows < 4096 ? (rows + 7) / 8 : 512; }
+/// Row blocks whose partial column sums are added up in order.
+template <Isa isa> constexpr int64_t layer_norm_blocks(Cpu<isa>, int64_t rows) { return cpu_row_blocks(rows); }
+constexpr int64_t layer_norm_blocks(Cuda, int64_t rows) { return cuda_norm_blocks(rows); }
 
 template <class T> struct LayerNormGradients {
   Sink<T> dx;                  // [rows, columns]; may alias dy

@@ -4,6 +4,7 @@
 ///   dx = rstd * (g - n * mean(g * n)),  dweight = sum over rows of dy * n
 #pragma once
 #include "kernels/dtype.h"
+#include "kernels/row_blocks.h"
 
 namespace libtrain::kernels {
 
@@ -15,12 +16,9 @@ template <class T> struct RmsNorm {
   double epsilon;
 };
 
-/// Row blocks whose partial column sums are added up in order: fixed by the shape, so that the result does not depend on threads.
-template <Isa isa> constexpr int64_t rms_norm_blocks(Cpu<isa>, int64_t rows) {
-  return rows < 1024 ? (rows + 63) / 64 : 16;
-}
-/// At most; a device with few multiprocessors uses fewer.
-constexpr int64_t rms_norm_blocks(Cuda, int64_t rows) { return rows < 8 ? 1 : rows < 4096 ? (rows + 7) / 8 : 512; }
+/// Row blocks whose partial column sums are added up in order.
+template <Isa isa> constexpr int64_t rms_norm_blocks(Cpu<isa>, int64_t rows) { return cpu_row_blocks(rows); }
+constexpr int64_t rms_norm_blocks(Cuda, int64_t rows) { return cuda_norm_blocks(rows); }
 
 template <class T> struct RmsNormGradients {
   Sink<T> dx;                  // [rows, columns]; may alias dy

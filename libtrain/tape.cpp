@@ -52,6 +52,10 @@ Tensor BackwardStep::arrived(size_t i, DType dtype) const {
 }
 
 /// A new tensor for the gradient of input i, if that is kept in the other one of f32 and bf16.
+bool BackwardStep::has_stand_in(size_t i) const {
+  return std::ranges::any_of(stand_ins_, [i](const auto& of) { return of.first == i; });
+}
+
 Tensor BackwardStep::stand_in(size_t i, DType dtype) const {
   const Tensor& input = inputs[i];
   if (!input.defined() || !input.requires_grad()) return {};

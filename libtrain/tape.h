@@ -21,12 +21,15 @@ class BackwardStep {
   template <class T> View<const T> doutput(size_t i = 0) const {
     return outputs[i].has_grad() ? arrived(i, dtype_of<T>).template matrix<const T>() : View<const T>{};
   }
-  /// Where the gradient of input i goes; empty if it is not wanted. Where that is kept in another dtype, as parameters' are with mixed
+  /// Where the gradient of input i goes; empty if it is not wanted. Two inputs may be one tensor: sinks are written in the order in which they
+  /// were asked for, since the first may overwrite and the second adds. Where that is kept in another dtype, as parameters' are with mixed
   /// precision, it goes to a tensor of the step's own, which is added when the step has run.
   template <class T> Sink<T> sink(size_t i) const {
     if (const Tensor other = stand_in(i, dtype_of<T>); other.defined()) return {other.matrix<T>().data, false};
     return inputs[i].grad_sink<T>();
   }
+  /// Whether sink(i) was asked for and is such a tensor.
+  bool has_stand_in(size_t i) const;
   /// As sink(i), but the gradient overwrites input i itself when nobody else can see that: the input was made by a recorded
   /// operation that did not save it, this step is its only reader and the tape its only owner, and no gradient was written yet. An output
   /// of the step may lie over the input, if nobody else holds it.

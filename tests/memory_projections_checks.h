@@ -111,4 +111,50 @@ inline void check_memory_projections(Device device) {
           check_memory_projections(device, {size, dtype, evenly, with_biases});
 }
 
+/// Where another operation has opened the gradient of a layer's weight in bf16, what is written in f32 is added to it as a whole: also the rows
+/// that queries leave to keys and values, or these to queries.
+inline void check_converted_memory_projections(Device device) {
+  constexpr int64_t kInputs = 6, kSize = 4;
+  struct Case {
+    bool open_weight, open_bias, queries, keys_values;
+  };
+  const auto gradients = [&](bool at_once, const Case& c) {
+    std::mt19937 random(5);
+    const auto fresh = [&](const Shape& shape) {
+      std::vector<float> values(size_t(shape.numel()));
+      for (float& value : values) value = float(random() % 17) / 8 - 1;
+      return Tensor::from(std::span<const float>(values), shape, device).cast(DType::bf16).set_requires_grad();
+    };
+    const Tensor x = fresh({5, kInputs}), memory = fresh({7, kInputs}), weight = fresh({3 * kSize, kInputs}),
+                 bias = fresh({3 * kSize});
+    Tape tape;
+    std::optional<MemoryProjections> all;
+    if (at_once) all.emplace(memory, std::vector{weight}, std::vector{bias});
+    const CrossProjection y =
+        at_once ? CrossProjection{all->queries(0, x), all->keys_values(0)} : cross_projection(x, memory, weight, bias);
+    Tensor loss = Tensor::zeros({}, DType::f32, device);
+    if (c.queries) loss = add(loss, sum(y.queries));
+    if (c.keys_values) loss = add(loss, sum(y.keys_values));
+    // Recorded last, so that in backward they come first.
+    if (c.open_weight) loss = add(loss, sum(scale(weight, 2)));
+    if (c.open_bias) loss = add(loss, sum(scale(bias, 2)));
+    tape.backward(loss);
+    std::vector<double> found = weight.grad().cast(DType::f64).to_vector<double>();
+    for (const double value : bias.grad().cast(DType::f64).to_vector<double>()) found.push_back(value);
+    return found;
+  };
+  set_allocator_guards(true);  // fresh memory is NaN
+  for (const auto& [open_weight, open_bias] : {std::pair{true, true}, {true, false}, {false, true}})
+    for (const auto& [queries, keys_values] : {std::pair{true, true}, {true, false}, {false, true}}) {
+      CAPTURE(open_weight, open_bias, queries, keys_values);
+      const Case c{open_weight, open_bias, queries, keys_values};
+      const auto expected = gradients(false, c), found = gradients(true, c);
+      for (size_t i = 0; i < found.size(); ++i) {
+        CAPTURE(i);
+        CHECK(found[i] == Approx(expected[i]).epsilon(1.0 / 64).margin(1.0 / 8));
+      }
+    }
+  set_allocator_guards(false);
+}
+
 }  // namespace libtrain::testing

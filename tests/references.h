@@ -142,8 +142,9 @@ inline Values attention_reference(const AttentionCase& c, const Inputs& in, bool
         for (int64_t j = 0; j < visible; ++j) {
           double share = p[size_t(j)] / sum;
           if (c.p > 0) {
-            const auto bits = dropout_bits(random_key(c.state),
-                                           {uint32_t(i), uint32_t(s), c.stream * 1024 + uint32_t(h)}, uint32_t(j / 8));
+            const auto bits =
+                dropout_bits(random_key(c.state),
+                             {uint32_t(i), uint32_t(s), (1u << 31) + c.stream * 1024 + uint32_t(h)}, uint32_t(j / 8));
             share = bits[size_t(j % 8)] >= dropout_threshold(c.p) ? share * dropout_scale(c.p) : 0;
           }
           for (int64_t d = 0; d < c.head_dim; ++d)

@@ -7,6 +7,7 @@ namespace libtrain {
 namespace {
 
 using Ids = std::vector<int32_t>;
+constexpr int64_t kMostRows = std::numeric_limits<int32_t>::max();  // packed rows are counted in 32 bits
 constexpr const char* kEncodeRemedy = "encode the text with the model's own vocabulary";
 
 /// One side of a batch while it is put together.
@@ -34,13 +35,12 @@ struct Side {
   }
 };
 
-/// Tokens with tail. Packed rows are counted in 32 bits.
+/// Tokens with tail.
 int64_t capacity_of(const Side& side, int64_t multiple) {
-  constexpr int64_t kMost = std::numeric_limits<int32_t>::max();
   const int64_t blocks = (int64_t(side.ids.size()) - 1) / multiple + 1;
-  LIBTRAIN_CHECK(blocks <= kMost / multiple,
+  LIBTRAIN_CHECK(blocks <= kMostRows / multiple,
                  "[batch] {} {} tokens, rounded up to a multiple of {}, are more than {}; use smaller batches",
-                 side.ids.size(), side.name, multiple, kMost);
+                 side.ids.size(), side.name, multiple, kMostRows);
   return side.ids.empty() ? 0 : blocks * multiple;
 }
 
@@ -152,6 +152,9 @@ struct CheckedSide {
 Tensor padded(const char* name, const Tensor& ids, const Packing& packing, int64_t pairs) {
   const Ids ends = checked_ends(name, packing);
   check_is("batch", name, ids, DType::i32, packing.positions.device(), packing.positions.shape());
+  LIBTRAIN_CHECK(pairs >= 0 && pairs < int64_t(ends.size()),
+                 "[batch] {} pairs, but cu_seqlens for {} sequences; make_batch() makes a whole batch", pairs,
+                 ends.size() - 1);
   const auto packed = ids.to_vector<int32_t>();
   int64_t longest = 0;
   for (size_t s = 0; s + 1 < ends.size(); ++s) longest = std::max(longest, int64_t(ends[s + 1] - ends[s]));
@@ -216,8 +219,11 @@ void Batch::copy_from(const Batch& other) {
 void check_options(const BatchOptions& options) {
   for (const auto& [name, multiple] :
        {std::pair{"capacity_multiple", options.capacity_multiple}, std::pair{"pairs_multiple", options.pairs_multiple},
-        std::pair{"length_multiple", options.length_multiple}})
+        std::pair{"length_multiple", options.length_multiple}}) {
     LIBTRAIN_CHECK(multiple >= 1, "[batch] {} must be >= 1, got {}; 1 is exact", name, multiple);
+    LIBTRAIN_CHECK(multiple <= kMostRows, "[batch] {} must be <= {}, got {}; packed rows are counted in 32 bits", name,
+                   kMostRows, multiple);
+  }
 }
 
 Batch make_batch(std::span<const Pair* const> pairs, const BatchOptions& options) {

@@ -28,6 +28,13 @@ class RecurrentMaps {
   Tensor of_input(const Tensor& x) const { return linear(x, weight_ih_, bias_ih_); }
   /// h [batch, size] → [batch, gates * size]
   Tensor of_state(const Tensor& h) const { return linear(h, weight_hh_, bias_hh_); }
+  /// The batch of an input x [batch, inputs]. Throws unless it is a matrix.
+  static int64_t checked_batch(const char* op, const Tensor& x) {
+    LIBTRAIN_CHECK(x.defined() && x.rank() == 2,
+                   "[{}] x must be [batch, inputs], got {}; reshape() it, a cell takes one step at a time", op,
+                   x.spec());
+    return x.dim(0);
+  }
   /// Throws unless `state` is [batch, size], as the parameters are.
   void check_state(const char* op, const char* name, const Tensor& state, int64_t batch) const {
     check_like(op, name, state, weight_hh_, {batch, size()});
@@ -54,7 +61,7 @@ class GRUCell {
 
   /// x [batch, inputs], h [batch, size] → the next h. Throws InvalidArgument when shapes, dtypes or devices differ from this.
   Tensor operator()(const Tensor& x, const Tensor& h) const {
-    maps_.check_state("gru", "h", h, x.dim(0));
+    maps_.check_state("gru_cell", "h", h, maps_.checked_batch("gru_cell", x));
     return detail::gru_step(maps_.of_input(x), maps_.of_state(h), h);
   }
   /// Zeros [batch, size].
@@ -74,8 +81,9 @@ class LSTMCell {
 
   /// x [batch, inputs], h and c [batch, size] → the next state. Throws InvalidArgument likewise.
   LstmState operator()(const Tensor& x, const LstmState& state) const {
-    maps_.check_state("lstm", "h", state.h, x.dim(0));
-    maps_.check_state("lstm", "c", state.c, x.dim(0));
+    const int64_t batch = maps_.checked_batch("lstm_cell", x);
+    maps_.check_state("lstm_cell", "h", state.h, batch);
+    maps_.check_state("lstm_cell", "c", state.c, batch);
     return detail::lstm_step(maps_.of_input(x), maps_.of_state(state.h), state.c);
   }
   /// Zeros [batch, size] for both.

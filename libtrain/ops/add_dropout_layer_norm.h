@@ -39,12 +39,13 @@ void add_dropout_layer_norm_backward(const BackwardStep& step, const kernels::Ad
     const Tensor workspace({kernels::layer_norm_blocks(device, rows), 3, columns}, dtype_of<A>, where);
     Tensor no_dy;  // only x was used: what arrived there passes through a norm that gives nothing
     if (!step.outputs[0].has_grad()) no_dy = Tensor::zeros(step.outputs[0].shape(), dtype_of<T>, where);
+    const auto dresidual = step.sink_over_gradient<T>(0, 1), dbranch = step.sink_in_place<T>(1);
+    const auto dweight = step.sink<A>(3), dbias = step.sink<A>(4);  // written in this order, before that of branch_bias
     kernels::add_dropout_layer_norm_backward(
         device, args,
-        kernels::AddDropoutLayerNormGradients<T>{no_dy.defined() ? no_dy.matrix<const T>() : step.doutput<T>(0),
-                                                 step.doutput<T>(1), step.sink_over_gradient<T>(0, 1),
-                                                 step.sink_in_place<T>(1), has_bias ? step.sink<A>(2) : Sink<A>{},
-                                                 step.sink<A>(3), step.sink<A>(4), workspace.view<A>()});
+        kernels::AddDropoutLayerNormGradients<T>{
+            no_dy.defined() ? no_dy.matrix<const T>() : step.doutput<T>(0), step.doutput<T>(1), dresidual, dbranch,
+            has_bias ? step.sink<A>(2) : Sink<A>{}, dweight, dbias, workspace.view<A>()});
   });
 }
 
@@ -61,7 +62,7 @@ inline NormalizedSum add_dropout_layer_norm(const Tensor& residual, Tensor branc
   if (branch_bias.defined()) check_like(kOp, "branch_bias", branch_bias, residual, row);
   check_like(kOp, "weight", weight, residual, row);
   check_like(kOp, "bias", bias, residual, row);
-  detail::check_dropout(branch, packing, spec);
+  detail::check_dropout(kOp, branch, packing, spec);
   const bool drops = spec.active();
   const Device where = residual.device();
   const Shape rows{residual.shape().rows()};

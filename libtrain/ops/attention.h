@@ -54,7 +54,7 @@ inline void check_packing(const char* op, const char* argument, const Packing& p
   LIBTRAIN_CHECK(ends.rank() == 1 && ends.dim(0) >= 1,
                  "[{}] {}.cu_seqlens must be i32[sequences + 1], got {}; make_packing() makes them from lengths", op,
                  argument, ends.spec());
-  check_is(op, "cu_seqlens", ends, DType::i32, rows.device(), ends.shape());
+  check_is(op, format_message("{}.cu_seqlens", argument).c_str(), ends, DType::i32, rows.device(), ends.shape());
   LIBTRAIN_CHECK(packing.tokens() == rows.dim(0),
                  "[{}] {} describes {} tokens, got {}; pass the packing that the rows were made with", op, argument,
                  packing.tokens(), rows.spec());
@@ -74,6 +74,9 @@ inline void check_attention(const char* op, const char* argument, const Tensor& 
   const DropoutSpec& dropout = options.dropout;
   LIBTRAIN_CHECK(dropout.p >= 0 && dropout.p < 1, "[{}] dropout.p must be in [0, 1), got {}; 0 turns it off", op,
                  dropout.p);
+  LIBTRAIN_CHECK(dropout.stream < kernels::kAttentionStreams,
+                 "[{}] dropout.stream must be below {}, got {}; new_random_stream() counts them from 0", op,
+                 kernels::kAttentionStreams, dropout.stream);
   if (dropout.active()) check_is(op, "dropout.random_state", dropout.random_state, DType::i64, rows.device(), {2});
 }
 
@@ -161,6 +164,8 @@ inline Tensor cross_attention(const Tensor& q, const Tensor& kv, const Packing& 
                  "[cross_attention] kv must be [key tokens, {}], got {}; keys and values stand side by side", 2 * width,
                  kv.spec());
   check_like("cross_attention", "kv", kv, q, {kv.dim(0), 2 * width});
+  LIBTRAIN_CHECK(q.node_handle() != kv.node_handle(),
+                 "[cross_attention] q and kv are one tensor, {}; pass scale(q, 1) for q", q.spec());
   detail::check_packing("cross_attention", "queries", queries, q);
   detail::check_packing("cross_attention", "keys", keys, kv);
   LIBTRAIN_CHECK(

@@ -30,7 +30,7 @@ inline void check_bias_activation(const Tensor& x, const Tensor& bias, const Pac
   LIBTRAIN_CHECK(x.defined() && x.rank() >= 1, "[bias_activation] x must be [..., columns], got {}; reshape() it",
                  x.spec());
   check_like("bias_activation", "bias", bias, x, {x.dim(-1)});
-  check_dropout(x, packing, spec);
+  check_dropout("bias_activation", x, packing, spec);
 }
 
 /// The gradients of x and bias, with dy times `scale`.

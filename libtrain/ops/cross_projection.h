@@ -18,10 +18,18 @@ CrossProjection cross_projection(const Tensor& x, const Tensor& memory, const Te
 
 namespace detail {
 
-/// The checks of an input of a cross-projection.
-inline void check_cross_projection(const char* op, const Tensor& input, const Tensor& weight, const Tensor& bias) {
+/// The checks of an input of a cross-projection, which is called `argument`.
+inline void check_cross_projection(const char* op, const char* argument, const Tensor& input, const Tensor& weight,
+                                   const Tensor& bias) {
+  LIBTRAIN_CHECK(input.defined() && input.rank() == 2, "[{}] {} must be [rows, in], got {}; reshape() it", op, argument,
+                 input.spec());
+  LIBTRAIN_CHECK(weight.defined() && weight.rank() == 2, "[{}] weight must be [3 size, in], got {}; reshape() it", op,
+                 weight.spec());
+  LIBTRAIN_CHECK(input.dim(1) == weight.dim(1),
+                 "[{}] {} must be [rows, {}] for weight {}, got {}; its last size is the second of weight", op,
+                 argument, weight.dim(1), weight.spec(), input.spec());
+  check_like_weight(op, argument, input, weight);
   check_linear(op, input, weight, bias);
-  LIBTRAIN_CHECK(input.rank() == 2, "[{}] x and memory must be [rows, in], got {}; reshape() them", op, input.spec());
   LIBTRAIN_CHECK(weight.dim(0) % 3 == 0,
                  "[{}] weight must have rows for queries, keys and values, as many of each, got {}", op, weight.spec());
 }
@@ -63,7 +71,8 @@ template <class T> struct ProjectionPart {
 inline CrossProjection cross_projection(const Tensor& x, const Tensor& memory, const Tensor& weight,
                                         const Tensor& bias) {
   constexpr const char* kOp = "cross_projection";
-  for (const Tensor* input : {&x, &memory}) detail::check_cross_projection(kOp, *input, weight, bias);
+  detail::check_cross_projection(kOp, "x", x, weight, bias);
+  detail::check_cross_projection(kOp, "memory", memory, weight, bias);
   const int64_t size = weight.dim(0) / 3, inputs = weight.dim(1);
   const CrossProjection y{Tensor({x.dim(0), size}, x.dtype(), x.device()),
                           Tensor({memory.dim(0), 2 * size}, x.dtype(), x.device())};

@@ -41,16 +41,23 @@ inline float checked_share(const char* op, const char* name, float p) {
   return p;
 }
 
-inline void check_dropout(const Tensor& x, const Packing& packing, const DropoutSpec& spec) {
-  checked_share("dropout", "p", spec.p);
-  LIBTRAIN_CHECK(x.rank() >= 1, "[dropout] x must be [..., columns], got {}; reshape() it", x.spec());
+/// Of the operation `op`, which drops elements of x.
+inline void check_dropout(const char* op, const Tensor& x, const Packing& packing, const DropoutSpec& spec) {
+  constexpr uint32_t kStreams = uint32_t(1) << 31;  // words from there on are those of attention
+  checked_share(op, "p", spec.p);
+  LIBTRAIN_CHECK(x.rank() >= 1, "[{}] x must be [..., columns], got {}; reshape() it", op, x.spec());
+  LIBTRAIN_CHECK(spec.stream < kStreams, "[{}] stream must be below {}, got {}; new_random_stream() counts them from 0",
+                 op, kStreams, spec.stream);
   if (!spec.active()) return;
-  check_is("dropout", "random_state", spec.random_state, DType::i64, x.device(), {2});
+  check_is(op, "random_state", spec.random_state, DType::i64, x.device(), {2});
+  LIBTRAIN_CHECK(packing.positions.defined() == packing.sequences.defined(),
+                 "[{}] packing must have positions and sequences, or neither, got {} and {}; make_packing() makes both",
+                 op, packing.positions.spec(), packing.sequences.spec());
   if (!packing.positions.defined()) return;
-  LIBTRAIN_CHECK(x.rank() == 2,
-                 "[dropout] packed x must be [tokens, columns], got {}; reshape() it, or pass no packing", x.spec());
-  check_is("dropout", "packing.positions", packing.positions, DType::i32, x.device(), {x.dim(0)});
-  check_is("dropout", "packing.sequences", packing.sequences, DType::i32, x.device(), {x.dim(0)});
+  LIBTRAIN_CHECK(x.rank() == 2, "[{}] packed x must be [tokens, columns], got {}; reshape() it, or pass no packing", op,
+                 x.spec());
+  check_is(op, "packing.positions", packing.positions, DType::i32, x.device(), {x.dim(0)});
+  check_is(op, "packing.sequences", packing.sequences, DType::i32, x.device(), {x.dim(0)});
 }
 
 /// The kernels' view of an active and checked spec.
@@ -82,14 +89,14 @@ inline Tensor active_dropout(const Tensor& residual, const Tensor& x, const Pack
 }  // namespace detail
 
 inline Tensor dropout(const Tensor& x, const Packing& packing, const DropoutSpec& spec) {
-  detail::check_dropout(x, packing, spec);
+  detail::check_dropout("dropout", x, packing, spec);
   return spec.active() ? detail::active_dropout({}, x, packing, spec) : x;
 }
 
 inline Tensor dropout(const Tensor& x, const DropoutSpec& spec) { return dropout(x, Packing{}, spec); }
 
 inline Tensor dropout_add(const Tensor& residual, const Tensor& x, const Packing& packing, const DropoutSpec& spec) {
-  detail::check_dropout(x, packing, spec);
+  detail::check_dropout("dropout_add", x, packing, spec);
   check_like("dropout_add", "residual", residual, x, x.shape());
   return spec.active() ? detail::active_dropout(residual, x, packing, spec) : add(residual, x);
 }

@@ -117,7 +117,7 @@ inline Tensor dropped_embedding(const Tensor& ids, const Tensor& table, double s
     return t.defined() ? t.reshape({tokens}).view<const int32_t>() : View<const int32_t>{};
   };
   const Tensor y(embedding_shape(ids, table.dim(1)), table.dtype(), table.device());
-  check_dropout(y, packing, spec);
+  check_dropout("embedding", y, packing, spec);
   const bool drops = spec.active();
   visit_float("embedding", table.dtype(), [&]<class T> {
     using A = accum_t<T>;
@@ -153,13 +153,14 @@ inline Tensor sinusoidal_positions(int64_t max_positions, int64_t columns, DType
   LIBTRAIN_CHECK(max_positions >= 0 && columns >= 0,
                  "[sinusoidal_positions] expected sizes >= 0, got {} and {}; they count positions and columns",
                  max_positions, columns);
-  std::vector<double> values(size_t(max_positions * columns));
-  for (int64_t position = 0; position < max_positions; ++position)
-    for (int64_t c = 0; c < columns; ++c) {
-      const double angle = double(position) / std::pow(10000.0, double(c - c % 2) / double(columns));
-      values[size_t(position * columns + c)] = c % 2 ? std::cos(angle) : std::sin(angle);
-    }
-  return Tensor::from(std::span<const double>(values), {max_positions, columns}).cast(dtype).to(device);
+  const Tensor table({max_positions, columns}, DType::f64);  // refuses sizes that no memory has
+  double* values = table.view<double>().data;
+  for (int64_t i = 0; i < table.numel(); ++i) {
+    const int64_t position = i / columns, c = i % columns;
+    const double angle = double(position) / std::pow(10000.0, double(c - c % 2) / double(columns));
+    values[i] = c % 2 ? std::cos(angle) : std::sin(angle);
+  }
+  return table.cast(dtype).to(device);
 }
 
 }  // namespace libtrain

@@ -14,12 +14,20 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias = {});
 
 namespace detail {
 
+/// The input has the dtype of the weight that it meets: of the two, it is the one that a caller chose last.
+inline void check_like_weight(const char* op, const char* argument, const Tensor& input, const Tensor& weight) {
+  LIBTRAIN_CHECK(input.dtype() == weight.dtype(),
+                 "[{}] {} must have the dtype of weight, got {} and {}; cast() converts", op, argument, input.spec(),
+                 weight.spec());
+}
+
 /// The checks of y = x weight^T + bias for the operation `op`.
 inline void check_linear(const char* op, const Tensor& x, const Tensor& weight, const Tensor& bias) {
   LIBTRAIN_CHECK(x.defined() && x.rank() >= 1, "[{}] x must be [..., in], got {}; reshape() it", op, x.spec());
   LIBTRAIN_CHECK(weight.defined() && weight.rank() == 2 && weight.dim(1) == x.dim(-1),
                  "[{}] weight must be [out, {}] for x {}, got {}; its second size is the last of x", op, x.dim(-1),
                  x.spec(), weight.spec());
+  check_like_weight(op, "x", x, weight);
   check_like(op, "weight", weight, x, weight.shape());
   if (bias.defined()) check_like(op, "bias", bias, x, {weight.dim(0)});
 }

@@ -42,7 +42,8 @@ inline Tensor linear_activation(const Tensor& x, const Tensor& weight, const Ten
   if (!Tape::active() && x.device() == Device::kCuda && activation != Activation::kGelu)
     return detail::activation_in_product(x, weight, bias, activation);
   const Tensor inner = linear(x, weight);
-  if (activation != Activation::kRelu) return bias_activation(inner, bias, activation, packing, spec);
+  if (activation != Activation::kRelu || !is_last_handle(inner))  // an observer may hold it
+    return bias_activation(inner, bias, activation, packing, spec);
   detail::check_bias_activation(inner, bias, packing, spec);
   return detail::relu_over(inner, bias, packing, spec);
 }

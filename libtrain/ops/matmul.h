@@ -92,7 +92,8 @@ template <class T> void matmul_backward(Device where, int64_t count, View<const 
 /// All of a's matrices below each other, times b.
 inline Tensor matmul_shared(const Tensor& a, const Tensor& b, MatmulOptions options, const Shape& shape) {
   Tensor rows = a;
-  if (options.transpose_a) rows = transpose(a.reshape(Shape{matrices_in(a.shape()), a.dim(-2), a.dim(-1)}), 1, 2);
+  if (options.transpose_a)
+    rows = transposed("matmul", a.reshape(Shape{matrices_in(a.shape()), a.dim(-2), a.dim(-1)}), 1, 2);
   const Shape matrix{shape.rows(), b.dim(options.transpose_b ? 1 : 0)};
   return matmul(rows.reshape(matrix), b, {.transpose_b = options.transpose_b}).reshape(shape);
 }

@@ -36,6 +36,9 @@ class MemoryProjections {
                    weights_.size());
   }
 
+  /// Each gradient is opened by one layer.
+  void check_apart() const;
+
   std::vector<Tensor> weights_, biases_, keys_values_;
   std::shared_ptr<std::vector<Opened>> opened_;
 };
@@ -102,6 +105,33 @@ template <class T> struct MemoryProjections::Layers {
                      .a = memory, .b = layer.weight, .transpose_b = true, .bias = layer.bias, .c = {layer.y.data}});
   }
 
+  /// From the gradients of keys and values, of all layers to which one has come.
+  void backward(const BackwardStep& step, std::vector<Opened>& opened) const {
+    const size_t count = layers.size();
+    const bool has_biases = step.inputs.size() > 1 + count;
+    std::vector<Gradients> gradients(count);
+    for (size_t i = count; i-- > 0;) {
+      auto& [dy, dweight, dbias] = gradients[i];
+      if (!(dy = step.doutput<T>(i)))
+        continue;  // what is missing of the gradients is zero: queries() have seen to that
+      dweight = step.sink<A>(1 + i);
+      if (has_biases) dbias = step.sink<A>(1 + count + i);
+      const Opened found = opened[i];
+      // Queries have begun the gradient, or their rows are missing from it, as from a tensor of this step's own.
+      const auto missing = [&](Sink<A>& sink, size_t input, bool adds) {
+        if (!found.opened || step.has_stand_in(input)) return sink;
+        sink.accumulate = adds;
+        return Sink<A>{};
+      };
+      const Sink<A> weight_rows = missing(dweight, 1 + i, found.adds_to_weight),
+                    bias_rows = missing(dbias, 1 + count + i, found.adds_to_bias);
+      queries().template clear<A>(where, weight_rows, bias_rows);
+      if (const auto dmemory = step.sink<T>(0))
+        detail::run_gemm(where, kernels::Gemm<T, T>{.a = dy, .b = part(i).weight, .c = dmemory});
+    }
+    backward_weights(gradients);
+    opened.assign(count, {});
+  }
   /// Gradients of the whole weight and bias of each layer whose dy has arrived.
   struct Gradients {
     View<const T> dy;        // none: it has not
@@ -138,6 +168,15 @@ template <class T> struct MemoryProjections::Layers {
   }
 };
 
+inline void MemoryProjections::check_apart() const {
+  std::vector<Tensor> all = weights_;
+  all.insert(all.end(), biases_.begin(), biases_.end());
+  for (size_t i = 0; i < all.size(); ++i)
+    for (size_t j = 0; j < i; ++j)
+      LIBTRAIN_CHECK(!all[i].defined() || !all[j].defined() || all[i].node_handle() != all[j].node_handle(),
+                     "[memory_projections] layers share a tensor, {}; use cross_projection() of each", all[i].spec());
+}
+
 inline MemoryProjections::MemoryProjections(const Tensor& memory, std::vector<Tensor> weights,
                                             std::vector<Tensor> biases)
     : weights_(std::move(weights)),
@@ -150,17 +189,17 @@ inline MemoryProjections::MemoryProjections(const Tensor& memory, std::vector<Te
                  biases_.size());
   for (size_t i = 0; i < count; ++i) {
     const Tensor& bias = biases_.empty() ? Tensor() : biases_[i];
-    detail::check_cross_projection(kOp, memory, weights_[i], bias);
+    detail::check_cross_projection(kOp, "memory", memory, weights_[i], bias);
     check_like(kOp, "weight", weights_[i], weights_[0], weights_[0].shape());
     LIBTRAIN_CHECK(memory.node_handle() != weights_[i].node_handle(),
                    "[{}] memory and a weight are one tensor, {}; use cross_projection()", kOp, memory.spec());
   }
+  check_apart();
   const int64_t rows = memory.dim(0), size = weights_[0].dim(0) / 3;
   const Tensor all({int64_t(count), rows, 2 * size}, memory.dtype(), memory.device());
   for (size_t i = 0; i < count; ++i)
     keys_values_.push_back(all.rows(int64_t(i), int64_t(i) + 1).reshape({rows, 2 * size}));
   visit_float(kOp, memory.dtype(), [&]<class T> {
-    using A = accum_t<T>;
     Layers<T> parts{memory.device(), memory.view<const T>(), {}};
     for (size_t i = 0; i < count; ++i) {
       const T* weight = weights_[i].template view<const T>().data + size * memory.dim(1);
@@ -173,27 +212,8 @@ inline MemoryProjections::MemoryProjections(const Tensor& memory, std::vector<Te
     std::vector<Tensor> inputs{memory};
     inputs.insert(inputs.end(), weights_.begin(), weights_.end());
     inputs.insert(inputs.end(), biases_.begin(), biases_.end());
-    record(kOp, keys_values_, inputs, [parts, count, opened = opened_](const BackwardStep& step) {
-      const bool has_biases = step.inputs.size() > 1 + count;
-      std::vector<typename Layers<T>::Gradients> gradients(count);
-      for (size_t i = count; i-- > 0;) {
-        auto& [dy, dweight, dbias] = gradients[i];
-        if (!(dy = step.doutput<T>(i)))
-          continue;  // what is missing of the gradients is zero: queries() have seen to that
-        dweight = step.sink<A>(1 + i);
-        if (has_biases) dbias = step.sink<A>(1 + count + i);
-        const auto part = parts.part(i);
-        const Opened found = (*opened)[i];
-        if (found.opened)
-          dweight.accumulate = found.adds_to_weight, dbias.accumulate = found.adds_to_bias;
-        else
-          parts.queries().template clear<A>(parts.where, dweight, dbias);
-        if (const auto dmemory = step.sink<T>(0))
-          detail::run_gemm(parts.where, kernels::Gemm<T, T>{.a = dy, .b = part.weight, .c = dmemory});
-      }
-      parts.backward_weights(gradients);
-      opened->assign(count, {});
-    });
+    record(kOp, keys_values_, inputs,
+           [parts, opened = opened_](const BackwardStep& step) { parts.backward(step, *opened); });
     // Where backward will find it: equally far apart too.
     if (Tape::active() && keys_values_[0].requires_grad() && memory.device() == Device::kCuda)
       detail::bind_gradients(keys_values_);
@@ -204,7 +224,7 @@ inline Tensor MemoryProjections::queries(size_t layer, const Tensor& x) const {
   constexpr const char* kOp = "query_projection";
   check_layer(layer);
   const Tensor &weight = weights_[layer], bias = biases_.empty() ? Tensor() : biases_[layer];
-  detail::check_cross_projection(kOp, x, weight, bias);
+  detail::check_cross_projection(kOp, "x", x, weight, bias);
   const int64_t size = weight.dim(0) / 3;
   const Tensor y({x.dim(0), size}, x.dtype(), x.device());
   visit_float(kOp, x.dtype(), [&]<class T> {
@@ -222,11 +242,15 @@ inline Tensor MemoryProjections::queries(size_t layer, const Tensor& x) const {
              const auto dweight = step.sink<A>(1), dbias = part.bias ? step.sink<A>(2) : Sink<A>{};
              if (!(*opened)[layer].opened) (*opened)[layer] = {true, dweight.accumulate, dbias.accumulate};
              part.template backward_weight<A>(where, step.doutput<T>(), dweight, dbias);
-             // The rows of keys and values are written with the gradients of these; where none arrived, they are zero.
+             // The rows of keys and values are written with the gradients of these, in the same place; where there are none, they are zero.
+             const bool come_later = step.inputs[3].has_grad() && !TapeObserver::present();
+             const auto missing = [&](Sink<A> sink, size_t input) {
+               return come_later && !step.has_stand_in(input) ? Sink<A>{} : sink;
+             };
              const int64_t size = part.weight.dims[0];
              const View<const T> others{nullptr, {2 * size, part.weight.dims[1], 1, 1}};
-             if (!step.inputs[3].has_grad() || TapeObserver::present())
-               detail::ProjectionPart<T>{{}, others, {}, size}.template clear<A>(where, dweight, dbias);
+             detail::ProjectionPart<T>{{}, others, {}, size}.template clear<A>(where, missing(dweight, 1),
+                                                                               missing(dbias, 2));
            });
   });
   return y;

@@ -6,7 +6,8 @@ namespace libtrain {
 
 /// a * b, element by element.
 ///   a, b  f32, bf16 or f64, the same, of up to 6 dimensions: aligned at the last one, their sizes are equal, or one of them is 1 or missing
-///         and its elements are repeated  →  the larger size of each dimension, the dtype of both
+///         and its elements are repeated (which dimensions are may change three times from the first to the last)
+///   →  the larger size of each dimension, the dtype of both
 /// Gradients are summed over what was repeated, in a fixed order and in f32 (f64 for f64). That of a leaf that is repeated is kept so; others
 /// have the dtype of the argument. Throws InvalidArgument when shapes, dtypes or devices differ from this.
 Tensor mul(const Tensor& a, const Tensor& b);

@@ -31,46 +31,52 @@ inline std::vector<StridedDim> permuted_dims(const Shape& x, const std::vector<i
   return back;
 }
 
-inline std::vector<int> check_order(const Tensor& x, const std::vector<int>& order) {
+inline std::vector<int> check_order(const char* op, const Tensor& x, const std::vector<int>& order) {
   LIBTRAIN_CHECK(x.defined() && x.rank() <= 4,
-                 "[permute] expected at most 4 dimensions, got {}; reshape() merges those that stay together",
-                 x.spec());
+                 "[{}] expected at most 4 dimensions, got {}; reshape() merges those that stay together", op, x.spec());
   std::vector<int> indices;
-  for (const int dim : order) indices.push_back(dim_index("permute", dim, x.rank()));
+  for (const int dim : order) indices.push_back(dim_index(op, dim, x.rank()));
   std::vector<int> sorted = indices;
   std::ranges::sort(sorted);
   const bool distinct = std::ranges::adjacent_find(sorted) == sorted.end();
   LIBTRAIN_CHECK(distinct && int(order.size()) == x.rank(),
-                 "[permute] expected each of the {} dimensions of {} once in the order of {}; {{1, 0}} exchanges the "
+                 "[{}] expected each of the {} dimensions of {} once in the order of {}; {{1, 0}} exchanges the "
                  "two of a matrix",
-                 x.rank(), x.spec(), order.size());
+                 op, x.rank(), x.spec(), order.size());
   return indices;
 }
 
-}  // namespace detail
-
-inline Tensor permute(const Tensor& x, const std::vector<int>& order) {
-  const std::vector<int> indices = detail::check_order(x, order);
+/// permute(), called `op` in messages.
+inline Tensor permuted(const char* op, const Tensor& x, const std::vector<int>& order) {
+  const std::vector<int> indices = check_order(op, x, order);
   std::vector<int64_t> sizes;
   for (const int dim : indices) sizes.push_back(x.dim(dim));
   const Tensor y(Shape(std::span<const int64_t>(sizes)), x.dtype(), x.device());
-  visit_float("permute", x.dtype(), [&]<class T> {
-    const auto there = detail::permuted_dims(x.shape(), indices, true);
-    detail::run_copy_strided<T>(x.device(), x.matrix<const T>().data, {y.matrix<T>().data}, there);
-    record("permute", y, {x}, {}, [back = detail::permuted_dims(x.shape(), indices, false)](const BackwardStep& step) {
-      detail::run_copy_strided<T>(step.output.device(), step.doutput<T>().data, step.sink<T>(0), back);
+  visit_float(op, x.dtype(), [&]<class T> {
+    const auto there = permuted_dims(x.shape(), indices, true);
+    run_copy_strided<T>(x.device(), x.matrix<const T>().data, {y.matrix<T>().data}, there);
+    record("permute", y, {x}, {}, [back = permuted_dims(x.shape(), indices, false)](const BackwardStep& step) {
+      run_copy_strided<T>(step.output.device(), step.doutput<T>().data, step.sink<T>(0), back);
     });
   });
   return y;
 }
 
-inline Tensor transpose(const Tensor& x, int first, int second) {
-  LIBTRAIN_CHECK(x.defined(), "[transpose] expected a tensor, got undefined; assign one to it first");
+/// transpose(), called `op` in messages.
+inline Tensor transposed(const char* op, const Tensor& x, int first, int second) {
+  LIBTRAIN_CHECK(x.defined(), "[{}] expected a tensor, got undefined; assign one to it first", op);
   std::vector<int> order(size_t(x.rank()));
   for (size_t d = 0; d < order.size(); ++d) order[d] = int(d);
-  std::swap(order[size_t(detail::dim_index("transpose", first, x.rank()))],
-            order[size_t(detail::dim_index("transpose", second, x.rank()))]);
-  return permute(x, order);
+  std::swap(order[size_t(dim_index(op, first, x.rank()))], order[size_t(dim_index(op, second, x.rank()))]);
+  return permuted(op, x, order);
+}
+
+}  // namespace detail
+
+inline Tensor permute(const Tensor& x, const std::vector<int>& order) { return detail::permuted("permute", x, order); }
+
+inline Tensor transpose(const Tensor& x, int first, int second) {
+  return detail::transposed("transpose", x, first, second);
 }
 
 }  // namespace libtrain

@@ -41,7 +41,7 @@ inline Tensor last_softmax(const char* op, const Tensor& x, bool log) {
 inline Tensor any_softmax(const char* op, const Tensor& x, int dim, bool log) {
   const MiddleDim dims = middle_dim(op, x, dim);
   if (dims.inner == 1) return last_softmax(op, x.reshape({dims.outer, dims.count}), log).reshape(x.shape());
-  const Tensor last = transpose(x.reshape({dims.outer, dims.count, dims.inner}), 1, 2);
+  const Tensor last = transposed(op, x.reshape({dims.outer, dims.count, dims.inner}), 1, 2);
   return transpose(last_softmax(op, last, log), 1, 2).reshape(x.shape());
 }
 

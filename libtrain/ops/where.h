@@ -6,7 +6,7 @@ namespace libtrain {
 
 /// a where the mask is not 0, b where it is.
 ///   mask i32;  a, b f32, bf16 or f64, the same: all aligned at the last dimension, their sizes equal, or 1 or missing and then repeated
-///     →  the larger size of each dimension, the dtype of a and b
+///     (which dimensions are may change three times from the first to the last)  →  the larger size of each dimension, the dtype of a and b
 /// What is not chosen counts for nothing, be it infinite or NaN, and gets gradient 0; otherwise gradients are as in mul(). Throws
 /// InvalidArgument when shapes, dtypes or devices differ from this.
 Tensor where(const Tensor& mask, const Tensor& a, const Tensor& b);

@@ -57,6 +57,23 @@ TEST_CASE("batch: room for few shapes, in tokens, pairs and lengths, holds nothi
   CHECK(batch.source_ids.to_vector<int32_t>().back() == kPad);
 }
 
+TEST_CASE("batch: multiples beyond 32 bits are refused", "[batch]") {
+  const std::vector<Pair> pairs{{{5, 6}, {7}}, {{8}, {9, 10, 11}}, {{12}, {13}}};
+  const auto refusal = [&](const BatchOptions& options) {
+    return message_of<InvalidArgument>([&] { make_batch(std::span<const Pair>(pairs), options); });
+  };
+  constexpr int64_t kMost = std::numeric_limits<int32_t>::max();
+  for (const int64_t multiple : {kMost + 1, int64_t(1) << 62, std::numeric_limits<int64_t>::max()}) {
+    const std::string rest =
+        format_message(" must be <= 2147483647, got {}; packed rows are counted in 32 bits", multiple);
+    CHECK(refusal({.capacity_multiple = multiple}) == "[batch] capacity_multiple" + rest);
+    CHECK(refusal({.pairs_multiple = multiple}) == "[batch] pairs_multiple" + rest);
+    CHECK(refusal({.length_multiple = multiple}) == "[batch] length_multiple" + rest);
+    CHECK_THROWS_AS(BucketedBatches(pairs, {.pairs = 2, .batch = {.capacity_multiple = multiple}}), InvalidArgument);
+  }
+  CHECK(make_batch(std::span<const Pair>(pairs), {.length_multiple = kMost}).source.max_length == kMost);
+}
+
 TEST_CASE("batch: the padded view and back", "[batch]") {
   const std::vector<Pair> pairs{{{5, 6}, {7}}, {{8}, {9, 10, 11}}};
   const Batch batch = make_batch(std::span<const Pair>(pairs));
@@ -68,6 +85,14 @@ TEST_CASE("batch: the padded view and back", "[batch]") {
   CHECK(again.source_ids.to_vector<int32_t>() == batch.source_ids.to_vector<int32_t>());
   CHECK(message_of<InvalidArgument>([&] { unpack_index(batch.target, 3); }) ==
         "[unpack_index] longest 3 is below the 4 of the longest sequence; pass packing.max_length or more");
+  for (const int64_t pairs : {-1, 3, 300}) {
+    Batch wrong = batch;
+    wrong.pairs = pairs;
+    const std::string refusal =
+        format_message("[batch] {} pairs, but cu_seqlens for 2 sequences; make_batch() makes a whole batch", pairs);
+    CHECK(message_of<InvalidArgument>([&] { wrong.input_ids(); }) == refusal);
+    CHECK(message_of<InvalidArgument>([&] { wrong.target_ids(); }) == refusal);
+  }
   CHECK(unpack_index(batch.target, 5).to_vector<int32_t>() == Ids{0, 1, -1, -1, -1, 2, 3, 4, 5, -1});
 }
 
@@ -167,7 +192,7 @@ TEST_CASE("batches: limits that cannot work are refused", "[batch]") {
                     .begin_epoch(0) == 1);
   CHECK(message_of<InvalidArgument>([&] {
           make_batch(std::span<const Pair>(pairs), {.capacity_multiple = kHuge});
-        }).find("are more than 2147483647; use smaller batches") != std::string::npos);
+        }).find("[batch] capacity_multiple must be <= 2147483647, got ") != std::string::npos);
   CHECK(message_of<InvalidArgument>([&] { BucketedBatches(pairs, {.pairs = 3, .batches_per_bucket = 0}); }) ==
         "[batches] batches_per_bucket must be >= 1 and prefetch >= 0, got 0 and 2; 32 and 2 are the defaults");
   CHECK_THROWS_AS(BucketedBatches(pairs, {.pairs = 3, .prefetch = -1}), InvalidArgument);

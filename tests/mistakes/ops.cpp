@@ -58,6 +58,10 @@ std::vector<Mistake> op_mistakes() {
        [=] {
          linear(f32({2, 3}), f32({5, 4}));
        }},
+      {"a layer for inputs of another dtype", kArgument, "got f64[2, 3] and f32[5, 3]", "[linear] x", "cast() converts",
+       [=] {
+         linear(f64({2, 3}), f32({5, 3}));
+       }},
       {"a layer for a scalar", kArgument, "got f32[]", "[linear] x", "reshape() it",
        [=] {
          linear(f32({}), f32({5, 4}));

@@ -75,8 +75,7 @@ std::vector<Mistake> batch_mistakes() {
        [] {
          pack({{{4}, {5}}}, {.capacity_multiple = 0});
        }},
-      {"a capacity beyond 32 bits", kArgument, "rounded up to a multiple of 4294967296", "[batch] 2 source tokens",
-       "use smaller batches",
+      {"a capacity beyond 32 bits", kArgument, "got 4294967296", "[batch] capacity_multiple", "counted in 32 bits",
        [] {
          pack({{{4}, {5}}}, {.capacity_multiple = int64_t(1) << 32});
        }},

@@ -89,12 +89,12 @@ std::vector<Mistake> model_mistakes() {
          std::vector<Tensor> states{Tensor::zeros({2, 4}), Tensor::zeros({2, 4})};
          GRU(parameters, "gru", 3, 4)(Tensor::zeros({5, 2, 3}), states);
        }},
-      {"a state of another batch", kArgument, "h must be f32[1, 4], got f32[2, 4]", "[gru]", "sizes must agree",
+      {"a state of another batch", kArgument, "h must be f32[1, 4], got f32[2, 4]", "[gru_cell]", "sizes must agree",
        [] {
          Parameters parameters;
          GRUCell(parameters, "gru", 3, 4)(Tensor::zeros({1, 3}), Tensor::zeros({2, 4}));
        }},
-      {"a memory of another size", kArgument, "c must be f32[2, 4], got f32[2, 3]", "[lstm]", "sizes must agree",
+      {"a memory of another size", kArgument, "c must be f32[2, 4], got f32[2, 3]", "[lstm_cell]", "sizes must agree",
        [] {
          Parameters parameters;
          LSTMCell(parameters, "lstm", 3, 4)(Tensor::zeros({2, 3}), {Tensor::zeros({2, 4}), Tensor::zeros({2, 3})});

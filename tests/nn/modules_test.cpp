@@ -169,6 +169,22 @@ TEST_CASE("recurrent layers: cells over time, whose states go on where the last 
   CHECK_THROWS_AS(LSTMCell(parameters, "none", 0, 4), InvalidArgument);
 }
 
+TEST_CASE("recurrent cells: an input that is no [batch, inputs] is refused before anything broadcasts", "[nn]") {
+  Parameters parameters;
+  const GRUCell gru(parameters, "gru", 3, 4);
+  const LSTMCell lstm(parameters, "lstm", 3, 4);
+  const Tensor h = Tensor::zeros({5, 4});
+  const auto refusal = [&](const char* op, const char* got) {
+    return format_message("[{}] x must be [batch, inputs], got {}; reshape() it, a cell takes one step at a time", op,
+                          got);
+  };
+  for (const Tensor& x : {Tensor(), Tensor::zeros({3}), Tensor::zeros({5, 1, 3})}) {
+    const std::string got = x.spec();
+    CHECK(message_of<InvalidArgument>([&] { gru(x, h); }) == refusal("gru_cell", got.c_str()));
+    CHECK(message_of<InvalidArgument>([&] { lstm(x, {h, h}); }) == refusal("lstm_cell", got.c_str()));
+  }
+}
+
 TEST_CASE("recurrent layers: gradients reach the first step, and end where a state was detached", "[nn]") {
   Parameters parameters({.dtype = DType::f64});
   const GRU gru(parameters, "gru", 3, 4);

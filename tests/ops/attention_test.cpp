@@ -271,6 +271,40 @@ TEST_CASE("attention: dropout keeps the expected share, scaled, and draws by ste
   CHECK(std::max({heads_alike, sequences_alike, queries_alike}) < 25);  // counts of 64 keys do collide, in one of 13
 }
 
+TEST_CASE("attention: its dropout draws other bits than that of elements, whatever their streams") {
+  constexpr int64_t kHeads = 4, kLength = 64, kWidth = kHeads * kLength;
+  const Packing packing = make_packing(Lengths{kLength});
+  const Tensor q = Tensor::zeros({kLength, kWidth}), kv = Tensor::zeros({kLength, 2 * kWidth});
+  for (int64_t key = 0; key < kLength; ++key)  // column `key` of a head's output is the probability of that key
+    for (int64_t h = 0; h < kHeads; ++h) kv.view<float>().data[key * 2 * kWidth + kWidth + h * kLength + key] = 1;
+  const Tape tape;
+  const Values out = values_of(cross_attention(q, kv, packing, packing, {kHeads, false, drops(0.5f, 0)}));
+  for (int64_t h = 0; h < kHeads; ++h) {
+    const Tensor ones = Tensor::full({kLength, kLength}, 1);
+    const Values elements = values_of(dropout(ones, packing, drops(0.5f, uint32_t(h))));
+    int alike = 0;
+    for (int64_t i = 0; i < kLength * kLength; ++i)
+      alike += (out[size_t(i / kLength * kWidth + h * kLength + i % kLength)] != 0) == (elements[size_t(i)] != 0);
+    INFO(h);
+    CHECK(std::abs(alike - 2048) < 200);  // of 4096 coins: standard deviation 32
+  }
+  // Words from 2^31 on are attention's, the lower ones those of elements.
+  const auto word = [](uint32_t stream, uint32_t head) {
+    return kernels::attention_dropout_row(0, 0, stream, head).stream;
+  };
+  CHECK(word(0, 0) == 0x80000000u);
+  CHECK(word(1, 0) == word(0, 1023) + 1);
+  CHECK(word((1u << 21) - 1, 1023) == 0xFFFFFFFFu);
+  CHECK_NOTHROW(cross_attention(q, kv, packing, packing, {kHeads, false, drops(0.5f, (1u << 21) - 1)}));
+  CHECK_THROWS_WITH(cross_attention(q, kv, packing, packing, {kHeads, false, drops(0.5f, 1u << 21)}),
+                    "[cross_attention] dropout.stream must be below 2097152, got 2097152; new_random_stream() counts "
+                    "them from 0");
+  CHECK_NOTHROW(dropout(q, drops(0.5f, (1u << 31) - 1)));
+  CHECK_THROWS_WITH(dropout(q, drops(0.5f, 1u << 31)),
+                    "[dropout] stream must be below 2147483648, got 2147483648; new_random_stream() counts them from "
+                    "0");
+}
+
 TEST_CASE("attention: shapes, heads and dtypes are checked") {
   const Packing five = make_packing(Lengths{2, 3});
   const auto self = [&](const Tensor& qkv, const AttentionOptions& options = {}) {
@@ -310,6 +344,17 @@ TEST_CASE("attention: queries, keys and their packings must fit each other") {
                     "[cross_attention] kv must be f32[7, 8], got f64[7, 8]; cast() converts");
   CHECK_THROWS_WITH(cross(kv, kv), Contains("[cross_attention] kv must be f32[7, 16], got f32[7, 8]"));
   CHECK_THROWS_WITH(cross(q, kv, {1, true}), Contains("[cross_attention] cannot be causal"));
+  for (const bool of_keys : {false, true}) {
+    Packing queries = five, keys = seven;
+    (of_keys ? keys : queries).cu_seqlens = Tensor::zeros({3});
+    CHECK_THROWS_WITH(cross_attention(q, kv, queries, keys, {}),
+                      std::string("[cross_attention] ") + (of_keys ? "keys" : "queries") +
+                          ".cu_seqlens must be i32[3], got f32[3]; cast() converts");
+  }
+  const Tensor shared = Tensor::zeros({4, 4});
+  CHECK_THROWS_WITH(
+      cross_attention(shared, shared.reshape({2, 8}), make_packing(Lengths{4}), make_packing(Lengths{2}), {}),
+      "[cross_attention] q and kv are one tensor, f32[4, 4]; pass scale(q, 1) for q");
   CHECK_THROWS_WITH(
       cross_attention(q, kv, seven, five, {}),
       "[cross_attention] queries describes 7 tokens, got f32[5, 4]; pass the packing that the rows were made with");
@@ -333,7 +378,7 @@ TEST_CASE("attention: a packing that does not describe the rows is refused befor
                     "[self_attention] packing.cu_seqlens must be i32[sequences + 1], got i32[]; make_packing() makes "
                     "them from lengths");
   CHECK_THROWS_WITH(with(Tensor::zeros({3}), 3),
-                    "[self_attention] cu_seqlens must be i32[3], got f32[3]; cast() converts");
+                    "[self_attention] packing.cu_seqlens must be i32[3], got f32[3]; cast() converts");
   CHECK_THROWS_WITH(
       with(Tensor::from<int32_t>({1, 2, 5}, {3}), 3),
       "[self_attention] packing.cu_seqlens must begin with 0, got 1; make_packing() makes them from lengths");

@@ -93,8 +93,16 @@ TEST_CASE("cross_projection: what does not fit is refused", "[ops]") {
   CHECK_THROWS_WITH(
       cross_projection(x, x, values({13, 8}, DType::f32, 2)),
       "[cross_projection] weight must have rows for queries, keys and values, as many of each, got f32[13, 8]");
-  CHECK_THROWS_AS(cross_projection(x, values({5, 7}, DType::f32, 1), w), InvalidArgument);
-  CHECK_THROWS_AS(cross_projection(values({5, 2, 8}, DType::f32, 1), x, w), InvalidArgument);
+  CHECK_THROWS_WITH(cross_projection(x, values({5, 7}, DType::f32, 1), w),
+                    "[cross_projection] memory must be [rows, 8] for weight f32[12, 8], got f32[5, 7]; its last size "
+                    "is the second of weight");
+  CHECK_THROWS_WITH(cross_projection(x, values({7, 8}, DType::f64, 1), w),
+                    "[cross_projection] memory must have the dtype of weight, got f64[7, 8] and f32[12, 8]; cast() "
+                    "converts");
+  CHECK_THROWS_WITH(cross_projection(x, values({5, 2, 8}, DType::f32, 1), w),
+                    "[cross_projection] memory must be [rows, in], got f32[5, 2, 8]; reshape() it");
+  CHECK_THROWS_WITH(cross_projection(values({5, 2, 8}, DType::f32, 1), x, w),
+                    "[cross_projection] x must be [rows, in], got f32[5, 2, 8]; reshape() it");
 }
 
 }  // namespace libtrain::testing

@@ -131,12 +131,24 @@ TEST_CASE("dropout: arguments are checked") {
   CHECK_THROWS_WITH(
       dropout(x, three, {0.5f, 0, random_state()}),
       "[dropout] packing.positions must be i32[2], got i32[3]; its sizes must agree with those of the other arguments");
+  const Packing two = make_packing(std::vector<int64_t>{2});
+  CHECK_THROWS_WITH(dropout(x, Packing{{}, two.positions, three.sequences}, {0.5f, 0, random_state()}),
+                    "[dropout] packing.sequences must be i32[2], got i32[3]; its sizes must agree with those of the "
+                    "other arguments");
+  CHECK_THROWS_WITH(dropout(x, Packing{{}, {}, two.sequences}, {0.5f, 0, random_state()}),
+                    "[dropout] packing must have positions and sequences, or neither, got undefined and i32[2]; "
+                    "make_packing() makes both");
+  CHECK_THROWS_WITH(dropout(x, Packing{{}, two.positions, {}}, {0.5f, 0, random_state()}),
+                    "[dropout] packing must have positions and sequences, or neither, got i32[2] and undefined; "
+                    "make_packing() makes both");
   CHECK_THROWS_WITH(dropout(x.reshape({1, 2, 3}), three, {0.5f, 0, random_state()}),
                     "[dropout] packed x must be [tokens, columns], got f32[1, 2, 3]; reshape() it, or pass no packing");
   CHECK_THROWS_WITH(dropout(Tensor::full({}, 1), {0.5f, 0, random_state()}),
                     "[dropout] x must be [..., columns], got f32[]; reshape() it");
   CHECK_THROWS_WITH(dropout(Tensor::zeros({2, 3}, DType::i32), {0.5f, 0, random_state()}),
                     "[dropout] expected a float dtype (f32, bf16, f64), got i32; cast() converts");
+  CHECK_THROWS_WITH(dropout_add(x, x, three, {2.0f, 0, random_state()}),
+                    "[dropout_add] p must be in [0, 1), got 2; 0 turns it off, 0.1 is usual");
   CHECK_THROWS_WITH(dropout_add(Tensor::zeros({3, 2}), x, three, {}),
                     "[dropout_add] residual must be f32[2, 3], got f32[3, 2]; reshape() it");
 }

@@ -39,7 +39,7 @@ TEST_CASE("bias_activation: dropped elements are 0 even where x is NaN, and argu
       bias_activation(x, Tensor::zeros({3}), Activation::kRelu),
       "[bias_activation] bias must be f32[64], got f32[3]; its sizes must agree with those of the other arguments");
   CHECK_THROWS_WITH(bias_activation(x, bias, Activation::kRelu, {}, {1.0f}),
-                    "[dropout] p must be in [0, 1), got 1; 0 turns it off, 0.1 is usual");
+                    "[bias_activation] p must be in [0, 1), got 1; 0 turns it off, 0.1 is usual");
 }
 
 TEST_CASE("linear_activation: ReLU keeps one matrix, and gives what the operations give that it stands for") {
@@ -102,6 +102,31 @@ TEST_CASE("linear_activation: the gradient before ReLU is written over ReLU's ou
   CHECK(held_bytes - over_bytes >= 64 * 512 * size_of(x.dtype()));
 }
 
+TEST_CASE("linear_activation: what an observer holds is not overwritten") {
+  struct Holder : TapeObserver {
+    std::vector<Tensor> held;
+    std::vector<Values> before;
+    void forward(const Operation& operation) override {
+      held.push_back(operation.outputs[0]);
+      before.push_back(values_of(held.back()));
+    }
+    void backward(const Operation&) override {}
+  };
+  const Tensor x = random({4, 3}, 1), weight = random({8, 3}, 2), bias = random({8}, 3);
+  const auto gradient = [&](bool observed) {
+    weight.clear_grad();
+    std::optional<Holder> holder;
+    if (observed) holder.emplace();
+    Tape tape;
+    const Tensor y = linear_activation(x, weight, bias, Activation::kRelu, {}, {});
+    tape.backward(y, random({4, 8}, 4));
+    for (size_t i = 0; observed && i < holder->held.size(); ++i) CHECK(values_of(holder->held[i]) == holder->before[i]);
+    if (observed) CHECK(holder->held.size() == 2);
+    return values_of(weight.grad());
+  };
+  CHECK(gradient(true) == gradient(false));
+}
+
 TEST_CASE("linear_activation: what reads ReLU's output does not destroy what backward needs of it") {
   const Tensor x = random({4, 3}, 1), weight = random({8, 3}, 2), bias = random({8}, 3);
   const auto gradients = [&](auto&& first_half) {
@@ -141,6 +166,29 @@ TEST_CASE("add_dropout_layer_norm: gradients are those of the operations that it
     return NormalizedSum{x, layer_norm(x, weight, bias)};
   });
   for (size_t i = 0; i < fused.size(); ++i) CHECK(worst_difference(fused[i], apart[i]) <= 1e-14);
+}
+
+TEST_CASE("add_dropout_layer_norm: one tensor as two of its vectors gets both gradients") {
+  const Tensor x = random({5, 7}, 1), branch = random({5, 7}, 2);
+  const Tensor shared = random({7}, 3), first = random({7}, 3), second = random({7}, 3), third = random({7}, 4);
+  // Gradients of three vectors, one behind the other.
+  const auto gradients = [&](const Tensor& branch_bias, const Tensor& weight, const Tensor& bias) {
+    for (const Tensor& input : {x, branch, shared, first, second, third}) input.clear_grad();
+    Tape tape;
+    tape.backward(add_dropout_layer_norm(x, branch, branch_bias, weight, bias, {}, {}).y, random({5, 7}, 5));
+    return std::array{values_of(branch_bias.grad()), values_of(weight.grad()), values_of(bias.grad())};
+  };
+  const auto both = [&](const Values& a, const Values& b) {
+    Values sum(a);
+    for (size_t i = 0; i < a.size(); ++i) sum[i] += b[i];
+    return sum;
+  };
+  auto apart = gradients(first, third, second);
+  CHECK(worst_difference(gradients(shared, third, shared)[0], both(apart[0], apart[2])) <= 1e-14);
+  apart = gradients(first, second, third);
+  CHECK(worst_difference(gradients(shared, shared, third)[0], both(apart[0], apart[1])) <= 1e-14);
+  apart = gradients(third, first, second);
+  CHECK(worst_difference(gradients(third, shared, shared)[1], both(apart[1], apart[2])) <= 1e-14);
 }
 
 TEST_CASE("add_dropout_layer_norm: x is written over a branch that nobody else holds, their gradients over x's") {
@@ -198,6 +246,8 @@ TEST_CASE("add_dropout_layer_norm: arguments are checked") {
   CHECK_THROWS_WITH(call(x, x, {}, Tensor::zeros({4})),
                     "[add_dropout_layer_norm] weight must be f32[3], got f32[4]; its sizes must agree with those of "
                     "the other arguments");
+  CHECK_THROWS_WITH(add_dropout_layer_norm(x, x, {}, row, row, {}, {2.0f}),
+                    "[add_dropout_layer_norm] p must be in [0, 1), got 2; 0 turns it off, 0.1 is usual");
 }
 
 }  // namespace libtrain::testing

@@ -121,7 +121,9 @@ TEST_CASE("linear: shapes and dtypes are checked") {
   CHECK_THROWS_WITH(linear(x, bias),
                     "[linear] weight must be [out, 3] for x f32[2, 3], got f32[4]; its second size is the last of x");
   CHECK_THROWS_WITH(linear(x, weight.cast(DType::f64)),
-                    "[linear] weight must be f32[4, 3], got f64[4, 3]; cast() converts");
+                    "[linear] x must have the dtype of weight, got f32[2, 3] and f64[4, 3]; cast() converts");
+  CHECK_THROWS_WITH(linear(Tensor::zeros({2, 3}, DType::i32), weight),
+                    "[linear] x must have the dtype of weight, got i32[2, 3] and f32[4, 3]; cast() converts");
   CHECK_THROWS_WITH(linear(x, weight, Tensor::zeros({3})),
                     "[linear] bias must be f32[4], got f32[3]; its sizes must agree with those of the other arguments");
   CHECK_THROWS_WITH(linear(x.cast(DType::i32), weight.cast(DType::i32)), Contains("[linear] expected a float dtype"));

@@ -86,6 +86,18 @@ TEST_CASE("permute, narrow, concat, index_select, sum: arguments are checked") {
       "[permute] expected at most 4 dimensions, got f32[1, 1, 1, 1, 1]; reshape() merges those that stay together");
   CHECK_THROWS_WITH(transpose(x, 0, -3),
                     "[transpose] dimension -3 of a tensor that has 2; they count from 0, or back from -1");
+  CHECK_THROWS_WITH(
+      transpose(Tensor::zeros({1, 1, 1, 1, 1}), 0, 1),
+      "[transpose] expected at most 4 dimensions, got f32[1, 1, 1, 1, 1]; reshape() merges those that stay together");
+  const Tensor integers = Tensor::zeros({2, 3, 4}, DType::i32), matrix = Tensor::zeros({3, 5}, DType::i32);
+  CHECK_THROWS_WITH(transpose(integers, 0, 1),
+                    "[transpose] expected a float dtype (f32, bf16, f64), got i32; cast() converts");
+  CHECK_THROWS_WITH(softmax(integers, 1),
+                    "[softmax] expected a float dtype (f32, bf16, f64), got i32; cast() converts");
+  CHECK_THROWS_WITH(log_softmax(integers, 1),
+                    "[log_softmax] expected a float dtype (f32, bf16, f64), got i32; cast() converts");
+  CHECK_THROWS_WITH(matmul(integers, matrix, {.transpose_a = true}),
+                    "[matmul] expected a float dtype (f32, bf16, f64), got i32; cast() converts");
   CHECK_THROWS_WITH(narrow(x, 1, 2, 2),
                     "[narrow] expected elements within dimension 1 of f32[2, 3], got 2 from 2 on; start counts from 0");
   CHECK_THROWS_AS(narrow(x, 1, -1, 1), InvalidArgument);

@@ -68,14 +68,14 @@ TEST_CASE("embedding: with dropout, arguments are checked, and without a tape no
   CHECK(values_of(embedding(ids, table, 3, {}, packing, -1, {0.9f, 0, state})) == Values{3, 0, 3});
   CHECK(values_of(embedding(ids, table, 3, counting({2, 1}), packing, -1, {0.9f, 0, state})) == Values{3, 1, 3});
   CHECK_THROWS_WITH(embedding(ids, table, 1, {}, packing, -1, {1.5f, 0, state}),
-                    "[dropout] p must be in [0, 1), got 1.5; 0 turns it off, 0.1 is usual");
+                    "[embedding] p must be in [0, 1), got 1.5; 0 turns it off, 0.1 is usual");
   CHECK_THROWS_WITH(
       embedding(ids, table, 1, counting({2, 1}), two, -1, {}),
       "[embedding] positions must be i32[3], got i32[2]; its sizes must agree with those of the other arguments");
   const Tape tape;
-  CHECK_THROWS_WITH(
-      embedding(ids, table, 1, {}, two, -1, {0.5f, 0, state}),
-      "[dropout] packing.positions must be i32[3], got i32[2]; its sizes must agree with those of the other arguments");
+  CHECK_THROWS_WITH(embedding(ids, table, 1, {}, two, -1, {0.5f, 0, state}),
+                    "[embedding] packing.positions must be i32[3], got i32[2]; its sizes must agree with those of the "
+                    "other arguments");
 }
 
 TEST_CASE("embedding: the same bits from any number of threads") {
@@ -139,6 +139,8 @@ TEST_CASE("sinusoidal_positions: sines and cosines of the paper") {
   CHECK(std::abs(values[49 * 6 + 5] - std::cos(49 / std::pow(10000, 4 / 6.0))) <= 1e-15);
   CHECK(sinusoidal_positions(3, 5).spec() == "f32[3, 5]");
   CHECK_THROWS_AS(sinusoidal_positions(-1, 4), InvalidArgument);
+  CHECK_THROWS_WITH(sinusoidal_positions(int64_t(1) << 62, 4), Catch::Matchers::Contains("whose product fits 63 bits"));
+  CHECK_THROWS_AS(sinusoidal_positions(std::numeric_limits<int64_t>::max(), 1), OutOfMemory);
 }
 
 TEST_CASE("slice: shares the elements of x, and rows outside get gradient zero") {
