@@ -63,7 +63,8 @@ constexpr const char* kFooter = R"(Examples:
   echo hello | seq2seq predict --model my_run            HH AH L OW
 
 An option that is given twice counts as it stands last.
-Signals while training: Ctrl-C or SIGTERM saves and stops, a second one leaves at once, SIGUSR1 saves and goes on.
+Signals while training: Ctrl-C, SIGTERM or SIGHUP (a closed terminal; not under nohup) saves and stops, a second one
+leaves at once, SIGUSR1 saves and goes on. Training goes on when nobody reads stderr any more.
 Exit status:
 )";
 constexpr const char* kTrainFooter = R"(Examples:

@@ -10,7 +10,9 @@ std::string exit_status_help() {
   std::string text;
   for (const auto& [status, meaning] : kStatusMeanings)
     text += libtrain::format_message("  {:<10} {}\n", int(status), meaning);
-  return text + "  130, 143   stopped by SIGINT (Ctrl-C) or SIGTERM, and saved if there was something to save";
+  return text +
+         "  130, 143   stopped by SIGINT (Ctrl-C) or SIGTERM, and saved if there was something to save\n"
+         "  129        likewise by SIGHUP: the terminal was closed";
 }
 
 /// More specific kinds first. A kind of error that is added to the library gets its line here.

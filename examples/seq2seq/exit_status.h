@@ -6,7 +6,7 @@
 
 namespace seq2seq {
 
-/// Signals come on top: 130 and 143, when SIGINT or SIGTERM has stopped the program.
+/// Signals come on top: 129, 130 and 143, when SIGHUP, SIGINT or SIGTERM has stopped the program.
 enum class ExitStatus {
   kDone = 0,
   kFault = 1,  ///< of the program itself: an exception that is none of the library's

@@ -38,6 +38,7 @@ int main(int argc, char** argv) {
     return run(argc, argv);
   } catch (...) {
     const auto [status, message] = seq2seq::current_failure();
+    signal(SIGPIPE, SIG_IGN);  // the status tells it even when nobody reads stderr
     std::fprintf(stderr, "error: %s\n", message.c_str());
     return int(status);
   }

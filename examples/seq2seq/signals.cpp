@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <array>
 #include <atomic>
 #include <cerrno>
 #include <cstring>
@@ -32,6 +33,14 @@ extern "C" void stop_on_signal(int signal) {
   _exit(128 + signal);
 }
 
+constexpr std::array kStops{SIGINT, SIGTERM, SIGHUP};
+
+/// Under nohup a program is to outlive its terminal.
+bool is_ignored(int signal) {
+  struct sigaction now {};
+  return sigaction(signal, nullptr, &now) == 0 && now.sa_handler == SIG_IGN;
+}
+
 extern "C" void save_on_signal(int) {
   save_asked = true;
   if (libtrain::TrainLoop* loop = running_loop) loop->request_checkpoint();
@@ -50,12 +59,14 @@ SignalScope::SignalScope(const std::string& command)
   stop_signal = 0;
   save_asked = false;
   last_words = before_.c_str();
-  for (const int signal : {SIGINT, SIGTERM}) ::signal(signal, stop_on_signal);
+  for (const int signal : kStops)
+    if (signal != SIGHUP || !is_ignored(SIGHUP)) ::signal(signal, stop_on_signal);
   ::signal(SIGUSR1, save_on_signal);
 }
 
 SignalScope::~SignalScope() {
-  for (const int signal : {SIGINT, SIGTERM}) ::signal(signal, SIG_DFL);
+  for (const int signal : kStops)
+    if (signal != SIGHUP || !is_ignored(SIGHUP)) ::signal(signal, SIG_DFL);
   ::signal(SIGUSR1, SIG_IGN);  // nothing is left to save
 }
 
@@ -69,5 +80,8 @@ bool SignalScope::run(libtrain::TrainLoop& loop, const std::string& command) {
 }
 
 int SignalScope::stopped_by() const { return stop_signal; }
+
+PipesMayBreak::PipesMayBreak() : before_(::signal(SIGPIPE, SIG_IGN)) {}
+PipesMayBreak::~PipesMayBreak() { ::signal(SIGPIPE, before_); }
 
 }  // namespace seq2seq

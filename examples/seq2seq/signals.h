@@ -1,4 +1,4 @@
-/// What SIGINT, SIGTERM and SIGUSR1 do to a training run, from its first line to its last.
+/// What SIGINT, SIGTERM, SIGHUP, SIGUSR1 and SIGPIPE do to a training run, from its first line to its last.
 #pragma once
 #include <string>
 
@@ -8,9 +8,10 @@ namespace seq2seq {
 
 /// Holds the handlers for the time of a run; there may be one at a time.
 ///
-/// While the loop runs, the first SIGINT or SIGTERM asks it to stop (run() returns, and the caller saves and reports) and a second one leaves
-/// at once; SIGUSR1 asks it to save and to go on. Before and after that there is nothing to save: SIGINT and SIGTERM say how to go on and
-/// leave at once with 128 + signal, SIGUSR1 is remembered until the loop runs, or ignored.
+/// While the loop runs, the first SIGINT, SIGTERM or SIGHUP (the terminal is gone) asks it to stop (run() returns, and the caller saves and
+/// reports) and a second one leaves at once; SIGUSR1 asks it to save and to go on. Before and after that there is nothing to save: the first
+/// three say how to go on and leave at once with 128 + signal, SIGUSR1 is remembered until the loop runs, or ignored. A SIGHUP that was ignored
+/// at the start, as under nohup, stays ignored.
 class SignalScope {
  public:
   /// `command`: what begins the run.
@@ -25,6 +26,18 @@ class SignalScope {
 
  private:
   std::string before_, after_;  // what a stop says then
+};
+
+/// While it lives, writing to a pipe that nobody reads any more fails, and does not end the program: for what is written to stderr beside the
+/// work. Results on stdout are not to be written meanwhile, so that `| head` ends the program as it does others.
+class PipesMayBreak {
+ public:
+  PipesMayBreak();
+  ~PipesMayBreak();
+  PipesMayBreak(const PipesMayBreak&) = delete;
+
+ private:
+  void (*before_)(int);  // what SIGPIPE did
 };
 
 }  // namespace seq2seq

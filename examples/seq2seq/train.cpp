@@ -174,25 +174,31 @@ void subscribe(TrainLoop& loop, const TrainedModel& model, const Task& task, con
 
 // ---- After training -------------------------------------------------------------------------------------------------------
 
+/// Returns the signal.
 int report_stop(const Options& options, int signal) {
   std::fprintf(stderr, "stopped and saved. Go on with:\n  %s\n", resume_command(options).c_str());
-  return 128 + signal;
+  return signal;
 }
 
-void print_result(const TrainedModel& model, const Task& task, const Meter& meter) {
-  Result result{task.name, libtrain::name(model.parameters.device())};
+/// What training came to: its result, and the dozen of samples on stdout.
+struct Outcome {
+  Result result;
+  std::string samples;
+};
+
+Outcome score_test(const TrainedModel& model, const Task& task, const Meter& meter) {
+  Outcome outcome{{task.name, libtrain::name(model.parameters.device())}, ""};
+  Result& result = outcome.result;
   result.train_seconds = meter.seconds;
   result.target_tokens_per_second = meter.tokens_per_second();
-  if (!task.test.empty()) {
-    const auto predictions = predict(model, task.test, {.beams = 1});
-    const Score totals = score(task.test, predictions);
-    result.per = totals.per;
-    result.wer = totals.wer;
-    result.words = totals.words;
-    std::cout << sample_table(task.test, predictions, model.codec.target_kind);
-  }
-  std::cout << result_json(result) << std::endl;
-  check_stdout(std::cout);
+  if (task.test.empty()) return outcome;
+  const auto predictions = predict(model, task.test, {.beams = 1});
+  const Score totals = score(task.test, predictions);
+  result.per = totals.per;
+  result.wer = totals.wer;
+  result.words = totals.words;
+  outcome.samples = sample_table(task.test, predictions, model.codec.target_kind);
+  return outcome;
 }
 
 struct Resumed {
@@ -220,10 +226,9 @@ void check_same_data(const DataId& now, const DataId& before) {
                      now.pairs, now.hash.substr(0, 8), before.pairs, before.hash.substr(0, 8)));
 }
 
-}  // namespace
-
-int run_train(const Options& given) {
-  SignalScope signals(given.command);
+/// Returns the signal that has stopped it, or 0.
+int train(const Options& given, SignalScope& signals, Outcome& outcome) {
+  const PipesMayBreak stderr_need_not_be_read;
   std::optional<Resumed> resumed;
   if (given.resume) resumed = resumed_run(given);
   check_output_folder(given);
@@ -259,7 +264,18 @@ int run_train(const Options& given) {
     signals.run(loop, resume_command(options));
     if (const int signal = signals.stopped_by()) return report_stop(options, signal);
   }
-  print_result(model, task, meter);
+  outcome = score_test(model, task, meter);
+  return 0;
+}
+
+}  // namespace
+
+int run_train(const Options& given) {
+  SignalScope signals(given.command);
+  Outcome outcome;
+  if (const int signal = train(given, signals, outcome)) return 128 + signal;
+  std::cout << outcome.samples << result_json(outcome.result) << std::endl;
+  check_stdout(std::cout);
   return 0;
 }
 

@@ -2,6 +2,8 @@
 # Runs the real program, as users do: cli_test.sh PROGRAM
 # It learns a small task, stops and resumes to the same bits, and answers every bad input with one message and its status.
 set -uo pipefail
+# Under nohup SIGHUP is ignored, which no shell can undo.
+[ -n "${CLI_TEST_AGAIN:-}" ] || CLI_TEST_AGAIN=1 exec env --default-signal=HUP bash "$0" "$@"
 export OMP_NUM_THREADS=1  # small matrices; and other tests run beside this one
 
 program=$(realpath "$1")
@@ -90,7 +92,7 @@ start_and_wait() {
 
 expect 0 "saved undisturbed/$last" "$program" "${long[@]}" --out undisturbed
 
-for signal in TERM INT; do
+for signal in TERM INT HUP; do
   start_and_wait "stopped_$signal" 20
   kill -s $signal $child
   wait $child
@@ -104,6 +106,21 @@ for signal in TERM INT; do
   same "undisturbed/$weights" "stopped_$signal/$weights"
   same "undisturbed/$last/optimizer.safetensors" "stopped_$signal/$last/optimizer.safetensors"
 done
+
+# Under nohup, or when nobody reads stderr any more, it goes on.
+trap '' HUP
+start_and_wait outlives 20
+kill -s HUP $child
+wait $child || fail "a SIGHUP that was ignored ended the run: $(tail -3 err)"
+trap - HUP
+same "undisturbed/$weights" "outlives/$weights"
+timeout 120 "$program" "${long[@]}" --out unread 2>&1 >out | head -1 >first_line
+status=${PIPESTATUS[0]}
+[ "$status" -eq 0 ] || fail "a stderr that nobody reads: status $status"
+grep -q '^seq2seq libtrain' first_line || fail "the first line of stderr: $(cat first_line)"
+same "undisturbed/$weights" "unread/$weights"
+"$program" predict --model unread --batch-lines 1 < <(yes 가나가 | head -100000) 2>err | head -1 >out
+[ "${PIPESTATUS[0]}" -eq 141 ] && [ ! -s err ] || fail "predict | head: ${PIPESTATUS[*]}, $(cat err)"
 
 # Two signals at once: it leaves without saving.
 start_and_wait twice 70

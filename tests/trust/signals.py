@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Sends signals to the real program while it trains: signals.py SEQ2SEQ [--signals N] [--seed S] [--jobs J]
 
-SIGTERM, SIGINT and SIGUSR1 in turn, each to a run of its own, at an instant drawn from the whole time that a run takes, its start and its end
-included. SIGTERM and SIGINT must end it within five seconds with status 143 or 130, the last line of stderr must be a command that goes on, and that
+SIGTERM, SIGINT, SIGHUP and SIGUSR1 in turn, each to a run of its own, at an instant drawn from the whole time that a run takes, its start and its end
+included. The first three must end it within five seconds with status 143, 130 or 129, the last line of stderr must be a command that goes on, and that
 command, pasted, must end with the weights and moments of a run that nobody disturbed. SIGUSR1 must leave the run to its end, with the same bits.
 A signal that comes before the program holds its handlers, while it has said nothing yet, ends it as it ends any program: then nothing was begun.
 
@@ -22,7 +22,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 LIMIT = 5.0  # seconds from a signal to the end
-STOPS = {signal.SIGTERM: 143, signal.SIGINT: 130}
+STOPS = {signal.SIGTERM: 143, signal.SIGINT: 130, signal.SIGHUP: 129}
 LAST = "step-00000160"
 OPTIONS = ["--size", "16", "--feed-forward", "16", "--heads", "2", "--encoder-layers", "1", "--decoder-layers", "1", "--batch-pairs", "8",
            "--dropout", "0.1", "--accumulate", "2", "--warmup", "5", "--max-length", "16", "--epochs", "20", "--checkpoint-every", "10",
@@ -152,11 +152,12 @@ def main():
     parser.add_argument("--jobs", type=int, default=2)
     options = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored, and so would the program's be
     place = tempfile.mkdtemp(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None)
     rng = random.Random(options.seed)
     try:
         field = Field(os.path.realpath(options.program), place)
-        kinds, faults = campaign(field, [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1], options.signals, rng, options.jobs)
+        kinds, faults = campaign(field, [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1], options.signals, rng, options.jobs)
         print(f"{options.signals} signals to runs of {field.seconds:.2f} s: " + ", ".join(f"{n} {kind}" for kind, n in sorted(kinds.items())))
         print("\n".join(faults[:5]))
 
