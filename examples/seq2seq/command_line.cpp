@@ -112,6 +112,8 @@ struct CommandLine {
     train_flags("valid-every", o.valid_every, output, "updates between validations; 0: only at an epoch's end");
     for (Flags* flags : {&evaluate_flags, &predict_flags}) {
       (*flags)("model", o.model, "Model", "folder of a run, or of one checkpoint (required)");
+      (*flags)("best", o.best, "Model",
+               "of a run's checkpoints take the one with the lowest loss in validation, not the newest");
       (*flags)("device", o.device, "Model", "cpu, cuda or auto");
       (*flags)("beams", o.beams, "Search",
                "targets followed at a time (beam search); 1: the most probable token each time");

@@ -38,6 +38,7 @@ struct Options {
   int64_t checkpoint_every = 500, keep = 3, log_every = 100, valid_every = 0;
   // evaluate, predict
   std::string model;
+  bool best = false;
   int64_t batch_lines = 64, beams = 1;
   double length_penalty = 0.6;
 

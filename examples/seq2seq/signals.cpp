@@ -79,6 +79,8 @@ bool SignalScope::run(libtrain::TrainLoop& loop, const std::string& command) {
   return loop.run();
 }
 
+bool SignalScope::take_save_request() { return save_asked.exchange(false); }
+
 int SignalScope::stopped_by() const { return stop_signal; }
 
 PipesMayBreak::PipesMayBreak() : before_(::signal(SIGPIPE, SIG_IGN)) {}

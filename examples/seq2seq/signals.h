@@ -21,6 +21,8 @@ class SignalScope {
 
   /// loop.run(). `command`: what goes on with the run from then on.
   bool run(libtrain::TrainLoop& loop, const std::string& command);
+  /// Whether SIGUSR1 has come since this was last asked.
+  bool take_save_request();
   /// The signal that has stopped the loop, or 0.
   int stopped_by() const;
 

@@ -6,10 +6,13 @@
 #include <cmath>
 #include <cstdio>
 #include <iostream>
+#include <numeric>
 
 #include "examples/seq2seq/evaluate.h"
 #include "examples/seq2seq/progress.h"
+#include "examples/seq2seq/saver.h"
 #include "examples/seq2seq/signals.h"
+#include "examples/seq2seq/validation.h"
 #include "libtrain/io/checkpoint_folder.h"
 #include "libtrain/loss_spikes.h"
 #include "libtrain/memory_plan.h"
@@ -74,19 +77,6 @@ void plan_memory(TrainedModel& model, libtrain::BucketedBatches& batches, const 
 
 // ---- While training -------------------------------------------------------------------------------------------------------
 
-/// Mean loss per target, without a tape and so without dropout.
-double validation_loss(const TrainedModel& model, const Task& task) {
-  libtrain::BucketedBatches batches(task.valid,
-                                    {.pairs = 128, .shuffle = false, .batch = {.device = model.parameters.device()}});
-  double sum = 0, count = 0;
-  for (int64_t i = 0, n = batches.begin_epoch(0); i < n; ++i) {
-    const auto loss = model.transformer.loss(batches.get(i));
-    sum += loss.sum.item();
-    count += loss.count.item();
-  }
-  return sum / count;
-}
-
 /// Seconds and tokens of this process's training, for display and result.
 struct Meter {
   double seconds = 0, recent = 0;  // recent: smoothed tokens per second
@@ -107,23 +97,6 @@ int64_t planned_updates(const Options& options, int64_t batches) {
   return options.updates > 0 ? std::min(options.updates, by_epochs) : by_epochs;
 }
 
-/// The command that goes on with a run, which can be pasted.
-std::string resume_command(const Options& options) { return options.command + (options.resume ? "" : " --resume"); }
-
-/// Returns the path. A failure says what is left, and how to go on from it.
-std::string save(const Options& options, const TrainedModel& model, const libtrain::TrainState& state,
-                 const std::string& program, std::optional<double> score) {
-  try {
-    return libtrain::save_checkpoint(options.out, model.parameters, state, program,
-                                     {.keep = options.keep, .score = score});
-  } catch (const libtrain::IoError& error) {
-    const auto saved = libtrain::complete_checkpoints(options.out);
-    if (saved.empty()) throw;
-    throw libtrain::IoError(format_message("{}\n{} is complete. When the fault is mended, go on from it with:\n  {}",
-                                           error.what(), saved.back(), resume_command(options)));
-  }
-}
-
 /// For --on-nonfinite rewind.
 bool load_newest(const Options& options, const TrainedModel& model) {
   if (libtrain::complete_checkpoints(options.out).empty()) return false;
@@ -131,46 +104,121 @@ bool load_newest(const Options& options, const TrainedModel& model) {
   return true;
 }
 
-/// The last validation, and after how many updates it was.
-struct Validated {
-  int64_t updates = -1;
-  double loss = 0;
+/// Everything that hangs on the loop: display, validation, checkpoints.
+class Events {
+ public:
+  Events(TrainLoop& loop, const TrainedModel& model, const Task& task, const libtrain::BucketedBatches& training,
+         const Options& options, int64_t planned, SignalScope& signals);
+
+  const Meter& meter() const { return meter_; }
+  const Saver& saver() const { return saver_; }
+
+ private:
+  void step(const libtrain::StepReport& step);
+  void epoch(const libtrain::EpochReport& epoch);
+  void checkpoint(const libtrain::TrainState& state);
+  void nonfinite(const libtrain::NonFiniteReport& report);
+  bool is_last() const { return loop_.complete() || loop_.stop_requested(); }
+  bool must_validate(const libtrain::TrainState& state) const;
+  double validate(const libtrain::TrainState& state);
+  void save_if_best(const libtrain::TrainState& state);
+
+  /// The last validation, and after how many updates it was.
+  struct Validated {
+    int64_t updates = -1;
+    double loss = 0;
+  };
+
+  TrainLoop& loop_;
+  const TrainedModel& model_;
+  const Options& options_;
+  int64_t planned_;
+  SignalScope& signals_;
+  std::optional<libtrain::BucketedBatches> validation_;
+  ProgressDisplay display_;
+  Saver saver_;
+  Meter meter_;
+  libtrain::LossSpikes spikes_;
+  Validated validated_;
 };
 
-/// Everything that hangs on the loop: display, validation, checkpoints.
-void subscribe(TrainLoop& loop, const TrainedModel& model, const Task& task, const Options& options, int64_t planned,
-               Meter& meter, ProgressDisplay& display) {
-  const auto validated = std::make_shared<Validated>();
-  const auto valid_loss = [&, validated] {
-    *validated = {loop.state().updates, validation_loss(model, task)};
-    return format_message("valid {:.4f}", validated->loss);
-  };
-  const auto spikes = std::make_shared<libtrain::LossSpikes>();
-  loop.on_step([&, planned, valid_loss, spikes](const libtrain::StepReport& step) {
-    meter.add(step);
-    if (const auto spike = spikes->add(step.loss); spike && std::isfinite(step.loss))
-      display.line(format_message("warning: update {}: {}", step.updates, spike->str()));
-    if (!step.updated) return;
-    const double left = meter.seconds / double(meter.updates) * double(planned - step.updates);
-    display.update(
-        {step.updates, planned, step.epoch + 1, step.loss, step.learning_rate, step.gradient_norm, meter.recent, left});
-    if (options.valid_every > 0 && step.updates % options.valid_every == 0 && !task.valid.empty())
-      display.line(format_message("update {}: {}", with_commas(step.updates), valid_loss()));
-  });
-  loop.on_epoch([&, valid_loss](const libtrain::EpochReport& epoch) {
-    const std::string valid = task.valid.empty() ? "" : ", " + valid_loss();
-    display.line(format_message("epoch {}: loss per token {:.4f}{}", epoch.epoch + 1, epoch.loss, valid));
-  });
-  const std::string program = program_json(options, model.codec, data_id(task.train));
-  loop.on_checkpoint([&, program, validated](const libtrain::TrainState& state) {
-    const auto score = validated->updates == state.updates ? std::optional(validated->loss) : std::nullopt;
-    display.line("saved " + save(options, model, state, program, score));
-  });
-  loop.on_nonfinite([&, program](const libtrain::NonFiniteReport& report) {
-    display.line("warning: " + report.str() + (report.rewound ? "; went back to the newest checkpoint's weights" : ""));
-    if (report.diverged) display.line("saved " + save(options, model, loop.state(), program, std::nullopt));
-  });
+Events::Events(TrainLoop& loop, const TrainedModel& model, const Task& task, const libtrain::BucketedBatches& training,
+               const Options& options, int64_t planned, SignalScope& signals)
+    : loop_(loop),
+      model_(model),
+      options_(options),
+      planned_(planned),
+      signals_(signals),
+      display_(options.log_every),
+      saver_(options, model, program_json(options, model.codec, data_id(task.train)),
+             [this](const std::string& line) { display_.line(line); }) {
+  if (!task.valid.empty())
+    validation_.emplace(task.valid, validation_batches(task.valid, training, model.parameters.device()));
+  loop.on_step([this](const libtrain::StepReport& report) { step(report); });
+  loop.on_epoch([this](const libtrain::EpochReport& report) { epoch(report); });
+  loop.on_checkpoint([this](const libtrain::TrainState& state) { checkpoint(state); });
+  loop.on_nonfinite([this](const libtrain::NonFiniteReport& report) { nonfinite(report); });
 }
+
+void Events::step(const libtrain::StepReport& step) {
+  meter_.add(step);
+  if (const auto spike = spikes_.add(step.loss); spike && std::isfinite(step.loss))
+    display_.line(format_message("warning: update {}: {}", step.updates, spike->str()));
+  if (!step.updated) return;
+  const double left = meter_.seconds / double(meter_.updates) * double(planned_ - step.updates);
+  display_.update(
+      {step.updates, planned_, step.epoch + 1, step.loss, step.learning_rate, step.gradient_norm, meter_.recent, left});
+}
+
+void Events::epoch(const libtrain::EpochReport& epoch) {
+  const std::string valid = validation_ ? format_message(", valid {:.4f}", validate(loop_.state())) : "";
+  display_.line(format_message("epoch {}: loss per token {:.4f}{}", epoch.epoch + 1, epoch.loss, valid));
+  save_if_best(loop_.state());
+}
+
+/// The loop comes here for validations too (pause_every).
+void Events::checkpoint(const libtrain::TrainState& state) {
+  if (must_validate(state)) {
+    display_.line(format_message("update {}: valid {:.4f}", with_commas(state.updates), validate(state)));
+    save_if_best(state);
+  }
+  const bool due = options_.checkpoint_every > 0 && state.updates % options_.checkpoint_every == 0;
+  const bool asked = signals_.take_save_request();
+  const auto score = validated_.updates == state.updates ? std::optional(validated_.loss) : std::nullopt;
+  if (due || asked || is_last()) saver_.save(state, score, is_last());
+}
+
+/// Every --valid-every updates, and at the end of a run that ends within an epoch.
+bool Events::must_validate(const libtrain::TrainState& state) const {
+  if (!validation_ || validated_.updates == state.updates || meter_.updates == 0 || loop_.stop_requested())
+    return false;
+  return loop_.complete() || (options_.valid_every > 0 && state.updates % options_.valid_every == 0);
+}
+
+/// What was trained is not lost when it fails.
+double Events::validate(const libtrain::TrainState& state) {
+  if (validated_.updates == state.updates) return validated_.loss;
+  try {
+    validated_ = {state.updates, validation_loss(model_, *validation_)};
+    return validated_.loss;
+  } catch (...) {
+    saver_.save(state, std::nullopt, true);
+    throw;
+  }
+}
+
+void Events::save_if_best(const libtrain::TrainState& state) {
+  if (validated_.updates != state.updates || !std::isfinite(validated_.loss)) return;
+  if (!saver_.best() || validated_.loss < saver_.best()->score) saver_.save(state, validated_.loss, is_last());
+}
+
+void Events::nonfinite(const libtrain::NonFiniteReport& report) {
+  display_.line("warning: " + report.str() + (report.rewound ? "; went back to the newest checkpoint's weights" : ""));
+  if (report.diverged) saver_.save(loop_.state(), std::nullopt, true);
+}
+
+/// How often the loop has to come to on_checkpoint, in updates; there the loop has no mini-batch under way. 0: at the end.
+int64_t pause_every(const Options& options) { return std::gcd(options.checkpoint_every, options.valid_every); }
 
 // ---- After training -------------------------------------------------------------------------------------------------------
 
@@ -178,6 +226,11 @@ void subscribe(TrainLoop& loop, const TrainedModel& model, const Task& task, con
 int report_stop(const Options& options, int signal) {
   std::fprintf(stderr, "stopped and saved. Go on with:\n  %s\n", resume_command(options).c_str());
   return signal;
+}
+
+/// Where the weights are that did best in validation.
+void report_best(const Saver& saver) {
+  if (saver.best()) print_line("best", format_message("valid {:.4f}: {}", saver.best()->score, saver.best()->path));
 }
 
 /// What training came to: its result, and the dozen of samples on stdout.
@@ -245,6 +298,7 @@ int train(const Options& given, SignalScope& signals, Outcome& outcome) {
       {.tokens = options.batch_tokens, .pairs = options.batch_pairs, .seed = uint64_t(options.seed), .batch = layout});
   const int64_t batches_per_epoch = batches.begin_epoch(0);
   libtrain::TrainOptions train = train_options(options, batches_per_epoch);
+  train.checkpoint_every = pause_every(options);
   if (options.on_nonfinite == "rewind")
     train.rewind = [&](const libtrain::NonFiniteReport&) { return load_newest(options, model); };
   TrainLoop loop(
@@ -257,14 +311,11 @@ int train(const Options& given, SignalScope& signals, Outcome& outcome) {
     std::fprintf(stderr, "resuming from %s\n", resumed->checkpoint.c_str());
   }
 
-  Meter meter;
-  {
-    ProgressDisplay display(options.log_every);
-    subscribe(loop, model, task, options, planned_updates(options, batches_per_epoch), meter, display);
-    signals.run(loop, resume_command(options));
-    if (const int signal = signals.stopped_by()) return report_stop(options, signal);
-  }
-  outcome = score_test(model, task, meter);
+  Events events(loop, model, task, batches, options, planned_updates(options, batches_per_epoch), signals);
+  signals.run(loop, resume_command(options));
+  if (const int signal = signals.stopped_by()) return report_stop(options, signal);
+  report_best(events.saver());
+  outcome = score_test(model, task, events.meter());
   return 0;
 }
 

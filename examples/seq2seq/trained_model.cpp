@@ -1,9 +1,11 @@
 #include "examples/seq2seq/trained_model.h"
 
+#include <algorithm>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "examples/seq2seq/json_values.h"
+#include "libtrain/io/checkpoint_folder.h"
 
 namespace seq2seq {
 namespace {
@@ -99,14 +101,37 @@ std::string newest_good_checkpoint(const std::string& folder) {
   });
 }
 
-std::string find_checkpoint(const std::string& folder) {
-  std::error_code ignored;
-  if (std::filesystem::exists(folder + "/manifest.json", ignored)) return folder;
-  return newest_good_checkpoint(folder);
+std::vector<libtrain::Checkpoint> scored_checkpoints(const std::string& folder) {
+  std::vector<libtrain::Checkpoint> scored;
+  for (const std::string& path : libtrain::complete_checkpoints(folder)) {
+    try {
+      libtrain::Checkpoint checkpoint = libtrain::read_checkpoint(path);
+      if (checkpoint.score) scored.push_back(std::move(checkpoint));
+    } catch (const libtrain::Error&) {  // nothing is known of it
+    }
+  }
+  std::ranges::stable_sort(scored, {}, [](const libtrain::Checkpoint& checkpoint) { return *checkpoint.score; });
+  return scored;
 }
 
-std::unique_ptr<TrainedModel> TrainedModel::load(const std::string& folder, const Options& given) {
-  const libtrain::Checkpoint checkpoint = libtrain::read_checkpoint(find_checkpoint(folder));
+std::string checkpoint_to_use(const Options& options) {
+  const std::string& folder = options.model;
+  std::error_code ignored;
+  const bool is_one = std::filesystem::exists(folder + "/manifest.json", ignored);
+  if (!options.best) return is_one ? folder : newest_good_checkpoint(folder);
+  LIBTRAIN_CHECK(
+      !is_one, "--best chooses among the checkpoints of a run, and --model {} is one checkpoint; leave it out", folder);
+  const auto scored = scored_checkpoints(folder);
+  if (scored.empty())
+    throw CheckpointError(
+        format_message("[{}] holds no checkpoint with a loss of validation, by which --best chooses; train with "
+                       "--valid, or leave it out",
+                       folder));
+  return scored.front().path;
+}
+
+std::unique_ptr<TrainedModel> TrainedModel::load(const Options& given) {
+  const libtrain::Checkpoint checkpoint = libtrain::read_checkpoint(checkpoint_to_use(given));
   Options options = given;
   update_from_json(options, options_json(checkpoint.program, checkpoint.path));
   if (given.given.contains("test")) options.test = given.test;

@@ -2,6 +2,7 @@
 #pragma once
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "examples/seq2seq/task.h"
 #include "libtrain/checkpoint.h"
@@ -26,15 +27,19 @@ struct TrainedModel {
 
   /// Untrained.
   TrainedModel(const Options& options, const Codec& codec);
-  /// From a checkpoint, or the newest one of a run's folder. `given` may override nothing but the device and the data.
-  static std::unique_ptr<TrainedModel> load(const std::string& folder, const Options& given);
+  /// From checkpoint_to_use(given). `given` may override nothing but the device and the data.
+  static std::unique_ptr<TrainedModel> load(const Options& given);
 };
 
 /// The newest checkpoint in `folder` that loads; warns on stderr of each newer one that does not. Throws libtrain::CheckpointError when there
 /// is none.
 std::string newest_good_checkpoint(const std::string& folder);
 
-/// The checkpoint at `folder` itself, or else newest_good_checkpoint(folder).
-std::string find_checkpoint(const std::string& folder);
+/// The checkpoint that --model names; of a run's folder the newest good one, or with --best the one with the lowest score. Throws
+/// libtrain::CheckpointError when there is none.
+std::string checkpoint_to_use(const Options& options);
+
+/// Those in `folder` that have a score, the lowest first, the older first of equals. What cannot be read is left out.
+std::vector<libtrain::Checkpoint> scored_checkpoints(const std::string& folder);
 
 }  // namespace seq2seq

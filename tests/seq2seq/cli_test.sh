@@ -171,6 +171,50 @@ expect 0 "resuming from undisturbed/$last" "$program" train --out undisturbed --
 expect 0 "saved undisturbed/step-00001608" "$program" train --out undisturbed --resume --train train.tsv --epochs 201
 [ "$(find undisturbed -maxdepth 1 -name 'step-*' | wc -l)" -eq 3 ] || fail "--keep 3 kept: $(ls undisturbed)"
 
+# ---- Validation: the best checkpoint is saved and kept, is told at the end, and --best takes it ---------------------------------------
+# A rate that is kept high spoils what was learnt, so that the best is not the last.
+awk -F'\t' '{ print $1 "\t" $2 "\n" $1 "\t" $2 }' valid.tsv >valid_twice.tsv
+spoil=(train --train train.tsv --valid valid_twice.tsv "${tiny[@]}" --epochs 12 --valid-every 7 --checkpoint-every 50 --keep 1
+  --learning-rate 0.2 --schedule constant --warmup 0)
+expect 0 "best so far, saved spoilt/step-" "$program" "${spoil[@]}" --out spoilt
+best=$(sed -n 's/^best so far, saved //p' err | tail -1)
+grep -q "^best    valid [0-9.]*: $best" err || fail "the best is not told at the end: $(tail -3 err)"
+[ -e "$best/manifest.json" ] && [ "$best" != spoilt/step-00000096 ] || fail "the best is $best, of: $(ls spoilt)"
+[ "$(grep -o 'valid [0-9.]*' err | sort -k2 -g | head -1)" = "$(grep -o '^best    valid [0-9.]*' err | cut -c9-)" ] ||
+  fail "another was better: $(grep valid err)"
+[ "$(grep -c '^update 7: valid' err)" -eq 1 ] || fail "--valid-every: $(cat err)"
+expect 0 "" "$program" predict --model spoilt --best <sources
+cp out with_best
+expect 0 "" "$program" predict --model "$best" <sources
+same out with_best
+refuse 2 "--best chooses among the checkpoints of a run" "$program" predict --model "$best" --best
+refuse 4 "holds no checkpoint with a loss of validation" "$program" predict --model undisturbed --best
+# Stopped and resumed, it has the same best and the same bits.
+expect 0 "" "$program" "${spoil[@]}" --out spoilt_on --epochs 5
+expect 0 "" "$program" "${spoil[@]}" --out spoilt_on --resume
+same spoilt/step-00000096/weights.safetensors spoilt_on/step-00000096/weights.safetensors
+same "$best/weights.safetensors" "spoilt_on/${best#*/}/weights.safetensors"
+
+# What validates at an epoch's end and by --valid-every does so once; a checkpoint is told once.
+expect 0 "" "$program" train --train train.tsv --valid valid.tsv "${tiny[@]}" --epochs 2 --valid-every 8 --checkpoint-every 8 --out once
+[ "$(grep -c 'valid [0-9.]*$' err)" -eq 2 ] && [ "$(grep -c 'saved once/step-' err)" -eq 2 ] || fail "told twice: $(cat err)"
+
+# Validation takes no larger batches than training: what fits goes on fitting. What cannot fit costs no more than the time since.
+wide=(train --train train.tsv --size 16 --heads 2 --feed-forward 8192 --encoder-layers 1 --decoder-layers 1 --batch-pairs 2 --epochs 1
+  --max-length 10000 --schedule constant --warmup 0)
+line=$(printf 'x%.0s' {1..120})
+for _ in $(seq 128); do printf '%s\t%s\n' "$line" "$line"; done >many_valid.tsv
+printf '%s\t%s\n' "$(printf 'x%.0s' {1..9000})" y >long_valid.tsv
+within=(bash -c 'ulimit -v "$1" && shift && exec "$@"' sh)
+for room in $(seq 150000 25000 600000); do  # with much less, OpenBLAS asks for ever
+  rm -rf wide
+  if timeout 5 "${within[@]}" "$room" "$program" "${wide[@]}" --out wide >out 2>err; then break; fi
+done
+expect 0 "saved wide_many/step-" "${within[@]}" $((room + 50000)) "$program" "${wide[@]}" --valid many_valid.tsv --out wide_many
+refuse 5 "memory" "${within[@]}" $((room + 50000)) "$program" "${wide[@]}" --valid long_valid.tsv --out wide_long
+grep -q '^saved wide_long/step-00000030' err && [ -e wide_long/step-00000030/manifest.json ] ||
+  fail "a validation that failed lost the epoch: $(cat err)"
+
 # ---- Bad input: one message, its status, and nothing that was written is lost ----------------------------------------
 before=$(hash_of learnt)
 new=(--out new "${tiny[@]}" --epochs 1)
@@ -258,6 +302,24 @@ refuse 3 "--out file/run: " "$program" train --train train.tsv "${tiny[@]}" --ou
 refuse 4 "[nowhere] is no folder" "$program" train --train train.tsv --out nowhere --resume
 [ ! -e nowhere ] || fail "--resume made a folder"
 
+# A save that fails in mid-training costs that checkpoint alone: here something else has the folder's name for a while.
+start_and_wait away 20
+kill -s STOP $child
+mv away aside
+: >away
+kill -s CONT $child
+for _ in $(seq 3000); do
+  ! grep -q "^warning: not saved" err || break
+  sleep 0.01
+done
+kill -s STOP $child
+rm away
+mv aside away
+kill -s CONT $child
+wait $child || fail "a save that failed in mid-training ended the run: $(tail -3 err)"
+grep -q "^warning: not saved: .*; training goes on, and the next save tries again$" err || fail "no warning: $(grep -v ^epoch err)"
+same "undisturbed_weights" "away/$weights"
+
 # A disk that fills up in mid-training, in a name space of its own: what is complete stays, nothing half-written does, and
 # with room again the run goes on to the same bits.
 cat >small_disk <<'EOF'
@@ -273,6 +335,7 @@ if "${small_disk[@]}" true 2>err; then
   refuse 3 "No space left on device" "${small_disk[@]}" "$program" "${long[@]}" --out small/run --keep 0
   grep -qE '; [0-9]+ bytes to write, [0-9]+ free: make room' err && grep -q -- "--out small/run --keep 0 --resume" err ||
     fail "a full disk: $(cat err)"
+  [ "$(grep -c "^warning: not saved: .*No space left on device" err)" -gt 3 ] || fail "a full disk ended training: $(cat err)"
   [ -n "$(ls filled/run)" ] && [ -z "$(find filled -name '*tmp*')" ] || fail "a full disk left: $(ls filled/run)"
   cp -r filled/run small
   expect 0 "resuming from small/run/step-" "$program" "${long[@]}" --out small/run --keep 0 --resume

@@ -1,0 +1,39 @@
+#include "examples/seq2seq/saver.h"
+
+#include <cmath>
+
+#include "libtrain/io/checkpoint_folder.h"
+
+namespace seq2seq {
+
+using libtrain::format_message;
+
+std::string resume_command(const Options& options) { return options.command + (options.resume ? "" : " --resume"); }
+
+Saver::Saver(const Options& options, const TrainedModel& model, std::string program, Say say)
+    : options_(options), model_(model), program_(std::move(program)), say_(std::move(say)) {
+  const auto scored = scored_checkpoints(options.out);
+  if (!scored.empty()) best_ = {*scored.front().score, scored.front().path};
+}
+
+void Saver::save(const libtrain::TrainState& state, std::optional<double> score, bool last) {
+  if (state.steps == saved_step_) return;
+  const bool best = score && !std::isnan(*score) && (!best_ || *score < best_->score);
+  try {
+    const std::string path = libtrain::save_checkpoint(options_.out, model_.parameters, state, program_,
+                                                       {.keep = options_.keep, .score = score});
+    if (best) best_ = {*score, path};
+    saved_step_ = state.steps;
+    say_((best ? "best so far, saved " : "saved ") + path);
+  } catch (const libtrain::IoError& error) {
+    if (!last)
+      return say_(
+          format_message("warning: not saved: {}; training goes on, and the next save tries again", error.what()));
+    const auto saved = libtrain::complete_checkpoints(options_.out);
+    if (saved.empty()) throw;
+    throw libtrain::IoError(format_message("{}\n{} is complete. When the fault is mended, go on from it with:\n  {}",
+                                           error.what(), saved.back(), resume_command(options_)));
+  }
+}
+
+}  // namespace seq2seq

@@ -1,0 +1,44 @@
+/// The checkpoints of a run, as they are made: which is the best, and what becomes of a save that fails.
+#pragma once
+#include <functional>
+#include <optional>
+#include <string>
+
+#include "examples/seq2seq/trained_model.h"
+
+namespace seq2seq {
+
+/// The command that goes on with a run, which can be pasted.
+std::string resume_command(const Options& options);
+
+/// Saves the states of a run in its folder, and tells of it line by line.
+class Saver {
+ public:
+  using Say = std::function<void(const std::string& line)>;
+
+  /// A checkpoint whose score is the lowest so far.
+  struct Best {
+    double score;
+    std::string path;
+  };
+
+  /// `program`: the program's part of each checkpoint. Options and model must outlive it. Knows the best of those that --out has already.
+  Saver(const Options& options, const TrainedModel& model, std::string program, Say say);
+
+  /// Saves, unless that state has been saved already. `score`: the loss of these weights in validation, if it was computed. A save that fails is
+  /// told as a warning, and training may go on; but the `last` one throws libtrain::IoError, with what is left and how to go on from it.
+  void save(const libtrain::TrainState& state, std::optional<double> score, bool last);
+
+  /// The best that was saved, or was there before; nothing without validation.
+  const std::optional<Best>& best() const { return best_; }
+
+ private:
+  const Options& options_;
+  const TrainedModel& model_;
+  std::string program_;
+  Say say_;
+  std::optional<Best> best_;
+  int64_t saved_step_ = -1;
+};
+
+}  // namespace seq2seq
