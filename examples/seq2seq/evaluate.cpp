@@ -11,7 +11,9 @@ namespace {
 using libtrain::DataError;
 using libtrain::format_message;
 
-constexpr int64_t kPredictBatch = 256;  // rows of the decoder
+constexpr int64_t kMostRows = 256;  // of the decoder
+/// So many rows of the decoder need less memory than a pair needs in training, where all that was computed is kept for backward.
+constexpr int64_t kRowsPerPair = 4;
 constexpr size_t kSampleWords = 12;
 constexpr int64_t kMaxLineBytes = 1 << 20;
 
@@ -73,15 +75,28 @@ void check_stdout(const std::ostream& out) {
   if (!out) throw libtrain::IoError("[stdout] cannot write the results; is the disk full? Write them elsewhere");
 }
 
+int64_t sources_at_a_time(const Options& options, int64_t beams, int64_t longest) {
+  int64_t rows = kMostRows;
+  if (options.batch_pairs > 0) rows = std::min(rows, kRowsPerPair * options.batch_pairs);
+  if (options.batch_tokens > 0) rows = std::min(rows, kRowsPerPair * options.batch_tokens / longest);
+  return std::max<int64_t>(rows / beams, 1);
+}
+
 std::vector<std::vector<std::string>> predict(const TrainedModel& model, std::span<const Example> examples,
                                               const libtrain::BeamOptions& search) {
-  const auto batch = size_t(std::max<int64_t>(kPredictBatch / search.beams, 1));
   std::vector<size_t> order(examples.size());
   std::iota(order.begin(), order.end(), size_t(0));
   std::ranges::stable_sort(order, {}, [&](size_t i) { return examples[i].source_tokens.size(); });
   std::vector<std::vector<std::string>> predictions(examples.size());
-  for (size_t first = 0; first < order.size(); first += batch) {
-    const std::span<const size_t> chosen(order.data() + first, std::min(batch, order.size() - first));
+  const auto longest = [&](size_t end) {  // on either side, of those before `end`
+    return std::max(int64_t(examples[order[end - 1]].source_tokens.size()) + 1, decode_limit(model));
+  };
+  for (size_t first = 0, end; first < order.size(); first = end) {
+    end = first + 1;
+    while (end < order.size() &&
+           int64_t(end - first) < sources_at_a_time(model.options, search.beams, longest(end + 1)))
+      ++end;
+    const std::span<const size_t> chosen(order.data() + first, end - first);
     std::vector<std::vector<int32_t>> sources;
     for (const size_t i : chosen) sources.push_back(model.codec.encode_source(examples[i]));
     const auto outputs = decode(model, sources, search);

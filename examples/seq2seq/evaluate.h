@@ -10,6 +10,10 @@
 
 namespace seq2seq {
 
+/// How many sources are decoded together, with so many beams each and none longer than `longest` tokens on a side: what needs no more memory than
+/// a mini-batch of the training did, by --batch-pairs and --batch-tokens; at least 1.
+int64_t sources_at_a_time(const Options& options, int64_t beams, int64_t longest);
+
 /// The predicted tokens for each example: the best that the search finds.
 std::vector<std::vector<std::string>> predict(const TrainedModel& model, std::span<const Example> examples,
                                               const libtrain::BeamOptions& search);

@@ -31,10 +31,10 @@ class ProgressDisplay {
   ~ProgressDisplay();
   void update(const Progress& progress);
   void line(const std::string& text);
-
- private:
+  /// Takes the bar off the screen, until the next update.
   void clear();
 
+ private:
   int64_t period_;
   bool terminal_, drawn_ = false;
 };

@@ -110,6 +110,9 @@ class Events {
   Events(TrainLoop& loop, const TrainedModel& model, const Task& task, const libtrain::BucketedBatches& training,
          const Options& options, int64_t planned, SignalScope& signals);
 
+  /// loop.run(), with the bar on the screen. `command`: what goes on with the run from then on.
+  void run(const std::string& command);
+
   const Meter& meter() const { return meter_; }
   const Saver& saver() const { return saver_; }
 
@@ -160,6 +163,11 @@ Events::Events(TrainLoop& loop, const TrainedModel& model, const Task& task, con
   loop.on_nonfinite([this](const libtrain::NonFiniteReport& report) { nonfinite(report); });
 }
 
+void Events::run(const std::string& command) {
+  signals_.run(loop_, command);
+  display_.clear();
+}
+
 void Events::step(const libtrain::StepReport& step) {
   meter_.add(step);
   if (const auto spike = spikes_.add(step.loss); spike && std::isfinite(step.loss))
@@ -176,16 +184,18 @@ void Events::epoch(const libtrain::EpochReport& epoch) {
   save_if_best(loop_.state());
 }
 
-/// The loop comes here for validations too (pause_every).
+/// The loop comes here for validations too (pause_every). After each time it counts updates that are not finite anew, and with a rewind that
+/// needs a checkpoint.
 void Events::checkpoint(const libtrain::TrainState& state) {
   if (must_validate(state)) {
     display_.line(format_message("update {}: valid {:.4f}", with_commas(state.updates), validate(state)));
     save_if_best(state);
   }
-  const bool due = options_.checkpoint_every > 0 && state.updates % options_.checkpoint_every == 0;
+  const bool due = options_.on_nonfinite == "rewind" ||
+                   (options_.checkpoint_every > 0 && state.updates % options_.checkpoint_every == 0);
   const bool asked = signals_.take_save_request();
-  const auto score = validated_.updates == state.updates ? std::optional(validated_.loss) : std::nullopt;
-  if (due || asked || is_last()) saver_.save(state, score, is_last());
+  const bool scored = validated_.updates == state.updates && std::isfinite(validated_.loss);
+  if (due || asked || is_last()) saver_.save(state, scored ? std::optional(validated_.loss) : std::nullopt, is_last());
 }
 
 /// Every --valid-every updates, and at the end of a run that ends within an epoch.
@@ -312,7 +322,7 @@ int train(const Options& given, SignalScope& signals, Outcome& outcome) {
   }
 
   Events events(loop, model, task, batches, options, planned_updates(options, batches_per_epoch), signals);
-  signals.run(loop, resume_command(options));
+  events.run(resume_command(options));
   if (const int signal = signals.stopped_by()) return report_stop(options, signal);
   report_best(events.saver());
   outcome = score_test(model, task, events.meter());
