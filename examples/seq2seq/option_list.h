@@ -26,7 +26,8 @@ template <class AnyOptions, class Visit> void for_run_options(AnyOptions& o, con
   visit("activation", o.activation, model, "relu or gelu");
   visit("tying", o.tying, model, "which embedding tables are one: none, target (with the output) or all");
   visit("epochs", o.epochs, training, "passes over the data");
-  visit("updates", o.updates, training, "stop after so many updates; 0: epochs decide");
+  visit("updates", o.updates, training,
+        "stop after so many updates, whatever the default of --epochs; 0: epochs decide");
   visit("batch-pairs", o.batch_pairs, training, "most pairs in a mini-batch; 0: no limit");
   visit("batch-tokens", o.batch_tokens, training, "most tokens on a side of a mini-batch; 0: no limit");
   visit("accumulate", o.accumulate, training, "mini-batches per update");

@@ -22,6 +22,11 @@ constexpr double kMostPenalty = 10;
 const std::set<std::string> kMayChange{"train",  "valid",   "test",         "cmudict",
                                        "epochs", "updates", "on-nonfinite", "nonfinite-limit"};
 
+int64_t updates_per_epoch(const Options& o, int64_t batches) {
+  const int64_t accumulate = std::max<int64_t>(o.accumulate, 1);
+  return (batches + accumulate - 1) / accumulate;
+}
+
 }  // namespace
 
 std::string to_json(const Options& options) {
@@ -69,6 +74,35 @@ Options options_to_resume(const Options& given, const std::string& saved_json) {
     if (given.given.contains(name)) wanted.at(name).get_to(value);
   });
   return saved;
+}
+
+Options with_plan(const Options& given, int64_t batches_per_epoch) {
+  Options o = given;
+  if (o.given.contains("updates") && o.updates > 0 && !o.given.contains("epochs")) {
+    const int64_t each = updates_per_epoch(o, batches_per_epoch);
+    o.epochs = (o.updates + each - 1) / each;
+  }
+  return o;
+}
+
+int64_t planned_updates(const Options& o, int64_t batches_per_epoch) {
+  const int64_t by_epochs = o.epochs * updates_per_epoch(o, batches_per_epoch);
+  return o.updates > 0 ? std::min(o.updates, by_epochs) : by_epochs;
+}
+
+void check_data_options(const Options& o) {
+  if (o.builtin_task()) {
+    for (const auto& [flag, value] : {std::pair{"valid", o.valid}, std::pair{"test", o.test}})
+      LIBTRAIN_CHECK(value.empty(),
+                     "--{} {}: without --train the pairs to validate and test are those of CMUdict, and no file is "
+                     "read; name the training pairs with --train, or leave it out",
+                     flag, value);
+    return;
+  }
+  LIBTRAIN_CHECK(!o.given.contains("cmudict"),
+                 "--cmudict {}: with --train {} no dictionary is read; leave one of them out", o.cmudict, o.train);
+  LIBTRAIN_CHECK(o.valid_every == 0 || !o.valid.empty(),
+                 "--valid-every {}: there are no pairs to validate; name them with --valid", o.valid_every);
 }
 
 void check_values(const Options& o) {
@@ -126,6 +160,11 @@ void check_values(const Options& o) {
   LIBTRAIN_CHECK(o.on_nonfinite == "skip" || o.on_nonfinite == "rewind" || o.on_nonfinite == "stop",
                  "--on-nonfinite must be skip, rewind or stop, got '{}'", o.on_nonfinite);
   LIBTRAIN_CHECK(!o.out.empty(), "--out must name a folder, got an empty name");
+  for (const auto& [flag, value] : {std::pair{"train", o.train}, std::pair{"valid", o.valid}, std::pair{"test", o.test},
+                                    std::pair{"cmudict", o.cmudict}, std::pair{"model", o.model}})
+    LIBTRAIN_CHECK(!o.given.contains(flag) || !value.empty(),
+                   "--{} must name a {}, got an empty name; leave it out if you mean none", flag,
+                   flag == std::string("model") ? "folder" : "file");
   token_kind("source-tokens", o.source_tokens);
   if (!o.target_tokens.empty()) token_kind("target-tokens", o.target_tokens);
   model_options(o, 8, 8);  // tying and activation
@@ -190,9 +229,7 @@ libtrain::BatchOptions batch_options(const Options& o) {
 }
 
 libtrain::TrainOptions train_options(const Options& o, int64_t batches_per_epoch) {
-  const int64_t accumulate = std::max<int64_t>(o.accumulate, 1);
-  const int64_t by_epochs = o.epochs * ((batches_per_epoch + accumulate - 1) / accumulate);
-  const int64_t total = o.updates > 0 ? std::min(o.updates, by_epochs) : by_epochs;
+  const int64_t total = planned_updates(o, batches_per_epoch);
   const int64_t warmup =
       std::clamp<int64_t>(o.warmup, 0, std::max<int64_t>(total - 1, 0));  // a short run warms up as far as it goes
   libtrain::TrainOptions options{

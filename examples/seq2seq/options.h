@@ -58,6 +58,15 @@ void update_from_json(Options& options, const std::string& json);
 /// Throws libtrain::InvalidArgument for a flag that contradicts the run, naming both values.
 Options options_to_resume(const Options& given, const std::string& saved_json);
 
+/// The options of a run, once it is known how many mini-batches an epoch has: with --updates and without --epochs, as many epochs as those updates
+/// take.
+Options with_plan(const Options& options, int64_t batches_per_epoch);
+/// How many updates a run has in all.
+int64_t planned_updates(const Options& options, int64_t batches_per_epoch);
+
+/// Throws libtrain::InvalidArgument for files that the run would not read, or would need.
+void check_data_options(const Options& options);
+
 /// Throws libtrain::InvalidArgument naming the first flag whose value is none of those it can have.
 void check_values(const Options& options);
 

@@ -40,6 +40,11 @@ std::string with_commas(int64_t number) {
   return text;
 }
 
+std::string counted(int64_t number, const std::string& what) {
+  const char* plural = what.ends_with("batch") ? "es" : "s";
+  return with_commas(number) + " " + what + (number == 1 ? "" : plural);
+}
+
 std::string as_clock(double seconds) {
   const auto total = int64_t(std::llround(std::clamp(seconds, 0.0, 1e9)));
   const int64_t hours = total / 3600, minutes = total / 60 % 60;

@@ -20,6 +20,8 @@ std::string render_bar(const Progress& progress, int width);
 std::string render_line(const Progress& progress);
 /// "1,234,567"
 std::string with_commas(int64_t number);
+/// "1 epoch", "2,000 epochs", "3 mini-batches"
+std::string counted(int64_t number, const std::string& what);
 /// "1:02:03" or "2:03"
 std::string as_clock(double seconds);
 

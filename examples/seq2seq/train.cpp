@@ -1,11 +1,14 @@
 #include "examples/seq2seq/train.h"
 
+#include <fcntl.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cmath>
 #include <cstdio>
 #include <iostream>
+#include <memory>
 #include <numeric>
 
 #include "examples/seq2seq/evaluate.h"
@@ -26,6 +29,26 @@ using libtrain::TrainLoop;
 
 // ---- Before training ------------------------------------------------------------------------------------------------------
 
+/// Holds a run's folder for one process; the kernel lets it go when the process ends, however it does.
+class FolderLock {
+ public:
+  /// Where file systems have no locks for folders, and where there is no folder, nothing is held. Throws libtrain::InvalidArgument when another
+  /// process trains there.
+  explicit FolderLock(const std::string& folder) : folder_(open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {
+    if (folder_ < 0 || flock(folder_, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK) return;
+    close(folder_);
+    throw libtrain::InvalidArgument(
+        format_message("--out {}: another run trains there now; wait for its end, or choose another folder", folder));
+  }
+  ~FolderLock() {
+    if (folder_ >= 0) close(folder_);
+  }
+  FolderLock(const FolderLock&) = delete;
+
+ private:
+  int folder_;
+};
+
 /// Fails before the first step rather than at the first checkpoint. What a kill leaves of the probe, the next save removes.
 void check_output_folder(const Options& options) {
   libtrain::FileSystem& files = libtrain::real_file_system();
@@ -37,7 +60,10 @@ void check_output_folder(const Options& options) {
   } catch (const libtrain::IoError& error) {
     throw libtrain::IoError(format_message("--out {}: {}", options.out, error.what()));
   }
-  if (!options.resume && !libtrain::complete_checkpoints(options.out).empty())
+}
+
+void check_holds_no_run(const Options& options) {
+  if (!libtrain::complete_checkpoints(options.out).empty())
     throw libtrain::InvalidArgument(format_message(
         "--out {} holds a run already; go on with it (--resume), or choose another folder", options.out));
 }
@@ -48,10 +74,10 @@ void print_header(const TrainedModel& model, const Task& task, const libtrain::T
                   const Options& options) {
   print_line("seq2seq", format_message("libtrain {}, {}, seed {}", libtrain::kVersion,
                                        libtrain::describe(model.parameters.device()), options.seed));
-  print_line("data", format_message("{}: {} pairs, {} to validate, {} to test; vocabularies {} and {}", task.name,
-                                    with_commas(int64_t(task.train.size())), with_commas(int64_t(task.valid.size())),
-                                    with_commas(int64_t(task.test.size())), task.codec.source.size(),
-                                    task.codec.target.size()));
+  print_line("data", format_message("{}: {}, {} to validate, {} to test; vocabularies {} and {}", task.name,
+                                    counted(int64_t(task.train.size()), "pair"),
+                                    with_commas(int64_t(task.valid.size())), with_commas(int64_t(task.test.size())),
+                                    task.codec.source.size(), task.codec.target.size()));
   if (task.blank_lines) print_line("", format_message("blank lines skipped: {}", task.blank_lines));
   if (task.unknown_symbols)
     print_line("", format_message("unknown symbols, not in the training pairs, in those to validate and test: {}",
@@ -61,9 +87,12 @@ void print_header(const TrainedModel& model, const Task& task, const libtrain::T
                                      options.feed_forward, with_commas(model.parameters.count())));
   print_line(
       "plan",
-      format_message("{} epochs of {} mini-batches{}, checkpoints in {}", options.epochs, with_commas(batches),
-                     train.max_updates ? format_message(", at most {} updates", with_commas(train.max_updates)) : "",
+      format_message("{} of {}{}, checkpoints in {}", counted(options.epochs, "epoch"), counted(batches, "mini-batch"),
+                     train.max_updates ? format_message(", at most {}", counted(train.max_updates, "update")) : "",
                      options.out));
+  if (const int64_t updates = planned_updates(options, batches); options.warmup >= updates && updates > 0)
+    print_line("", format_message("the warm-up of {} takes the whole run of {}; shorten it with --warmup",
+                                  counted(options.warmup, "update"), counted(updates, "update")));
 }
 
 /// Tells what the run will need, or that it cannot have it. Probing goes before restore(): it overwrites gradients that wait for an update.
@@ -91,11 +120,6 @@ struct Meter {
   }
   double tokens_per_second() const { return seconds > 0 ? double(tokens) / seconds : -1; }
 };
-
-int64_t planned_updates(const Options& options, int64_t batches) {
-  const int64_t by_epochs = options.epochs * ((batches + options.accumulate - 1) / options.accumulate);
-  return options.updates > 0 ? std::min(options.updates, by_epochs) : by_epochs;
-}
 
 /// For --on-nonfinite rewind.
 bool load_newest(const Options& options, const TrainedModel& model) {
@@ -269,14 +293,19 @@ struct Resumed {
   Codec codec;
   DataId data;
   std::string checkpoint;
-  int64_t epoch;
+  libtrain::TrainState state;
 };
 
 Resumed resumed_run(const Options& given) {
   const libtrain::Checkpoint checkpoint = libtrain::read_checkpoint(newest_good_checkpoint(given.out));
   const auto& [program, path] = std::tie(checkpoint.program, checkpoint.path);
   return {options_to_resume(given, options_json(program, path)), codec_from_json(program, path),
-          data_id_from_json(program, path), path, checkpoint.state.epoch};
+          data_id_from_json(program, path), path, checkpoint.state};
+}
+
+/// Whether nothing is left to train.
+bool is_over(const Options& options, const libtrain::TrainState& state) {
+  return state.epoch >= options.epochs || (options.updates > 0 && state.updates >= options.updates);
 }
 
 /// Other pairs under the same vocabulary would train, and mean nothing.
@@ -293,20 +322,31 @@ void check_same_data(const DataId& now, const DataId& before) {
 int train(const Options& given, SignalScope& signals, Outcome& outcome) {
   const PipesMayBreak stderr_need_not_be_read;
   std::optional<Resumed> resumed;
-  if (given.resume) resumed = resumed_run(given);
+  std::unique_ptr<FolderLock> lock;
+  if (given.resume) {
+    lock = std::make_unique<FolderLock>(given.out);
+    resumed = resumed_run(given);
+  }
+  const Options asked = resumed ? resumed->options : given;
+  check_data_options(asked);
   check_output_folder(given);
-  const Options options = resumed ? resumed->options : given;
-  const Task task = load_task(options, resumed ? &resumed->codec : nullptr);
+  if (!lock) {
+    lock = std::make_unique<FolderLock>(given.out);
+    check_holds_no_run(given);
+  }
+  const Task task = load_task(asked, resumed ? &resumed->codec : nullptr);
   if (resumed) check_same_data(data_id(task.train), resumed->data);
-  TrainedModel model(options, task.codec);
 
-  libtrain::BatchOptions layout = batch_options(options);
+  libtrain::BatchOptions layout = batch_options(asked);
   layout.source_vocab = task.codec.source.size();
   layout.target_vocab = task.codec.target.size();
   libtrain::BucketedBatches batches(
       task.train,
-      {.tokens = options.batch_tokens, .pairs = options.batch_pairs, .seed = uint64_t(options.seed), .batch = layout});
+      {.tokens = asked.batch_tokens, .pairs = asked.batch_pairs, .seed = uint64_t(asked.seed), .batch = layout});
   const int64_t batches_per_epoch = batches.begin_epoch(0);
+  const Options options = with_plan(asked, batches_per_epoch);
+  TrainedModel model(options, task.codec);
+
   libtrain::TrainOptions train = train_options(options, batches_per_epoch);
   train.checkpoint_every = pause_every(options);
   if (options.on_nonfinite == "rewind")
@@ -314,11 +354,14 @@ int train(const Options& given, SignalScope& signals, Outcome& outcome) {
   TrainLoop loop(
       model.parameters, batches, [&](const Batch& batch) { return model.transformer.loss(batch); }, train);
   print_header(model, task, train, batches_per_epoch, options);
-  const bool over = options.epochs == 0 || (resumed && resumed->epoch >= options.epochs);
+  const bool over = is_over(options, resumed ? resumed->state : libtrain::TrainState());
   if (!over) plan_memory(model, batches, options);
   if (resumed) {
     loop.restore(libtrain::load_checkpoint(resumed->checkpoint, model.parameters).state);
     std::fprintf(stderr, "resuming from %s\n", resumed->checkpoint.c_str());
+    if (over)
+      std::fprintf(stderr, "the run is complete already, after %s and %s; more --epochs or --updates go on with it\n",
+                   counted(resumed->state.epoch, "epoch").c_str(), counted(resumed->state.updates, "update").c_str());
   }
 
   Events events(loop, model, task, batches, options, planned_updates(options, batches_per_epoch), signals);

@@ -134,6 +134,16 @@ status=$?
 [ $status -eq 130 ] || [ $status -eq 143 ] || fail "two signals: status $status; stderr: $(tail -3 err)"
 [ "$saved" = "$(ls twice)" ] || fail "two signals: saved $(ls twice)"
 
+# Two runs in one folder would remove each other's checkpoints: the second is refused, and the first goes on.
+start_and_wait shared 20
+kill -s STOP $child
+cp err err_of_first
+refuse 2 "--out shared: another run trains there now" "$program" "${long[@]}" --out shared
+refuse 2 "--out shared: another run trains there now" "$program" "${long[@]}" --out shared --resume
+kill -s CONT $child
+wait $child || fail "the first of two runs: $(tail -3 err_of_first)"
+same "undisturbed/$weights" "shared/$weights"
+
 # SIGUSR1 saves and goes on.
 start_and_wait saved 20
 before=$(ls saved)
@@ -168,6 +178,7 @@ cp "undisturbed/$weights" undisturbed_weights
 
 # A run that is over only scores; more epochs go on from there.
 expect 0 "resuming from undisturbed/$last" "$program" train --out undisturbed --resume --train train.tsv
+grep -q "^the run is complete already, after 200 epochs and 600 updates" err || fail "no word of being complete: $(cat err)"
 expect 0 "saved undisturbed/step-00001608" "$program" train --out undisturbed --resume --train train.tsv --epochs 201
 [ "$(find undisturbed -maxdepth 1 -name 'step-*' | wc -l)" -eq 3 ] || fail "--keep 3 kept: $(ls undisturbed)"
 
@@ -224,6 +235,14 @@ expect 0 ", valid " "${within[@]}" "$program" "${wide[@]}" --valid many_valid.ts
 refuse 5 "memory" "${within[@]}" "$program" "${wide[@]}" --valid long_valid.tsv --out wide_long
 grep -q '^saved wide_long/step-00000030' err && [ -e wide_long/step-00000030/manifest.json ] ||
   fail "a validation that failed lost the epoch: $(cat err)"
+
+# --updates goes beyond the default of --epochs, and the weights at its end are validated.
+short=(train --train train.tsv --valid valid.tsv "${tiny[@]:0:12}" --updates 60)
+expect 0 "update 60: valid" "$program" "${short[@]}" --out by_updates
+[ -e by_updates/step-00000060 ] && grep -q "^plan    8 epochs of 8 mini-batches, at most 60 updates" err || fail "--updates: $(cat err)"
+head -1 train.tsv >one.tsv
+expect 0 "the warm-up of 20 updates takes the whole run of 1 update;" "$program" train --train one.tsv --valid one.tsv "${tiny[@]}" --epochs 1 --out one
+grep -q "tsv: 1 pair, 1 to" err && grep -q "1 epoch of 1 mini-batch," err || fail "plurals: $(cat err)"
 
 # ---- Bad input: one message, its status, and nothing that was written is lost ----------------------------------------
 before=$(hash_of learnt)

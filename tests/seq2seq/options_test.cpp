@@ -110,6 +110,11 @@ TEST_CASE("options: values that cannot be are refused by the name of their flag"
       {{"--target-tokens", "bytes"}, "--target-tokens must be chars or words, got 'bytes'"},
       {{"--device", "gpu"}, "--device must be cpu, cuda or auto, got 'gpu'"},
   };
+  for (const char* flag : {"--train", "--valid", "--test", "--cmudict"})
+    CHECK(complaint({"train", flag, ""}) ==
+          std::string(flag) + " must name a file, got an empty name; leave it out if you mean none");
+  CHECK(complaint({"predict", "--model", ""}) ==
+        "--model must name a folder, got an empty name; leave it out if you mean none");
   for (const Case& c : cases) {
     std::vector<const char*> words{"train"};
     words.insert(words.end(), c.words.begin(), c.words.end());
@@ -153,6 +158,37 @@ TEST_CASE("options: a run goes on with its own, and contradictions are named") {
   CHECK(message ==
         "[resume] --size 32 contradicts the run, which was started with 64; drop the flag, or start a new run with "
         "another --out");
+}
+
+TEST_CASE("options: files that a run would not read, or would need, are refused") {
+  const auto refused = [](std::vector<const char*> words) {
+    words.insert(words.begin(), "train");
+    return message_of<InvalidArgument>([&] { check_data_options(parse(words)); });
+  };
+  CHECK(refused({"--train", "t", "--cmudict", "d"}) ==
+        "--cmudict d: with --train t no dictionary is read; leave one of them out");
+  CHECK(refused({"--train", "t", "--valid-every", "9"}) ==
+        "--valid-every 9: there are no pairs to validate; name them with --valid");
+  CHECK(
+      refused({"--test", "x"}).find("--test x: without --train the pairs to validate and test are those of CMUdict") ==
+      0);
+  CHECK(refused({"--valid", "x"}).find("--valid x: ") == 0);
+  check_data_options(parse({"train", "--valid-every", "9", "--cmudict", "d"}));
+  check_data_options(parse({"train", "--train", "t", "--valid", "v", "--test", "x", "--valid-every", "9"}));
+}
+
+TEST_CASE("options: --updates decides alone unless --epochs is given too") {
+  const auto planned = [](std::vector<const char*> words) {
+    words.insert(words.begin(), "train");
+    return with_plan(parse(words), 10);
+  };
+  const Options alone = planned({"--updates", "95"});
+  CHECK(alone.epochs == 10);
+  CHECK(planned_updates(alone, 10) == 95);
+  CHECK(planned({"--updates", "95", "--accumulate", "4"}).epochs == 32);  // 3 updates an epoch
+  CHECK(planned_updates(planned({"--updates", "95", "--epochs", "3"}), 10) == 30);
+  CHECK(planned_updates(planned({"--updates", "0"}), 10) == 20);
+  CHECK(planned({}).epochs == 2);
 }
 
 TEST_CASE("options: the plan of a training run") {

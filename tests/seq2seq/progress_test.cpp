@@ -67,6 +67,9 @@ TEST_CASE("progress: numbers and times") {
   CHECK(with_commas(1234567) == "1,234,567");
   CHECK(with_commas(-123) == "-123");
   CHECK(with_commas(-1234) == "-1,234");
+  CHECK(counted(1, "epoch") == "1 epoch");
+  CHECK(counted(0, "pair") == "0 pairs");
+  CHECK(counted(2000, "mini-batch") == "2,000 mini-batches");
   CHECK(as_clock(0) == "0:00");
   CHECK(as_clock(59.6) == "1:00");
   CHECK(as_clock(3599) == "59:59");
