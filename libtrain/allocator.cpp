@@ -150,10 +150,22 @@ class Allocator {
     return static_cast<std::byte*>(block);
   }
 
+  /// Weights and what belongs to each of them do not depend on batches.
+  static const char* remedy() {
+    switch (current_use) {
+      case MemoryUse::kWeights:
+      case MemoryUse::kGradients:
+      case MemoryUse::kOptimizer:
+        return "use a smaller model";
+      default:
+        return "use smaller batches or more gradient accumulation";
+    }
+  }
+
   [[noreturn]] void throw_out_of_memory(int64_t size) const {
     throw OutOfMemory(format_message("[allocator] {} memory: asked for {} of {} with none cached and in use {}; {}",
                                      source_->name(), readable(size), libtrain::name(current_use), in_use(stats_),
-                                     source_->hint()));
+                                     source_->hint(remedy())));
   }
 
   void give_back(std::byte* block, int64_t bytes, MemoryUse use, const void* queue, bool guarded) noexcept {

@@ -188,6 +188,11 @@ int64_t solve_for_tokens(const MemoryPlan& plan, const Line& line, int64_t batch
 
 }  // namespace
 
+int64_t available_memory(Device device) {
+  const int64_t in_use = allocator_stats(device).bytes_in_use;
+  return in_use + std::min(detail::free_memory(device), std::numeric_limits<int64_t>::max() - in_use);
+}
+
 MemoryPlan plan_memory(Parameters& parameters, BucketedBatches& batches,
                        const std::function<TokenLoss(const Batch&)>& loss, const MemoryPlanOptions& options) {
   LIBTRAIN_CHECK(options.epochs >= 1 && options.limit >= 0,
@@ -215,8 +220,7 @@ MemoryPlan plan_memory(Parameters& parameters, BucketedBatches& batches,
                                   parameters.flat_size() * size_of(parameters.dtype());
   plan.optimizer += moments_to_come;
   for (const BatchSize& size : sizes) plan.longest = std::max({plan.longest, size.longest_source, size.longest_target});
-  const int64_t free = detail::free_memory(device), most = std::numeric_limits<int64_t>::max() - stats.bytes_in_use;
-  plan.available = stats.bytes_in_use + std::min(free, most);
+  plan.available = available_memory(device);
   if (options.limit > 0) plan.available = std::min(plan.available, options.limit);
 
   const auto room = double(plan.available - stats.bytes_in_use - moments_to_come);
@@ -234,8 +238,11 @@ int64_t MemoryPlan::margin() const { return std::max(peak() / 10, kLeastMargin);
 
 void MemoryPlan::check(const std::string& setting) const {
   if (fits()) return;
+  const int64_t whatever_the_batch = weights + gradients + optimizer + other;
   const std::string remedy =
-      tokens_that_fit > 0
+      whatever_the_batch > available
+          ? format_message("use a smaller model: {} MiB of it do not depend on the batch", in_mib(whatever_the_batch))
+      : tokens_that_fit > 0
           ? format_message("use smaller batches: {} {}", setting, tokens_that_fit)
           : format_message(
                 "even a limit of the {} tokens of its longest sequence is not sure to fit: use a smaller model "

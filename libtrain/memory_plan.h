@@ -58,6 +58,9 @@ struct MemoryPlan {
   std::string summary() const;
 };
 
+/// Bytes on `device` that tensors of this process have or could still get: what a plan calls available unless a limit is set.
+int64_t available_memory(Device device);
+
 /// Plans for a TrainLoop without graphs over `batches` (of which it begins an epoch) that minimises `loss`. The store is shrunk to fit, as
 /// TrainLoop will; else nothing of it changes but the contents of its gradients, none of which may be written and none of which is afterwards. The
 /// largest probe takes as long as forward and backward of half a batch. Resets the allocator's peak and gives its cached blocks back. Throws InvalidArgument when gradients wait for an

@@ -73,12 +73,10 @@ class DeviceSource final : public CudaSource {
     });
     return true;
   }
-  std::string hint() const override {
-    return cuda_call([] {
-      return format_message(
-          "{} of the device's {} are free, all processes counted; use smaller batches or more "
-          "gradient accumulation",
-          readable(runtime::free_bytes()), readable(runtime::device_info().memory));
+  std::string hint(const std::string& remedy) const override {
+    return cuda_call([&] {
+      return format_message("{} of the device's {} are free, all processes counted; {}",
+                            readable(runtime::free_bytes()), readable(runtime::device_info().memory), remedy);
     });
   }
 };

@@ -31,7 +31,8 @@ class MemorySource {
   virtual void* leave(const void*) { return nullptr; }
   /// Whether a block with this mark may be used now; afterwards the mark is gone.
   virtual bool enter(void*) { return true; }
-  virtual std::string hint() const { return "use smaller batches or more gradient accumulation"; }
+  /// What to tell when there is none left: what there is, if that is known, and `remedy`.
+  virtual std::string hint(const std::string& remedy) const { return remedy; }
 };
 
 std::unique_ptr<MemorySource> cpu_memory();

@@ -5,6 +5,7 @@
 
 #include "examples/seq2seq/json_values.h"
 #include "examples/seq2seq/option_list.h"
+#include "libtrain/memory_plan.h"
 #include "libtrain/utf8.h"
 
 namespace seq2seq {
@@ -103,6 +104,32 @@ void check_data_options(const Options& o) {
                  "--cmudict {}: with --train {} no dictionary is read; leave one of them out", o.cmudict, o.train);
   LIBTRAIN_CHECK(o.valid_every == 0 || !o.valid.empty(),
                  "--valid-every {}: there are no pairs to validate; name them with --valid", o.valid_every);
+}
+
+double count_weights(const libtrain::TransformerOptions& o) {
+  const auto size = double(o.layer.size), inner = double(o.layer.feed_forward_size), norm = 2 * size;
+  const double attention = 4 * (size * size + size), feed_forward = 2 * size * inner + inner + size;
+  const double encoder = double(o.encoder_layers) * (attention + feed_forward + 2 * norm);
+  const double decoder = double(o.decoder_layers) * (2 * attention + feed_forward + 3 * norm);
+  const double final_norms = o.layer.pre_norm ? 2 * norm : 0;
+  const auto source = double(o.source_vocab), target = double(o.target_vocab);
+  const double rows = o.tying == libtrain::Tying::kAll      ? target
+                      : o.tying == libtrain::Tying::kTarget ? source + target
+                                                            : source + 2 * target;
+  return encoder + decoder + final_norms + rows * size;
+}
+
+void check_model_fits(const Options& o, const libtrain::TransformerOptions& model) {
+  const double weights = count_weights(model), bytes_each = o.precision == "bf16" ? 18 : 16;  // f32, and rounded ones
+  const double positions = 2 * 4 * double(model.max_positions) * double(model.layer.size);
+  auto available = double(libtrain::available_memory(device_of(o)));
+  if (o.memory_limit > 0) available = std::min(available, double(o.memory_limit) * 0x1p20);
+  if (weights * bytes_each + positions <= available) return;
+  throw libtrain::OutOfMemory(format_message(
+      "out of memory; use a smaller model or a smaller --max-length: {:.0f} weights with their gradients "
+      "and moments need {:.1f} MiB, tables of --max-length {} positions {:.1f} MiB, and {:.1f} MiB are "
+      "available",
+      weights, weights * bytes_each * 0x1p-20, o.max_length, positions * 0x1p-20, available * 0x1p-20));
 }
 
 void check_values(const Options& o) {

@@ -70,6 +70,12 @@ void check_data_options(const Options& options);
 /// Throws libtrain::InvalidArgument naming the first flag whose value is none of those it can have.
 void check_values(const Options& options);
 
+/// How many weights a Transformer of these options has: known before there is memory for them, and whatever the options.
+double count_weights(const libtrain::TransformerOptions& options);
+/// Throws libtrain::OutOfMemory when weights, gradients and Adam's moments of such a model, and its tables of positions, cannot fit in what
+/// there is, or in --memory-limit.
+void check_model_fits(const Options& options, const libtrain::TransformerOptions& model);
+
 /// Translations into the library's options; throw libtrain::InvalidArgument naming flag and choices.
 libtrain::TransformerOptions model_options(const Options& options, int64_t source_vocab, int64_t target_vocab);
 libtrain::BatchOptions batch_options(const Options& options);

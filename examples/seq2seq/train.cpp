@@ -345,6 +345,7 @@ int train(const Options& given, SignalScope& signals, Outcome& outcome) {
       {.tokens = asked.batch_tokens, .pairs = asked.batch_pairs, .seed = uint64_t(asked.seed), .batch = layout});
   const int64_t batches_per_epoch = batches.begin_epoch(0);
   const Options options = with_plan(asked, batches_per_epoch);
+  check_model_fits(options, model_options(options, task.codec.source.size(), task.codec.target.size()));
   TrainedModel model(options, task.codec);
 
   libtrain::TrainOptions train = train_options(options, batches_per_epoch);

@@ -320,6 +320,9 @@ rm -rf new
 # Numbers without sense end neither in a hang nor in a crash.
 expect 0 "" "$program" train --train train.tsv "${new[@]}" --batch-pairs 1000000000 --batch-tokens 1000000000
 rm -rf new
+refuse 5 "MiB, and 2000.0 MiB are available" bash -c 'ulimit -v 4000000 && "$@"' sh "$program" train --train train.tsv "${new[@]}" \
+  --size 8192 --heads 64 --feed-forward 65536 --encoder-layers 12 --memory-limit 2000
+rm -rf new
 refuse 5 "error: out of memory; use a smaller model" bash -c 'ulimit -v 4000000 && "$@"' sh "$program" train \
   --train train.tsv "${new[@]}" --max-length 1000000000
 rm -rf new

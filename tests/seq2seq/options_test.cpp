@@ -191,6 +191,29 @@ TEST_CASE("options: --updates decides alone unless --epochs is given too") {
   CHECK(planned({}).epochs == 2);
 }
 
+TEST_CASE("options: weights are counted before there is memory for them") {
+  for (const std::vector<const char*>& words : {std::vector<const char*>{},
+                                                {"--post-norm", "--encoder-layers", "3"},
+                                                {"--tying", "none", "--feed-forward", "7"},
+                                                {"--tying", "all", "--size", "12", "--decoder-layers", "1"}}) {
+    std::vector<const char*> all{"train", "--max-length", "4"};
+    all.insert(all.end(), words.begin(), words.end());
+    const auto model = model_options(parse(all), 9, 9);
+    libtrain::Parameters parameters;
+    const libtrain::Transformer built(parameters, model);
+    CHECK(count_weights(model) == double(parameters.count()));
+  }
+  const Options large = parse({"train", "--size", "8192", "--feed-forward", "65536", "--encoder-layers", "12"});
+  Options limited = large;
+  limited.memory_limit = 1000;
+  const std::string message =
+      message_of<libtrain::OutOfMemory>([&] { check_model_fits(limited, model_options(limited, 40, 50)); });
+  CHECK(message.find("out of memory; use a smaller model or a smaller --max-length: ") == 0);
+  CHECK(message.find(", and 1000.0 MiB are available") != std::string::npos);
+  limited = parse({"train", "--memory-limit", "100"});
+  check_model_fits(limited, model_options(limited, 40, 50));
+}
+
 TEST_CASE("options: the plan of a training run") {
   Options options = parse({"train", "--epochs", "2", "--accumulate", "4", "--warmup", "10"});
   const auto by_epochs = train_options(options, 50);  // 13 updates an epoch, 26 in all

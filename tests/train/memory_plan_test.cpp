@@ -5,6 +5,7 @@
 #include <fstream>
 
 #include "catch.h"
+#include "data/temporary_file.h"
 #include "libtrain/host_memory.h"
 
 namespace libtrain::testing {
@@ -110,6 +111,11 @@ TEST_CASE("memory plan: refuses what cannot fit, with a limit that fits, and not
   CHECK(refused.tokens_that_fit > 4000 / 4);  // half the memory, most of it of activations
   const MemoryPlan hopeless = run.plan({.limit = 18 << 20});
   CHECK(hopeless.tokens_that_fit == 0);
+  REQUIRE(hopeless.weights + hopeless.gradients + hopeless.optimizer < 18 << 20);
+  CHECK(test::message_of<OutOfMemory>([&] { hopeless.check(); }).find("use a smaller model or shorter texts") !=
+        std::string::npos);
+  const MemoryPlan too_large = run.plan({.limit = 4 << 20});
+  CHECK(test::message_of<OutOfMemory>([&] { too_large.check(); }).find("; use a smaller model: ") != std::string::npos);
 }
 
 TEST_CASE("memory plan: no probe is larger than half of a batch, nor than what fits", "[memory_plan]") {
