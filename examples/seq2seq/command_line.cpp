@@ -73,7 +73,13 @@ constexpr const char* kTrainFooter = R"(Examples:
   seq2seq train --out my_run --resume                    goes on where it stopped)";
 constexpr const char* kEvaluateFooter = R"(Examples:
   seq2seq evaluate --model my_run                        the test pairs that the run was trained with
-  seq2seq evaluate --model my_run/step-00001000 --test pairs.tsv)";
+  seq2seq evaluate --model my_run/step-00001000 --test pairs.tsv
+
+On stdout come a dozen samples, then one line of JSON with:
+  per    token error rate in percent: insertions, deletions and substitutions that turn the outputs into the nearest
+         references, over the tokens of those (phoneme error rate, where tokens are phonemes)
+  wer    percent of the sources whose output is none of their references (word error rate, where sources are words)
+  words  number of sources; lines with the same source are one, with several references)";
 constexpr const char* kPredictFooter = R"(Examples:
   seq2seq predict --model my_run < words.txt > phonemes.txt
   seq2seq predict --model my_run --beams 4               searches wider: better, and slower
@@ -160,7 +166,8 @@ std::string explain_value(const CLI::ParseError& error) {
   return text;
 }
 
-/// As a shell reads it back.
+}  // namespace
+
 std::string quoted(const std::string& word) {
   constexpr const char* kPlain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-+=./:,@%";
   if (!word.empty() && word.find_first_not_of(kPlain) == word.npos) return word;
@@ -168,8 +175,6 @@ std::string quoted(const std::string& word) {
   for (const char c : word) text += c == '\'' ? "'\\''" : std::string(1, c);
   return text + "'";
 }
-
-}  // namespace
 
 Command parse_command_line(int argc, const char* const* argv, Options& options) {
   CommandLine line(options);
@@ -189,6 +194,7 @@ Command parse_command_line(int argc, const char* const* argv, Options& options) 
     throw InvalidArgument(format_message("{}; see seq2seq {}--help", explain_value(error), command_name(line)));
   }
   line.flags().collect(options.given);
+  if (argc > 0) options.program = quoted(argv[0]);
   for (int i = 0; i < argc; ++i) options.command += (i ? " " : "") + quoted(argv[i]);
   check_values(options);
   if (line.train->parsed()) return Command::kTrain;

@@ -11,4 +11,7 @@ enum class Command { kHelp, kTrain, kEvaluate, kPredict };
 /// flags and commands come with a suggestion.
 Command parse_command_line(int argc, const char* const* argv, Options& options);
 
+/// A word as a shell reads it back.
+std::string quoted(const std::string& word);
+
 }  // namespace seq2seq

@@ -44,8 +44,8 @@ struct Options {
 
   /// Names of the flags that the user gave, without dashes.
   std::set<std::string> given;
-  /// The command line as a shell takes it.
-  std::string command;
+  /// The command line as a shell takes it, and its first word.
+  std::string command, program;
 
   bool builtin_task() const { return train.empty(); }
 };

@@ -11,6 +11,7 @@
 #include <memory>
 #include <numeric>
 
+#include "examples/seq2seq/command_line.h"
 #include "examples/seq2seq/evaluate.h"
 #include "examples/seq2seq/progress.h"
 #include "examples/seq2seq/saver.h"
@@ -82,9 +83,10 @@ void print_header(const TrainedModel& model, const Task& task, const libtrain::T
   if (task.unknown_symbols)
     print_line("", format_message("unknown symbols, not in the training pairs, in those to validate and test: {}",
                                   task.unknown_symbols));
-  print_line("model", format_message("transformer {}+{}, size {}, {} heads, feed-forward {}: {} parameters",
-                                     options.encoder_layers, options.decoder_layers, options.size, options.heads,
-                                     options.feed_forward, with_commas(model.parameters.count())));
+  print_line("model",
+             format_message("transformer {}+{}, size {}, {}, feed-forward {}: {} parameters", options.encoder_layers,
+                            options.decoder_layers, options.size, counted(options.heads, "head"), options.feed_forward,
+                            with_commas(model.parameters.count())));
   print_line(
       "plan",
       format_message("{} of {}{}, checkpoints in {}", counted(options.epochs, "epoch"), counted(batches, "mini-batch"),
@@ -262,9 +264,12 @@ int report_stop(const Options& options, int signal) {
   return signal;
 }
 
-/// Where the weights are that did best in validation.
-void report_best(const Saver& saver) {
-  if (saver.best()) print_line("best", format_message("valid {:.4f}: {}", saver.best()->score, saver.best()->path));
+/// Where the weights are that did best in validation, and how the run is used.
+void report_use(const Options& options, const Saver& saver) {
+  if (saver.best())
+    print_line("best", format_message("valid {:.4f}: {}; evaluate and predict take it with --best", saver.best()->score,
+                                      saver.best()->path));
+  print_line("use", format_message("{} predict --model {}", options.program, quoted(options.out)));
 }
 
 /// What training came to: its result, and the dozen of samples on stdout.
@@ -368,7 +373,7 @@ int train(const Options& given, SignalScope& signals, Outcome& outcome) {
   Events events(loop, model, task, batches, options, planned_updates(options, batches_per_epoch), signals);
   events.run(resume_command(options));
   if (const int signal = signals.stopped_by()) return report_stop(options, signal);
-  report_best(events.saver());
+  report_use(options, events.saver());
   outcome = score_test(model, task, events.meter());
   return 0;
 }

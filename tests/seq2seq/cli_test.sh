@@ -56,9 +56,16 @@ tail -1 out | grep -qE '^\{"task":"tsv","per":0\.00,"wer":0\.00,"words":60,"trai
 [ "$(wc -l <out)" -eq 14 ] || fail "expected a title, twelve samples and one line of JSON on stdout, got: $(cat out)"
 grep -q ', valid ' err || fail "no loss of validation: $(cat err)"
 
+command=$(sed -n 's/^use     //p' err)
+[ "$command" = "$program predict --model learnt" ] || fail "how to use the model: '$command'"
+cut -f1 train.tsv >sources
+expect 0 "" bash -c "$command" <sources
+same out sources
+
+expect 0 "" "$program" evaluate --help
+for name in per wer words; do grep -q "^  $name  .*" out || fail "evaluate --help does not explain $name"; done
 expect 0 "" "$program" evaluate --model learnt --test train.tsv
 grep -q '"per":0.00,"wer":0.00,"words":60,' out || fail "evaluate: $(cat out)"
-cut -f1 train.tsv >sources
 expect 0 "" "$program" predict --model learnt <sources
 same out sources
 expect 0 "" "$program" predict --model learnt --batch-lines 1 <sources
@@ -241,8 +248,8 @@ short=(train --train train.tsv --valid valid.tsv "${tiny[@]:0:12}" --updates 60)
 expect 0 "update 60: valid" "$program" "${short[@]}" --out by_updates
 [ -e by_updates/step-00000060 ] && grep -q "^plan    8 epochs of 8 mini-batches, at most 60 updates" err || fail "--updates: $(cat err)"
 head -1 train.tsv >one.tsv
-expect 0 "the warm-up of 20 updates takes the whole run of 1 update;" "$program" train --train one.tsv --valid one.tsv "${tiny[@]}" --epochs 1 --out one
-grep -q "tsv: 1 pair, 1 to" err && grep -q "1 epoch of 1 mini-batch," err || fail "plurals: $(cat err)"
+expect 0 "the warm-up of 20 updates takes the whole run of 1 update;" "$program" train --train one.tsv --valid one.tsv "${tiny[@]}" --heads 1 --epochs 1 --out one
+grep -q "tsv: 1 pair, 1 to" err && grep -q "1 epoch of 1 mini-batch," err && grep -q ", 1 head," err || fail "plurals: $(cat err)"
 
 # ---- Bad input: one message, its status, and nothing that was written is lost ----------------------------------------
 before=$(hash_of learnt)
