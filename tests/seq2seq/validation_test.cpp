@@ -15,7 +15,7 @@ using libtrain::Pair;
 TEST_CASE("validation: batches are no larger than those of training, but for a pair that is longer") {
   const std::vector<Pair> train(40, Pair{{5, 6, 7}, {8, 9}});
   std::vector<Pair> held_out(100, Pair{{5, 6, 7, 8, 9}, {8}});
-  for (const BucketedBatches::Options limit :
+  for (const BucketedBatches::Options& limit :
        {BucketedBatches::Options{.pairs = 4}, BucketedBatches::Options{.tokens = 16}}) {
     BucketedBatches training(train, limit);
     training.begin_epoch(0);
