@@ -9,10 +9,12 @@ namespace libtrain {
 /// cross_projection() of one memory for all layers of a decoder: keys and values of every layer at once, each layer's queries when it has them.
 ///   memory [memory rows, in] f32, bf16 or f64;  one weight [3 size, in] and bias [3 size] a layer, or no biases at all
 /// On a CUDA device, layers whose weights lie equally far apart in memory (as those of a parameter store do) take one product for all keys and
-/// values, and one for the gradients of what made them. The gradient of each weight is written once, from both sides.
+/// values, and one for the gradients of what made them. The gradient of each weight is written once, from both sides: nothing else may read a
+/// layer's weight or bias between this and the last of its queries, or the gradient of keys and values lacks what that adds.
 /// Throws InvalidArgument when shapes, dtypes or devices differ from this.
 class MemoryProjections {
  public:
+  /// Makes keys and values of every layer. Keeps the weights and biases for queries().
   MemoryProjections(const Tensor& memory, std::vector<Tensor> weights, std::vector<Tensor> biases = {});
 
   /// [memory rows, 2 size]: the key of each row, then its value.
@@ -37,7 +39,7 @@ class MemoryProjections {
   }
 
   /// Each gradient is opened by one layer.
-  void check_apart() const;
+  void check_apart(const Tensor& memory) const;
 
   std::vector<Tensor> weights_, biases_, keys_values_;
   std::shared_ptr<std::vector<Opened>> opened_;
@@ -168,13 +170,16 @@ template <class T> struct MemoryProjections::Layers {
   }
 };
 
-inline void MemoryProjections::check_apart() const {
-  std::vector<Tensor> all = weights_;
+inline void MemoryProjections::check_apart(const Tensor& memory) const {
+  std::vector<Tensor> all{memory};
+  all.insert(all.end(), weights_.begin(), weights_.end());
   all.insert(all.end(), biases_.begin(), biases_.end());
   for (size_t i = 0; i < all.size(); ++i)
     for (size_t j = 0; j < i; ++j)
-      LIBTRAIN_CHECK(!all[i].defined() || !all[j].defined() || all[i].node_handle() != all[j].node_handle(),
-                     "[memory_projections] layers share a tensor, {}; use cross_projection() of each", all[i].spec());
+      LIBTRAIN_CHECK(
+          !all[i].defined() || !all[j].defined() || all[i].node_handle() != all[j].node_handle(),
+          "[memory_projections] two of its arguments are one tensor, {}; use cross_projection() for each layer",
+          all[i].spec());
 }
 
 inline MemoryProjections::MemoryProjections(const Tensor& memory, std::vector<Tensor> weights,
@@ -191,10 +196,8 @@ inline MemoryProjections::MemoryProjections(const Tensor& memory, std::vector<Te
     const Tensor& bias = biases_.empty() ? Tensor() : biases_[i];
     detail::check_cross_projection(kOp, "memory", memory, weights_[i], bias);
     check_like(kOp, "weight", weights_[i], weights_[0], weights_[0].shape());
-    LIBTRAIN_CHECK(memory.node_handle() != weights_[i].node_handle(),
-                   "[{}] memory and a weight are one tensor, {}; use cross_projection()", kOp, memory.spec());
   }
-  check_apart();
+  check_apart(memory);
   const int64_t rows = memory.dim(0), size = weights_[0].dim(0) / 3;
   const Tensor all({int64_t(count), rows, 2 * size}, memory.dtype(), memory.device());
   for (size_t i = 0; i < count; ++i)

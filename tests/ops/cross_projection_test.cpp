@@ -84,8 +84,9 @@ TEST_CASE("cross_projection: where the weight is an input too, its gradients as 
     check_same(sum_of_gradients(project, w, other, w, {w}), sum_of_gradients(project, twin, other, w, {twin, w}));
   check_same(sum_of_gradients(at_once, other, w, w, {w}), sum_of_gradients(at_once, other, twin, w, {twin, w}));
   check_same(sum_of_gradients(at_once, w, w, w, {w}), sum_of_gradients(at_once, twin, third, w, {twin, third, w}));
-  CHECK_THROWS_WITH(layered(other, w, w),
-                    "[memory_projections] memory and a weight are one tensor, f64[12, 8]; use cross_projection()");
+  CHECK_THROWS_WITH(
+      layered(other, w, w),
+      "[memory_projections] two of its arguments are one tensor, f64[12, 8]; use cross_projection() for each layer");
 }
 
 TEST_CASE("cross_projection: what does not fit is refused", "[ops]") {

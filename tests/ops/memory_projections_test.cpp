@@ -27,13 +27,17 @@ TEST_CASE("memory_projections: what does not fit is refused", "[ops]") {
                     "[query_projection] x must be [rows, 4] for weight f32[6, 4], got f32[2, 5]; its last size is the "
                     "second of weight");
   const Tensor other = Tensor::zeros({6, 4}), bias = Tensor::zeros({6});
-  CHECK_THROWS_WITH(MemoryProjections(memory, {weight, other, weight}),
-                    "[memory_projections] layers share a tensor, f32[6, 4]; use cross_projection() of each");
-  CHECK_THROWS_WITH(MemoryProjections(memory, {weight, other}, {bias, bias}),
-                    "[memory_projections] layers share a tensor, f32[6]; use cross_projection() of each");
+  CHECK_THROWS_WITH(
+      MemoryProjections(memory, {weight, other, weight}),
+      "[memory_projections] two of its arguments are one tensor, f32[6, 4]; use cross_projection() for each layer");
+  CHECK_THROWS_WITH(
+      MemoryProjections(memory, {weight, other}, {bias, bias}),
+      "[memory_projections] two of its arguments are one tensor, f32[6]; use cross_projection() for each layer");
   const Tensor column = Tensor::zeros({6, 1});
   CHECK_THROWS_WITH(MemoryProjections(Tensor::zeros({2, 1}), {column}, {column.reshape({6})}),
-                    Contains("layers share a tensor"));
+                    Contains("two of its arguments are one tensor"));
+  CHECK_THROWS_WITH(MemoryProjections(column.reshape({6, 1}), {Tensor::zeros({6, 1})}, {column.reshape({6})}),
+                    Contains("two of its arguments are one tensor"));
   CHECK_NOTHROW(MemoryProjections(memory, {weight, other}, {bias, Tensor::zeros({6})}));
 }
 
