@@ -52,6 +52,7 @@ void enqueue(Cuda where, LibraryKernel kernel, std::function<void()> work) {
 }
 
 void check_range(const void* begin, int64_t bytes, const char* what) {
+  const std::lock_guard lock(mutex());
   if (bytes != 0 && place_of(begin, size_t(bytes), what) != Place::device)
     throw Failure(text("[", what, "] ", bytes, " bytes from ", begin, " on are not in the memory of the device"));
 }

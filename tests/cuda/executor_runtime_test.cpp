@@ -1,5 +1,6 @@
 // The runtime of kernels that are executed on the CPU: streams that put work off, memory, failures, counters.
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstring>
 #include <thread>
@@ -245,4 +246,23 @@ TEST_CASE("executor: several host threads may launch and wait", "[executor]") {
     });
   for (auto& thread : threads) thread.join();
   CHECK(wrong == std::vector<int>(4, 0));
+}
+
+TEST_CASE("executor: one host thread may check ranges while another allocates and frees", "[executor]") {
+  const DeviceArray<float> x(64);
+  std::atomic<bool> done = false;
+  std::thread other([&done] {
+    for (int i = 0; i < 20000; ++i) const DeviceArray<float> first(1), second(300), third(20);
+    done = true;
+  });
+  int refused = 0;
+  while (!done) {
+    try {
+      executor::check_range(x.data(), kBytes, "test");
+    } catch (const Failure&) {
+      ++refused;
+    }
+  }
+  other.join();
+  CHECK(refused == 0);
 }
