@@ -186,8 +186,11 @@ void Tape::append(Step step) {
     output.set_requires_grad();
     output.node_handle()->recorded = true;
   }
-  for (const Tensor& input : step.inputs)
-    if (wants_gradient(input) && !input.node_handle()->recorded) leaves_.push_back(input);
+  for (const Tensor& input : step.inputs) {
+    if (!wants_gradient(input)) continue;
+    ++input.node_handle()->reads;
+    if (!input.node_handle()->recorded) leaves_.push_back(input);
+  }
   steps_.push_back(std::move(step));
 }
 

@@ -23,6 +23,7 @@ struct TensorNode {
   Device device = Device::kCpu;
   bool requires_grad = false;
   bool recorded = false;  // made by an op that a tape recorded: no leaf
+  int64_t reads = 0;      // how often a tape has recorded an op that computes a gradient of this
   // The gradient: no memory until first written, unless a parameter store has bound it to its flat buffer.
   std::shared_ptr<std::byte> grad_storage;
   std::byte* grad_data = nullptr;

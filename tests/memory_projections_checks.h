@@ -111,6 +111,72 @@ inline void check_memory_projections(Device device) {
           check_memory_projections(device, {size, dtype, evenly, with_biases});
 }
 
+/// One layer's projections, of all layers at once or not.
+struct OneLayer {
+  Tensor memory, weight, bias;
+  std::optional<MemoryProjections> at_once;
+
+  Tensor keys_values() const {
+    return at_once ? at_once->keys_values(0) : cross_projection(memory, memory, weight, bias).keys_values;
+  }
+  Tensor queries(const Tensor& x) const {
+    return at_once ? at_once->queries(0, x) : cross_projection(x, memory, weight, bias).queries;
+  }
+};
+
+/// A weight that something else reads: an operation or, where `projected_too`, another MemoryProjections.
+///   place  where that stands: before keys and values are made, behind that, between two queries, behind all
+inline std::vector<double> gradients_of_shared_weight(Device device, bool at_once, bool projected_too, int place) {
+  std::mt19937 random(11);
+  const auto fresh = [&](const Shape& shape) {
+    std::vector<float> values(size_t(shape.numel()));
+    for (float& value : values) value = float(random() % 17) / 8 - 1;
+    return Tensor::from(std::span<const float>(values), shape, device).set_requires_grad();
+  };
+  const Tensor x = fresh({5, 6}), memory = fresh({7, 6}), weight = fresh({12, 6}), bias = fresh({12});
+  Tape tape;
+  Tensor loss = Tensor::zeros({}, DType::f32, device);
+  const auto count = [&](const Tensor& y) { loss = add(loss, sum(mul(y, y))); };
+  const auto layer = [&](const Tensor& of) {
+    OneLayer made{of, weight, bias, {}};
+    if (at_once) made.at_once.emplace(of, std::vector{weight}, std::vector{bias});
+    count(made.keys_values());
+    return made;
+  };
+  std::optional<OneLayer> other;
+  const auto read_here = [&](int here) {
+    if (here != place) return;
+    if (projected_too) other = layer(x);
+    if (!projected_too) count(weight), count(bias);
+  };
+  read_here(0);
+  const OneLayer ours = layer(memory);
+  read_here(1);
+  count(ours.queries(x));
+  read_here(2);
+  count(ours.queries(memory));
+  read_here(3);
+  if (other) count(other->queries(memory));
+  tape.backward(loss);
+  std::vector<double> found;
+  for (const Tensor& tensor : {weight, bias, x, memory})
+    for (const double value : values_of(tensor.grad())) found.push_back(value);
+  return found;
+}
+
+inline void check_shared_memory_projections(Device device) {
+  set_allocator_guards(true);  // fresh memory is NaN
+  for (const bool projected_too : {false, true})
+    for (int place = 0; place < 4; ++place) {
+      CAPTURE(projected_too, place);
+      const auto expected = gradients_of_shared_weight(device, false, projected_too, place),
+                 found = gradients_of_shared_weight(device, true, projected_too, place);
+      REQUIRE(found.size() == expected.size());
+      for (size_t i = 0; i < found.size(); ++i) REQUIRE(found[i] == Approx(expected[i]).epsilon(1e-5).margin(1e-4));
+    }
+  set_allocator_guards(false);
+}
+
 /// Where another operation has opened the gradient of a layer's weight in bf16, what is written in f32 is added to it as a whole: also the rows
 /// that queries leave to keys and values, or these to queries.
 inline void check_converted_memory_projections(Device device) {

@@ -9,9 +9,8 @@ namespace libtrain {
 /// cross_projection() of one memory for all layers of a decoder: keys and values of every layer at once, each layer's queries when it has them.
 ///   memory [memory rows, in] f32, bf16 or f64;  one weight [3 size, in] and bias [3 size] a layer, or no biases at all
 /// On a CUDA device, layers whose weights lie equally far apart in memory (as those of a parameter store do) take one product for all keys and
-/// values, and one for the gradients of what made them. The gradient of each weight is written once, from both sides: nothing else may read a
-/// layer's weight or bias between this and the last of its queries, or the gradient of keys and values lacks what that adds.
-/// Throws InvalidArgument when shapes, dtypes or devices differ from this.
+/// values, and one for the gradients of what made them. The gradient of each weight is written once, from both sides; a weight that anything else
+/// reads behind this costs a pass of zeros more. Throws InvalidArgument when shapes, dtypes or devices differ from this.
 class MemoryProjections {
  public:
   /// Makes keys and values of every layer. Keeps the weights and biases for queries().
@@ -26,10 +25,13 @@ class MemoryProjections {
   Tensor queries(size_t layer, const Tensor& x) const;
 
  private:
-  /// Whether queries of this layer have run backward, which comes before that of keys and values, and whether the gradients of its weight and
-  /// bias held something when the first of them did: then keys and values must add to their rows too.
-  struct Opened {
-    bool opened = false, adds_to_weight = false, adds_to_bias = false;
+  /// What queries of a layer tell its keys and values, whose backward comes later.
+  struct Link {
+    /// Of the layer's weight and bias, if none but the two sides have read them since keys and values were made.
+    int64_t reads = -1;
+    bool opened = false;  // queries have run backward
+    /// What keys and values write holds something to add to.
+    bool adds_to_weight = false, adds_to_bias = false;
   };
   template <class T> struct Layers;
 
@@ -42,12 +44,17 @@ class MemoryProjections {
   void check_apart(const Tensor& memory) const;
 
   std::vector<Tensor> weights_, biases_, keys_values_;
-  std::shared_ptr<std::vector<Opened>> opened_;
+  std::shared_ptr<std::vector<Link>> links_;
 };
 
 // ---------------------------------------------------------------------------------------------------------------------
 
 namespace detail {
+
+/// How often tapes have recorded that one of them was read.
+inline int64_t reads_of(const Tensor& weight, const Tensor& bias) {
+  return weight.node_handle()->reads + (bias.defined() ? bias.node_handle()->reads : 0);
+}
 
 /// Lets the gradients of these tensors, of equally many elements, be written one behind the other.
 inline void bind_gradients(const std::vector<Tensor>& tensors) {
@@ -108,7 +115,7 @@ template <class T> struct MemoryProjections::Layers {
   }
 
   /// From the gradients of keys and values, of all layers to which one has come.
-  void backward(const BackwardStep& step, std::vector<Opened>& opened) const {
+  void backward(const BackwardStep& step, std::vector<Link>& links) const {
     const size_t count = layers.size();
     const bool has_biases = step.inputs.size() > 1 + count;
     std::vector<Gradients> gradients(count);
@@ -118,7 +125,7 @@ template <class T> struct MemoryProjections::Layers {
         continue;  // what is missing of the gradients is zero: queries() have seen to that
       dweight = step.sink<A>(1 + i);
       if (has_biases) dbias = step.sink<A>(1 + count + i);
-      const Opened found = opened[i];
+      const Link found = links[i];
       // Queries have begun the gradient, or their rows are missing from it, as from a tensor of this step's own.
       const auto missing = [&](Sink<A>& sink, size_t input, bool adds) {
         if (!found.opened || step.has_stand_in(input)) return sink;
@@ -132,7 +139,7 @@ template <class T> struct MemoryProjections::Layers {
         detail::run_gemm(where, kernels::Gemm<T, T>{.a = dy, .b = part(i).weight, .c = dmemory});
     }
     backward_weights(gradients);
-    opened.assign(count, {});
+    links.assign(count, {});
   }
   /// Gradients of the whole weight and bias of each layer whose dy has arrived.
   struct Gradients {
@@ -186,7 +193,7 @@ inline MemoryProjections::MemoryProjections(const Tensor& memory, std::vector<Te
                                             std::vector<Tensor> biases)
     : weights_(std::move(weights)),
       biases_(std::move(biases)),
-      opened_(std::make_shared<std::vector<Opened>>(weights_.size())) {
+      links_(std::make_shared<std::vector<Link>>(weights_.size())) {
   constexpr const char* kOp = "memory_projections";
   const size_t count = weights_.size();
   LIBTRAIN_CHECK(count > 0 && (biases_.empty() || biases_.size() == count),
@@ -216,7 +223,9 @@ inline MemoryProjections::MemoryProjections(const Tensor& memory, std::vector<Te
     inputs.insert(inputs.end(), weights_.begin(), weights_.end());
     inputs.insert(inputs.end(), biases_.begin(), biases_.end());
     record(kOp, keys_values_, inputs,
-           [parts, opened = opened_](const BackwardStep& step) { parts.backward(step, *opened); });
+           [parts, links = links_](const BackwardStep& step) { parts.backward(step, *links); });
+    for (size_t i = 0; i < count; ++i)
+      (*links_)[i].reads = detail::reads_of(weights_[i], biases_.empty() ? Tensor() : biases_[i]);
     // Where backward will find it: equally far apart too.
     if (Tape::active() && keys_values_[0].requires_grad() && memory.device() == Device::kCuda)
       detail::bind_gradients(keys_values_);
@@ -238,23 +247,26 @@ inline Tensor MemoryProjections::queries(size_t layer, const Tensor& x) const {
                                          b ? View<const T>{b.data, {size, 1, 1, 1}} : b,
                                          0};
     part.forward(x.device(), y);
-    record(kOp, y, {x, weight, bias, keys_values_[layer]}, {},
-           [part, layer, opened = opened_](const BackwardStep& step) {
-             const Device where = step.output.device();
-             part.backward_input(where, step.doutput<T>(), step, 0);
-             const auto dweight = step.sink<A>(1), dbias = part.bias ? step.sink<A>(2) : Sink<A>{};
-             if (!(*opened)[layer].opened) (*opened)[layer] = {true, dweight.accumulate, dbias.accumulate};
-             part.template backward_weight<A>(where, step.doutput<T>(), dweight, dbias);
-             // The rows of keys and values are written with the gradients of these, in the same place; where there are none, they are zero.
-             const bool come_later = step.inputs[3].has_grad() && !TapeObserver::present();
-             const auto missing = [&](Sink<A> sink, size_t input) {
-               return come_later && !step.has_stand_in(input) ? Sink<A>{} : sink;
-             };
-             const int64_t size = part.weight.dims[0];
-             const View<const T> others{nullptr, {2 * size, part.weight.dims[1], 1, 1}};
-             detail::ProjectionPart<T>{{}, others, {}, size}.template clear<A>(where, missing(dweight, 1),
-                                                                               missing(dbias, 2));
-           });
+    const int64_t reads_before = detail::reads_of(weight, bias);
+    record(kOp, y, {x, weight, bias, keys_values_[layer]}, {}, [part, layer, links = links_](const BackwardStep& step) {
+      Link& link = (*links)[layer];
+      const Device where = step.output.device();
+      part.backward_input(where, step.doutput<T>(), step, 0);
+      const auto dweight = step.sink<A>(1), dbias = part.bias ? step.sink<A>(2) : Sink<A>{};
+      const bool alone = detail::reads_of(step.inputs[1], step.inputs[2]) == link.reads;
+      if (!link.opened) link = {link.reads, true, !alone || dweight.accumulate, !alone || dbias.accumulate};
+      part.template backward_weight<A>(where, step.doutput<T>(), dweight, dbias);
+      // The rows of keys and values are written with the gradients of these, in the same place; where there are none, or others may
+      // add to them before, they are zero.
+      const bool come_later = step.inputs[3].has_grad() && alone && !TapeObserver::present();
+      const auto missing = [&](Sink<A> sink, size_t input) {
+        return come_later && !step.has_stand_in(input) ? Sink<A>{} : sink;
+      };
+      const int64_t size = part.weight.dims[0];
+      const View<const T> others{nullptr, {2 * size, part.weight.dims[1], 1, 1}};
+      detail::ProjectionPart<T>{{}, others, {}, size}.template clear<A>(where, missing(dweight, 1), missing(dbias, 2));
+    });
+    (*links_)[layer].reads += detail::reads_of(weight, bias) - reads_before;
   });
   return y;
 }

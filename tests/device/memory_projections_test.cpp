@@ -10,4 +10,8 @@ TEST_CASE("device: memory_projections adds what both sides make to a gradient th
   check_converted_memory_projections(Device::kCuda);
 }
 
+TEST_CASE("device: memory_projections gives whole gradients, whatever else reads a weight", "[device]") {
+  check_shared_memory_projections(Device::kCuda);
+}
+
 }  // namespace libtrain::testing

@@ -12,6 +12,10 @@ TEST_CASE("memory_projections: a gradient that is kept in bf16 gets what both si
   check_converted_memory_projections(Device::kCpu);
 }
 
+TEST_CASE("memory_projections: whole gradients, whatever else reads a weight", "[ops]") {
+  check_shared_memory_projections(Device::kCpu);
+}
+
 TEST_CASE("memory_projections: what does not fit is refused", "[ops]") {
   const Tensor memory = Tensor::zeros({2, 4}), weight = Tensor::zeros({6, 4});
   CHECK_THROWS_WITH(MemoryProjections(memory, {}), Contains("expected a weight for each layer"));
