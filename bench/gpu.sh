@@ -83,9 +83,9 @@ export TORCHINDUCTOR_CACHE_DIR=${TORCHINDUCTOR_CACHE_DIR:-$build/inductor}  # so
 measure bench 150
 table bench
 compare base base 100 50 eager,packed --rounds 2
-compare base-quick base 100 85 compile-quick --only 0 --rounds 1  # each shape is compiled anew
+compare base-quick base 120 85 compile-quick --only 0 --rounds 1  # each shape is compiled anew
 compare big big 100 50 eager,packed --rounds 2
-compare big-quick big 140 125 compile-quick --only 0 --rounds 1
+compare big-quick big 160 125 compile-quick --only 0 --rounds 1
 tuned step
 [ ${#small[@]} -gt 0 ] || tuned linear
 finish

@@ -15,16 +15,16 @@ class StreamOrder {
     if (!stream) return;
     cuda::Event before;
     before.record();
+    after_.emplace();
     scope_.emplace(*stream);
     before.wait();
   }
   ~StreamOrder() {
     if (!scope_) return;
     try {
-      cuda::Event after;
-      after.record();
+      after_->record();
       scope_.reset();
-      after.wait();
+      after_->wait();
     } catch (const std::exception&) {
       // The device has failed: who waits for it next is told.
     }
@@ -32,6 +32,7 @@ class StreamOrder {
   StreamOrder(const StreamOrder&) = delete;
 
  private:
+  std::optional<cuda::Event> after_;  // made first: in the end nothing new may be needed of a device
   std::optional<cuda::StreamScope> scope_;
 };
 

@@ -173,7 +173,7 @@ void Tape::run_backward() {
     step.backward(running);
     running.finish();
     TapeObserver::tell(&TapeObserver::backward, step);
-    if (side && side->is_open()) side->hold(memory_of({&step.outputs, &step.inputs, &step.saved}));
+    if (side && side->is_open()) side->hold(memory_of({&step.outputs, &step.inputs, &step.saved, &running.converted_}));
   }
   if (side) side->join();
 }

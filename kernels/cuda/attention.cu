@@ -6,6 +6,7 @@
 //           attention_simt.cu   everything else: f32, f64, other head sizes, rows that do not begin at multiples of 16 bytes
 //           Backward of the first and the third is in files of its own: attention_short_backward.cu, attention_hopper_backward.cu.
 // Traffic, Numerics, Source, Measured: there.
+#include <atomic>
 #include <cstdlib>
 #include <string>
 
@@ -46,8 +47,8 @@ bool hopper_asked_for() {
   return true;
 }
 
-bool& hopper_switch() {
-  static bool on = hopper_asked_for();
+std::atomic<bool>& hopper_switch() {
+  static std::atomic<bool> on = hopper_asked_for();
   return on;
 }
 

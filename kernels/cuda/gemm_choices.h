@@ -11,7 +11,7 @@ namespace libtrain::kernels {
 /// The choices of one device and one version of cuBLASLt. Not thread-safe; several processes may use one folder.
 class GemmChoices {
  public:
-  using Key = std::array<int64_t, 16>;        // everything that the choice depends on, but device and versions
+  using Key = std::array<int64_t, 18>;        // everything that the choice depends on, but device and versions
   using Algorithm = std::array<uint64_t, 8>;  // cublasLtMatmulAlgo_t, which may be stored
 
   /// Reads the file of `identity` (a line that names device and versions) in `folder`. No file, one that is damaged, and one of another

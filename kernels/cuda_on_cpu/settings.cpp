@@ -4,10 +4,12 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <mutex>
 #include <set>
 #include <string>
 
 #include "kernels/cuda_on_cpu/device_memory.h"
+#include "kernels/cuda_on_cpu/stream.h"
 #include "kernels/failure.h"
 
 namespace libtrain::kernels::executor {
@@ -99,7 +101,10 @@ std::optional<uint64_t> streams_from_environment() {
 }
 
 bool instrumented() { return !instrumented_libraries().empty(); }
-void note_instrumented(const void* address) { instrumented_libraries().insert(library_of(address)); }
+void note_instrumented(const void* address) {
+  const std::lock_guard lock(mutex());
+  instrumented_libraries().insert(library_of(address));
+}
 bool is_instrumented(const void* address) { return instrumented_libraries().count(library_of(address)) > 0; }
 
 }  // namespace libtrain::kernels::executor

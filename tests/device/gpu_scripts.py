@@ -226,7 +226,7 @@ def arguments(place):
 
 
 def cut_off(place):
-    place.replace("bench/gpu.sh", "compare big-quick big 140", "compare big-quick big 600")  # it never has the time
+    place.replace("bench/gpu.sh", "compare big-quick big 160", "compare big-quick big 600")  # it never has the time
     status, printed = place.run("bash", "bench/gpu.sh", HANGS="*/gpu_bench", SHORT="*/gpu_bench")
     parts = place.outcomes("bench")
     expect(status == 1 and parts["bench"][0] == "failed" and "cut off after" in parts["bench"][1], printed)

@@ -53,12 +53,14 @@ install="bash examples/seq2seq/install.sh catch2 python3 installs what libtrain 
 
 # find_device: names it, or exits
 find_device() {
-  local tool line missing=
+  local tool line missing= which=()
   for tool in nvcc cmake ninja python3 nvidia-smi; do
     command -v $tool >/dev/null || missing+=" $tool"
   done
   [ -z "$missing" ] || refuse "not here:$missing; $install, nvcc comes with CUDA's toolkit, nvidia-smi with its driver"
-  within 20 "$results/nvidia-smi.log" "$results/nvidia-smi.log" nvidia-smi --format=csv,noheader \
+  export CUDA_DEVICE_ORDER=PCI_BUS_ID  # CUDA's first device is then the first that nvidia-smi names
+  [ -z "${CUDA_VISIBLE_DEVICES-}" ] || which=(-i "${CUDA_VISIBLE_DEVICES%%,*}")
+  within 20 "$results/nvidia-smi.log" "$results/nvidia-smi.log" nvidia-smi "${which[@]}" --format=csv,noheader \
     --query-gpu=compute_cap,name,driver_version,clocks.max.sm,power.limit
   line=$(grep -m 1 -E '^[0-9]+\.[0-9]+, ' "$results/nvidia-smi.log") ||
     refuse "nvidia-smi names no device: $(told "$results/nvidia-smi.log"); tests/run.sh needs none"

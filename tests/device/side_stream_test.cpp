@@ -25,7 +25,7 @@ Tensor weight(uint64_t seed) { return random({kSize, kSize}, seed).set_requires_
 
 std::vector<std::vector<float>> gradients(const std::vector<Tensor>& leaves) {
   std::vector<std::vector<float>> all;
-  for (const Tensor& leaf : leaves) all.push_back(leaf.grad().to_vector<float>());
+  for (const Tensor& leaf : leaves) all.push_back(leaf.grad().cast(DType::f32).to_vector<float>());
   return all;
 }
 
@@ -136,6 +136,15 @@ TEST_CASE("side stream: gradients that backward reads, adds to, or computes with
     check_same({a, b, bias}, [&](const Tensor& x) {
       const Tensor h = linear(x, a, {});
       return add(add(linear(h, b, bias), tanh(h)), scale(h, 2));
+    });
+  }
+  SECTION("a weight that a product made, whose gradient is converted from f32 for that product") {
+    const auto in_bf16 = [](const Tensor& tensor) { return tensor.cast(DType::bf16).set_requires_grad(); };
+    const Tensor p = in_bf16(a), q = in_bf16(b);
+    check_same({p, q}, [&](const Tensor& x) {
+      Tensor made = q;
+      for (int i = 0; i < 6; ++i) made = linear(tanh(made), p, {});
+      return linear(x.cast(DType::bf16), made, {});
     });
   }
   SECTION("queries, keys and values by one weight") {

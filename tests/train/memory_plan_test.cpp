@@ -160,8 +160,8 @@ TEST_CASE("memory plan: sizes are those of the batches that are built", "[memory
 
 TEST_CASE("memory plan: what the host has is the least that system and control groups leave", "[memory_plan]") {
   namespace fs = std::filesystem;
-  const fs::path root = fs::temp_directory_path() / "libtrain-host-memory";
-  fs::remove_all(root);
+  const test::TemporaryFile place("");
+  const fs::path root = place.folder() + "/root";
   const auto write = [&](const std::string& path, const std::string& text) {
     fs::create_directories((root / path).parent_path());
     std::ofstream(root / path) << text;
@@ -186,7 +186,6 @@ TEST_CASE("memory plan: what the host has is the least that system and control g
   CHECK(available() == 100 * 1024);
   write("sys/fs/cgroup/memory/memory.stat", "total_inactive_file 300000\n");
   CHECK(available() == 200000 + 100 * 1024);
-  fs::remove_all(root);
 }
 
 }  // namespace libtrain::testing

@@ -27,6 +27,7 @@
 #include "kernels/column_sum.h"
 #include "kernels/cuda/common.cuh"
 #include "kernels/cuda/gemm_ends.h"
+#include "kernels/cuda/native/first_device.h"
 #include "kernels/cuda/native/gemm_tuning.h"
 
 namespace libtrain::kernels {
@@ -166,7 +167,9 @@ template <class In, class Out> void describe(const Gemm<In, Out>& g, bool comple
               batch.count,
               in_batch(batch.a),
               in_batch(batch.b),
-              in_batch(batch.c)};
+              in_batch(batch.c),
+              with_bias ? in_batch(batch.bias) : 0,
+              with_sums ? in_batch(batch.sums) : 0};
 }
 
 /// Up to `most` algorithms that sum in a fixed order, the heuristic's best first.
@@ -194,12 +197,17 @@ template <class In, class Out> std::vector<cublasLtMatmulAlgo_t> ask(const Call<
   return algorithms;
 }
 
+/// Held while an algorithm is chosen: products of all types share what was timed.
+std::mutex& choosing() {
+  static std::mutex mutex;
+  return mutex;
+}
+
 /// None when cuBLASLt has none for this.
 template <class In, class Out>
 std::optional<cublasLtMatmulAlgo_t> algorithm_for(const Call<In, Out>& call, const DescribedGemm& product) {
-  static std::mutex mutex;
   static std::map<GemmChoices::Key, std::optional<cublasLtMatmulAlgo_t>> known;
-  const std::lock_guard lock(mutex);
+  const std::lock_guard lock(choosing());
   if (const auto place = known.find(call.key); place != known.end()) return place->second;
   const bool timed = may_tune(product.stream);
   const auto candidates = ask(call, timed ? kTimedCandidates : 1);
@@ -219,6 +227,7 @@ template <class In, class Out> bool multiply(Cuda where, const Gemm<In, Out>& g,
   using A = accum_t<In>;
   if (complete && std::is_same_v<In, double> && (g.sums || g.activation != GemmActivation::kNone)) return false;
   if (complete && (is_odd(g.bias.data, g.batch.bias) || is_odd(g.sums.data, g.batch.sums))) return false;
+  runtime::require_first_device();
   Call<In, Out> call;
   describe(g, complete, call);
   const A one = 1, beta = accumulate ? 1 : 0;

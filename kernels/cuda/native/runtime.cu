@@ -8,6 +8,7 @@
 #include <mutex>
 #include <string>
 
+#include "kernels/cuda/native/first_device.h"
 #include "kernels/cuda/native/vocabulary.cuh"
 
 namespace libtrain::kernels::runtime {
@@ -31,17 +32,6 @@ void check(cudaError_t status, const char* call) {
   if (status == cudaSuccess) return;
   cudaGetLastError();  // so that the next call is not blamed for it
   throw Failure(std::string("[cuda] ") + call + " failed: " + describe(status));
-}
-
-/// Memory, streams and events are made on the GPU that a program's own cudaSetDevice() has chosen for the thread: all of libtrain's must lie on
-/// the first.
-void require_first_device() {
-  int device = 0;
-  check(cudaGetDevice(&device), "cudaGetDevice");
-  if (device != 0)
-    throw Failure("[cuda] expected this thread to use the process's first GPU, as libtrain does, got GPU " +
-                  std::to_string(device) +
-                  "; call cudaSetDevice(0) before, or let CUDA_VISIBLE_DEVICES say which GPU is the first");
 }
 
 /// "sm_80 sm_90 PTX", from the list that CMake was configured with.
@@ -73,6 +63,15 @@ std::string dims(std::array<unsigned, 3> d) {
 }
 
 }  // namespace
+
+void require_first_device() {
+  int device = 0;
+  check(cudaGetDevice(&device), "cudaGetDevice");
+  if (device != 0)
+    throw Failure("[cuda] expected this thread to use the process's first GPU, as libtrain does, got GPU " +
+                  std::to_string(device) +
+                  "; call cudaSetDevice(0) before, or let CUDA_VISIBLE_DEVICES say which GPU is the first");
+}
 
 int device_count() {
   int count = 0;
@@ -238,6 +237,7 @@ void count_launch(const char*) {
 }
 
 int allow_shared_bytes(const void* kernel, int bytes) {
+  require_first_device();
   static std::mutex mutex;
   static std::map<const void*, int> allowed;
   const std::lock_guard lock(mutex);
