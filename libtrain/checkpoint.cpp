@@ -194,16 +194,29 @@ void name_latest(FileSystem& files, const std::string& folder, const std::string
   write_file_atomically(files, path, bytes);
 }
 
+TensorTargets weight_targets_of(const Parameters& parameters) {
+  TensorTargets targets;
+  for (const auto& slot : parameters.slots()) targets.add(slot.name, slot.master);
+  return targets;
+}
+
 TensorFile weights_of(const Parameters& parameters) {
   TensorFile file;
   for (const auto& slot : parameters.slots()) file.add(slot.name, slot.master);
   return file;
 }
 
+/// An average of values begins anew.
+void take_values(const TensorTargets& targets, const SafetensorsFile& weights, const Parameters& parameters) {
+  targets.copy(weights);
+  parameters.round_values();
+  if (const Tensor average = parameters.average(); average.defined()) average.copy_from(parameters.values());
+}
+
 }  // namespace
 
 std::string save_checkpoint(const std::string& folder, const Parameters& parameters, const TrainState& state,
-                            const std::string& program, const SaveOptions& options) {
+                            const std::string& program, const SaveOptions& options) try {
   const Json program_json = Json::parse(program, nullptr, false);
   LIBTRAIN_CHECK(program_json.is_object(),
                  "[save_checkpoint] program must be a JSON object, got {}; leave it out if there is nothing to keep",
@@ -246,6 +259,8 @@ std::string save_checkpoint(const std::string& folder, const Parameters& paramet
   remove_abandoned_checkpoints(files, folder);
   if (options.keep > 0) remove_old_checkpoints(files, folder, options.keep, {path, best_checkpoint(folder)});
   return path;
+} catch (const fs::filesystem_error& error) {
+  throw_io_error("examine", error.path1().string(), error.code().value());
 }
 
 std::string newest_checkpoint(const std::string& folder, const PassedOver& passed_over) {
@@ -285,8 +300,7 @@ Checkpoint load_checkpoint(const std::string& path, const Parameters& parameters
   const SafetensorsFile weights = read_listed(manifest, path, kWeightsFile),
                         optimizer = read_listed(manifest, path, kOptimizerFile);
 
-  TensorTargets weight_targets;
-  for (const auto& slot : parameters.slots()) weight_targets.add(slot.name, slot.master);
+  TensorTargets weight_targets = weight_targets_of(parameters);
   weight_targets.check(weights, path + "/" + kWeightsFile, false);
   const RandomState random{manifest.word("random/seed"), manifest.word("random/step")};
   const TensorTargets state_targets =
@@ -300,6 +314,17 @@ Checkpoint load_checkpoint(const std::string& path, const Parameters& parameters
   return checkpoint;
 }
 
+Checkpoint load_checkpoint_weights(const std::string& path, const Parameters& parameters) {
+  parameters.check_shows_values("load_checkpoint_weights");
+  const Manifest manifest(path);
+  Checkpoint checkpoint = checkpoint_of(manifest, path);
+  const SafetensorsFile weights = read_listed(manifest, path, kWeightsFile);
+  TensorTargets targets = weight_targets_of(parameters);
+  targets.check(weights, path + "/" + kWeightsFile, false);
+  take_values(targets, weights, parameters);
+  return checkpoint;
+}
+
 void save_weights(const std::string& file, const Parameters& parameters) {
   write_file_atomically(real_file_system(), file, weights_of(parameters).bytes());
 }
@@ -310,13 +335,10 @@ void load_weights(const std::string& file, const Parameters& parameters, const s
   if (!fs::is_regular_file(file, ignored))
     throw CheckpointError(format_message("[{}] is missing or no file; check the path", file));
   const SafetensorsFile weights = SafetensorsFile::read(file);
-  TensorTargets targets;
+  TensorTargets targets = weight_targets_of(parameters);
   targets.below = below;
-  for (const auto& slot : parameters.slots()) targets.add(slot.name, slot.master);
   targets.check(weights, file, true);
-  targets.copy(weights);
-  parameters.round_values();
-  if (const Tensor average = parameters.average(); average.defined()) average.copy_from(parameters.values());
+  take_values(targets, weights, parameters);
 }
 
 }  // namespace libtrain

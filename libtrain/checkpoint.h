@@ -68,6 +68,10 @@ Checkpoint read_checkpoint(const std::string& path);
 /// shapes or dtypes are listed with what was expected. Nothing is changed then.
 Checkpoint load_checkpoint(const std::string& path, const Parameters& parameters);
 
+/// Fills the values alone, for using what was trained: of the checkpoint's files manifest.json and weights.safetensors are read, and no other need
+/// be there; moments are not made. Training goes on from load_checkpoint(). Throws as that does for what it reads.
+Checkpoint load_checkpoint_weights(const std::string& path, const Parameters& parameters);
+
 /// The weights alone, as a safetensors file that other programs read; written atomically.
 void save_weights(const std::string& file, const Parameters& parameters);
 /// Fills the values of `parameters` from a safetensors file with exactly these names and shapes (f32 or f64, converted; bf16 and f16 are refused), such

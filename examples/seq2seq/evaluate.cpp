@@ -59,7 +59,8 @@ void check_length(const Example& example, const TrainedModel& model, const std::
 }
 
 void report_unknown(int64_t symbols) {
-  std::fprintf(stderr, "note: unknown symbols, not in the training pairs, were read as <unk>: %ld\n", long(symbols));
+  std::fprintf(stderr, "note: unknown symbols, not in the vocabularies of the model, were read as <unk>: %ld\n",
+               long(symbols));
 }
 
 /// A line of stdin as an example. Throws DataError naming its number.

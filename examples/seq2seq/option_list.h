@@ -15,6 +15,10 @@ template <class AnyOptions, class Visit> void for_run_options(AnyOptions& o, con
   visit("source-tokens", o.source_tokens, data, "cut sources into chars or words");
   visit("target-tokens", o.target_tokens, data, "cut targets into chars or words (default: chars; CMUdict: words)");
   visit("max-length", o.max_length, data, "most tokens on a side; a longer pair is an error");
+  visit("vocab-size", o.vocab_size, data,
+        "most tokens of each vocabulary, the four special ones included; rarer ones are read and learnt as <unk>; 0: "
+        "all");
+  visit("min-count", o.min_count, data, "tokens that come less often in the training pairs are <unk> too");
   visit("size", o.size, model, "width of embeddings and layers");
   visit("heads", o.heads, model, "attention heads; must divide the width");
   visit("feed-forward", o.feed_forward, model, "inner width of the feed-forward layers");
@@ -39,6 +43,8 @@ template <class AnyOptions, class Visit> void for_run_options(AnyOptions& o, con
   visit("beta1", o.beta1, training, "Adam's decay of the mean");
   visit("beta2", o.beta2, training, "Adam's decay of the mean square");
   visit("weight-decay", o.weight_decay, training, "decoupled weight decay");
+  visit("patience", o.patience, training,
+        "training ends when so many validations in a row bring no lower loss (see --best); 0: it goes on");
   visit("on-nonfinite", o.on_nonfinite, training,
         "an update that is NaN or infinite changes nothing; then skip it, rewind to the newest checkpoint, or stop");
   visit("nonfinite-limit", o.nonfinite_limit, training, "so many of them in a row end the run; 0: none");

@@ -20,8 +20,8 @@ constexpr int64_t kMost = 1'000'000'000, kMostLayers = 1000, kMostBeams = 1000;
 constexpr double kMostPenalty = 10;
 
 /// Options that may differ when a run goes on. Files may have moved; that the training pairs are the same is checked.
-const std::set<std::string> kMayChange{"train",  "valid",   "test",         "cmudict",
-                                       "epochs", "updates", "on-nonfinite", "nonfinite-limit"};
+const std::set<std::string> kMayChange{"train",   "valid",    "test",         "cmudict",        "epochs",
+                                       "updates", "patience", "on-nonfinite", "nonfinite-limit"};
 
 int64_t updates_per_epoch(const Options& o, int64_t batches) {
   const int64_t accumulate = std::max<int64_t>(o.accumulate, 1);
@@ -104,6 +104,8 @@ void check_data_options(const Options& o) {
                  "--cmudict {}: with --train {} no dictionary is read; leave one of them out", o.cmudict, o.train);
   LIBTRAIN_CHECK(o.valid_every == 0 || !o.valid.empty(),
                  "--valid-every {}: there are no pairs to validate; name them with --valid", o.valid_every);
+  LIBTRAIN_CHECK(o.patience == 0 || !o.valid.empty(),
+                 "--patience {}: there are no pairs to validate; name them with --valid", o.patience);
 }
 
 double count_weights(const libtrain::TransformerOptions& o) {
@@ -152,6 +154,7 @@ void check_values(const Options& o) {
                {"heads", o.heads},
                {"feed-forward", o.feed_forward},
                {"accumulate", o.accumulate},
+               {"min-count", o.min_count},
                {"log-every", o.log_every},
                {"batch-lines", o.batch_lines},
                {"beams", o.beams}});
@@ -159,12 +162,17 @@ void check_values(const Options& o) {
                {"updates", o.updates},
                {"batch-pairs", o.batch_pairs},
                {"batch-tokens", o.batch_tokens},
+               {"vocab-size", o.vocab_size},
                {"warmup", o.warmup},
+               {"patience", o.patience},
                {"nonfinite-limit", o.nonfinite_limit},
                {"checkpoint-every", o.checkpoint_every},
                {"keep", o.keep},
                {"valid-every", o.valid_every},
                {"memory-limit", o.memory_limit}});
+  LIBTRAIN_CHECK(o.vocab_size == 0 || o.vocab_size > libtrain::kSpecialTokens,
+                 "--vocab-size must be > {}, for as many tokens are special, or 0 (all), got {}",
+                 libtrain::kSpecialTokens, o.vocab_size);
   LIBTRAIN_CHECK(o.seed >= 0, "--seed must be >= 0, got {}", o.seed);
   LIBTRAIN_CHECK(std::max(o.encoder_layers, o.decoder_layers) <= kMostLayers,
                  "--encoder-layers and --decoder-layers must be <= {}, got {} and {}", kMostLayers, o.encoder_layers,

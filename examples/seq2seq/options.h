@@ -17,6 +17,7 @@ struct Options {
   std::string source_tokens = "chars";
   std::string target_tokens;  // when empty: chars; words for CMUdict
   int64_t max_length = 128;
+  int64_t vocab_size = 0, min_count = 1;
   // model
   int64_t size = 128, heads = 4, feed_forward = 256, encoder_layers = 2, decoder_layers = 2;
   double dropout = 0, label_smoothing = 0;
@@ -35,7 +36,7 @@ struct Options {
   // output
   std::string out = "run";
   bool resume = false;
-  int64_t checkpoint_every = 500, keep = 3, log_every = 100, valid_every = 0;
+  int64_t checkpoint_every = 500, keep = 3, log_every = 100, valid_every = 0, patience = 0;
   // evaluate, predict
   std::string model;
   bool best = false;

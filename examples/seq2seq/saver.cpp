@@ -10,7 +10,7 @@ using libtrain::format_message;
 
 std::string resume_command(const Options& options) { return options.command + (options.resume ? "" : " --resume"); }
 
-Saver::Saver(const Options& options, const TrainedModel& model, std::string program, Say say)
+Saver::Saver(const Options& options, const TrainedModel& model, Program program, Say say)
     : options_(options), model_(model), program_(std::move(program)), say_(std::move(say)) {
   const auto scored = scored_checkpoints(options.out);
   if (!scored.empty()) best_ = {*scored.front().score, scored.front().path};
@@ -20,7 +20,7 @@ void Saver::save(const libtrain::TrainState& state, std::optional<double> score,
   if (state.steps == saved_step_) return;
   const bool best = score && !std::isnan(*score) && (!best_ || *score < best_->score);
   try {
-    const std::string path = libtrain::save_checkpoint(options_.out, model_.parameters, state, program_,
+    const std::string path = libtrain::save_checkpoint(options_.out, model_.parameters, state, program_(),
                                                        {.keep = options_.keep, .score = score});
     if (best) best_ = {*score, path};
     saved_step_ = state.steps;

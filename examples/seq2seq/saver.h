@@ -15,6 +15,7 @@ std::string resume_command(const Options& options);
 class Saver {
  public:
   using Say = std::function<void(const std::string& line)>;
+  using Program = std::function<std::string()>;
 
   /// A checkpoint whose score is the lowest so far.
   struct Best {
@@ -22,8 +23,8 @@ class Saver {
     std::string path;
   };
 
-  /// `program`: the program's part of each checkpoint. Options and model must outlive it. Knows the best of those that --out has already.
-  Saver(const Options& options, const TrainedModel& model, std::string program, Say say);
+  /// `program` gives the program's part of each checkpoint. Options and model must outlive it. Knows the best of those that --out has already.
+  Saver(const Options& options, const TrainedModel& model, Program program, Say say);
 
   /// Saves, unless that state has been saved already. `score`: the loss of these weights in validation, if it was computed. A save that fails is
   /// told as a warning, and training may go on; but the `last` one throws libtrain::IoError, with what is left and how to go on from it.
@@ -35,7 +36,7 @@ class Saver {
  private:
   const Options& options_;
   const TrainedModel& model_;
-  std::string program_;
+  Program program_;
   Say say_;
   std::optional<Best> best_;
   int64_t saved_step_ = -1;

@@ -7,6 +7,7 @@
 #include <atomic>
 #include <cerrno>
 #include <cstring>
+#include <ctime>
 
 namespace seq2seq {
 namespace {
@@ -14,7 +15,7 @@ namespace {
 // Handlers may touch nothing but these.
 std::atomic<libtrain::TrainLoop*> running_loop = nullptr;
 std::atomic<const char*> last_words = "";  // when no loop runs
-std::atomic<int> stop_signal = 0;
+std::atomic<int64_t> first_stop = 0;       // 256 times the milliseconds at which it came, and the signal; 0: none came
 std::atomic<bool> save_asked = false;
 
 /// Nobody may be reading: that stops nothing.
@@ -23,8 +24,22 @@ void say(const char* text) {
   if (write(STDERR_FILENO, text, std::strlen(text)) < 0) errno = before;
 }
 
+int64_t milliseconds() {
+  timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return int64_t(now.tv_sec) * 1000 + now.tv_nsec / 1'000'000;
+}
+
+/// timeout(1) sends its signal to the process, then to its group: the same again so soon is nobody's second thought.
+constexpr int64_t kSameMoment = 200;
+
 extern "C" void stop_on_signal(int signal) {
-  if (stop_signal.exchange(signal)) _exit(128 + signal);
+  int64_t first = 0;
+  const int64_t now = milliseconds();
+  if (!first_stop.compare_exchange_strong(first, now * 256 + signal)) {
+    if (first % 256 == signal && now - first / 256 < kSameMoment) return;
+    _exit(128 + signal);
+  }
   if (libtrain::TrainLoop* loop = running_loop) {
     loop->request_stop();
     return say("\nstopping and saving; a second signal leaves at once, without saving\n");
@@ -56,7 +71,7 @@ struct RunningLoop {
 
 SignalScope::SignalScope(const std::string& command)
     : before_("\nstopped before training, with nothing to save. Start again with:\n  " + command + "\n") {
-  stop_signal = 0;
+  first_stop = 0;
   save_asked = false;
   last_words = before_.c_str();
   for (const int signal : kStops)
@@ -81,7 +96,7 @@ bool SignalScope::run(libtrain::TrainLoop& loop, const std::string& command) {
 
 bool SignalScope::take_save_request() { return save_asked.exchange(false); }
 
-int SignalScope::stopped_by() const { return stop_signal; }
+int SignalScope::stopped_by() const { return int(first_stop % 256); }
 
 PipesMayBreak::PipesMayBreak() : before_(::signal(SIGPIPE, SIG_IGN)) {}
 PipesMayBreak::~PipesMayBreak() { ::signal(SIGPIPE, before_); }

@@ -9,9 +9,9 @@ namespace seq2seq {
 /// Holds the handlers for the time of a run; there may be one at a time.
 ///
 /// While the loop runs, the first SIGINT, SIGTERM or SIGHUP (the terminal is gone) asks it to stop (run() returns, and the caller saves and
-/// reports) and a second one leaves at once; SIGUSR1 asks it to save and to go on. Before and after that there is nothing to save: the first
-/// three say how to go on and leave at once with 128 + signal, SIGUSR1 is remembered until the loop runs, or ignored. A SIGHUP that was ignored
-/// at the start, as under nohup, stays ignored.
+/// reports) and a second one leaves at once; the same one within 0.2 s is no second one, for timeout(1) sends its signal twice. SIGUSR1 asks it
+/// to save and to go on. Before and after that there is nothing to save: the first three say how to go on and leave at once with 128 + signal,
+/// SIGUSR1 is remembered until the loop runs, or ignored. A SIGHUP that was ignored at the start, as under nohup, stays ignored.
 class SignalScope {
  public:
   /// `command`: what begins the run.

@@ -75,28 +75,30 @@ std::vector<libtrain::Pair> encode(const Examples& examples, const Codec& codec)
   return pairs;
 }
 
-Vocabulary vocabulary_of(const Examples& examples, bool targets) {
+/// Counts each source once.
+Vocabulary vocabulary_of(const Examples& examples, bool targets, const libtrain::VocabularyOptions& limits) {
   std::vector<std::vector<std::string>> sequences;
   for (const Example& example : examples)
     if (targets)
       sequences.insert(sequences.end(), example.targets.begin(), example.targets.end());
     else
       sequences.push_back(example.source_tokens);
-  return Vocabulary::build(sequences);
+  return Vocabulary::build(sequences, limits);
 }
 
 Codec new_codec(const Examples& train, const Options& options, TokenKind source_kind, TokenKind target_kind) {
   int64_t longest = 0;
   for (const Example& example : train)
     for (const auto& target : example.targets) longest = std::max(longest, int64_t(target.size()));
+  const libtrain::VocabularyOptions limits{options.min_count, options.vocab_size};
   if (options.tying != "all")
-    return {source_kind, target_kind, vocabulary_of(train, false), vocabulary_of(train, true), longest};
+    return {source_kind, target_kind, vocabulary_of(train, false, limits), vocabulary_of(train, true, limits), longest};
   std::vector<std::vector<std::string>> both;  // one table needs one vocabulary
   for (const Example& example : train) {
     both.push_back(example.source_tokens);
     both.insert(both.end(), example.targets.begin(), example.targets.end());
   }
-  const Vocabulary joint = Vocabulary::build(both);
+  const Vocabulary joint = Vocabulary::build(both, limits);
   return {source_kind, target_kind, joint, joint, longest};
 }
 
@@ -144,9 +146,11 @@ Task load_task(const Options& options, const Codec* codec) {
             {},
             {},
             0,
+            0,
             blank};
   task.train = encode(texts.train, task.codec);
   task.valid = encode(texts.valid, task.codec);
+  task.rare_symbols = count_unknown(texts.train, task.codec, true);
   task.unknown_symbols = count_unknown(texts.valid, task.codec, true) + count_unknown(texts.test, task.codec, true);
   task.test = std::move(texts.test);
   return task;

@@ -80,9 +80,12 @@ void print_header(const TrainedModel& model, const Task& task, const libtrain::T
                                     with_commas(int64_t(task.valid.size())), with_commas(int64_t(task.test.size())),
                                     task.codec.source.size(), task.codec.target.size()));
   if (task.blank_lines) print_line("", format_message("blank lines skipped: {}", task.blank_lines));
+  if (task.rare_symbols)
+    print_line("", format_message("rare symbols, left out of the vocabularies, in the training pairs: {}",
+                                  with_commas(task.rare_symbols)));
   if (task.unknown_symbols)
-    print_line("", format_message("unknown symbols, not in the training pairs, in those to validate and test: {}",
-                                  task.unknown_symbols));
+    print_line("", format_message("unknown symbols, not in the vocabularies, in the pairs to validate and test: {}",
+                                  with_commas(task.unknown_symbols)));
   print_line("model",
              format_message("transformer {}+{}, size {}, {}, feed-forward {}: {} parameters", options.encoder_layers,
                             options.decoder_layers, options.size, counted(options.heads, "head"), options.feed_forward,
@@ -134,10 +137,13 @@ bool load_newest(const Options& options, const TrainedModel& model) {
 class Events {
  public:
   Events(TrainLoop& loop, const TrainedModel& model, const Task& task, const libtrain::BucketedBatches& training,
-         const Options& options, int64_t planned, SignalScope& signals);
+         const Options& options, int64_t planned, int64_t validations_without_gain, SignalScope& signals);
 
   /// loop.run(), with the bar on the screen. `command`: what goes on with the run from then on.
   void run(const std::string& command);
+
+  /// Whether --patience is at its end.
+  bool exhausted() const { return options_.patience > 0 && without_gain_ >= options_.patience; }
 
   const Meter& meter() const { return meter_; }
   const Saver& saver() const { return saver_; }
@@ -148,9 +154,11 @@ class Events {
   void checkpoint(const libtrain::TrainState& state);
   void nonfinite(const libtrain::NonFiniteReport& report);
   bool is_last() const { return loop_.complete() || loop_.stop_requested(); }
+  bool is_best(double loss) const { return std::isfinite(loss) && (!saver_.best() || loss < saver_.best()->score); }
   bool must_validate(const libtrain::TrainState& state) const;
   double validate(const libtrain::TrainState& state);
   void save_if_best(const libtrain::TrainState& state);
+  void stop_if_exhausted();
 
   /// The last validation, and after how many updates it was.
   struct Validated {
@@ -169,18 +177,22 @@ class Events {
   Meter meter_;
   libtrain::LossSpikes spikes_;
   Validated validated_;
+  int64_t without_gain_;  // validations since the best one
 };
 
 Events::Events(TrainLoop& loop, const TrainedModel& model, const Task& task, const libtrain::BucketedBatches& training,
-               const Options& options, int64_t planned, SignalScope& signals)
+               const Options& options, int64_t planned, int64_t validations_without_gain, SignalScope& signals)
     : loop_(loop),
       model_(model),
       options_(options),
       planned_(planned),
       signals_(signals),
       display_(options.log_every),
-      saver_(options, model, program_json(options, model.codec, data_id(task.train)),
-             [this](const std::string& line) { display_.line(line); }) {
+      saver_(
+          options, model,
+          [this, data = data_id(task.train)] { return program_json(options_, model_.codec, data, without_gain_); },
+          [this](const std::string& line) { display_.line(line); }),
+      without_gain_(validations_without_gain) {
   if (!task.valid.empty())
     validation_.emplace(task.valid, validation_batches(task.valid, training, model.parameters.device()));
   loop.on_step([this](const libtrain::StepReport& report) { step(report); });
@@ -208,6 +220,7 @@ void Events::epoch(const libtrain::EpochReport& epoch) {
   const std::string valid = validation_ ? format_message(", valid {:.4f}", validate(loop_.state())) : "";
   display_.line(format_message("epoch {}: loss per token {:.4f}{}", epoch.epoch + 1, epoch.loss, valid));
   save_if_best(loop_.state());
+  stop_if_exhausted();
 }
 
 /// The loop comes here for validations too (pause_every). After each time it counts updates that are not finite anew, and with a rewind that
@@ -216,6 +229,7 @@ void Events::checkpoint(const libtrain::TrainState& state) {
   if (must_validate(state)) {
     display_.line(format_message("update {}: valid {:.4f}", with_commas(state.updates), validate(state)));
     save_if_best(state);
+    stop_if_exhausted();
   }
   const bool due = options_.on_nonfinite == "rewind" ||
                    (options_.checkpoint_every > 0 && state.updates % options_.checkpoint_every == 0);
@@ -236,6 +250,7 @@ double Events::validate(const libtrain::TrainState& state) {
   if (validated_.updates == state.updates) return validated_.loss;
   try {
     validated_ = {state.updates, validation_loss(model_, *validation_)};
+    without_gain_ = is_best(validated_.loss) ? 0 : without_gain_ + 1;
     return validated_.loss;
   } catch (...) {
     saver_.save(state, std::nullopt, true);
@@ -244,8 +259,14 @@ double Events::validate(const libtrain::TrainState& state) {
 }
 
 void Events::save_if_best(const libtrain::TrainState& state) {
-  if (validated_.updates != state.updates || !std::isfinite(validated_.loss)) return;
-  if (!saver_.best() || validated_.loss < saver_.best()->score) saver_.save(state, validated_.loss, is_last());
+  if (validated_.updates == state.updates && is_best(validated_.loss)) saver_.save(state, validated_.loss, is_last());
+}
+
+void Events::stop_if_exhausted() {
+  if (is_last() || !exhausted()) return;
+  display_.line(
+      format_message("training ends: {} brought no lower loss (--patience)", counted(options_.patience, "validation")));
+  loop_.request_stop();
 }
 
 void Events::nonfinite(const libtrain::NonFiniteReport& report) {
@@ -297,6 +318,7 @@ struct Resumed {
   Options options;
   Codec codec;
   DataId data;
+  int64_t validations_without_gain;
   std::string checkpoint;
   libtrain::TrainState state;
 };
@@ -304,8 +326,12 @@ struct Resumed {
 Resumed resumed_run(const Options& given) {
   const libtrain::Checkpoint checkpoint = libtrain::read_checkpoint(newest_good_checkpoint(given.out));
   const auto& [program, path] = std::tie(checkpoint.program, checkpoint.path);
-  return {options_to_resume(given, options_json(program, path)), codec_from_json(program, path),
-          data_id_from_json(program, path), path, checkpoint.state};
+  return {options_to_resume(given, options_json(program, path)),
+          codec_from_json(program, path),
+          data_id_from_json(program, path),
+          validations_without_gain_from_json(program, path),
+          path,
+          checkpoint.state};
 }
 
 /// Whether nothing is left to train.
@@ -370,7 +396,13 @@ int train(const Options& given, SignalScope& signals, Outcome& outcome) {
                    counted(resumed->state.epoch, "epoch").c_str(), counted(resumed->state.updates, "update").c_str());
   }
 
-  Events events(loop, model, task, batches, options, planned_updates(options, batches_per_epoch), signals);
+  Events events(loop, model, task, batches, options, planned_updates(options, batches_per_epoch),
+                resumed ? resumed->validations_without_gain : 0, signals);
+  if (!over && events.exhausted()) {
+    std::fprintf(stderr, "the run is complete already: %s brought no lower loss; a larger --patience goes on with it\n",
+                 counted(options.patience, "validation").c_str());
+    loop.request_stop();
+  }
   events.run(resume_command(options));
   if (const int signal = signals.stopped_by()) return report_stop(options, signal);
   report_use(options, events.saver());

@@ -14,6 +14,8 @@ using Json = nlohmann::ordered_json;
 using libtrain::CheckpointError;
 using libtrain::format_message;
 
+constexpr const char* kWithoutGain = "validations_without_gain";
+
 const char* kind_name(libtrain::TokenKind kind) { return kind == libtrain::TokenKind::kChars ? "chars" : "words"; }
 
 [[noreturn]] void refuse(const std::string& place, const std::string& field, const std::string& complaint) {
@@ -61,14 +63,16 @@ libtrain::ParametersOptions store_options(const Options& options) {
 
 }  // namespace
 
-std::string program_json(const Options& options, const Codec& codec, const DataId& data) {
+std::string program_json(const Options& options, const Codec& codec, const DataId& data,
+                         int64_t validations_without_gain) {
   return Json{{"options", Json::parse(to_json(options))},
               {"source", {{"tokens", kind_name(codec.source_kind)}, {"vocabulary", codec.source.tokens()}}},
               {"target",
                {{"tokens", kind_name(codec.target_kind)},
                 {"longest", codec.longest_target},
                 {"vocabulary", codec.target.tokens()}}},
-              {"data", {{"pairs", data.pairs}, {"xxh3_128", data.hash}}}}
+              {"data", {{"pairs", data.pairs}, {"xxh3_128", data.hash}}},
+              {kWithoutGain, validations_without_gain}}
       .dump();
 }
 
@@ -83,6 +87,13 @@ DataId data_id_from_json(const std::string& text, const std::string& place) {
   return Program(text, place).read("data", [](const Json& json) {
     return DataId{whole_number(json.at("pairs")), json.at("xxh3_128").get<std::string>()};
   });
+}
+
+int64_t validations_without_gain_from_json(const std::string& text, const std::string& place) {
+  const Program program(text, place);
+  return program.json.contains(kWithoutGain)
+             ? program.read(kWithoutGain, [](const Json& count) { return whole_number(count); })
+             : 0;
 }
 
 std::string options_json(const std::string& text, const std::string& place) {
@@ -137,7 +148,7 @@ std::unique_ptr<TrainedModel> TrainedModel::load(const Options& given) {
   if (given.given.contains("test")) options.test = given.test;
   if (given.given.contains("cmudict")) options.cmudict = given.cmudict;
   auto model = std::make_unique<TrainedModel>(options, codec_from_json(checkpoint.program, checkpoint.path));
-  libtrain::load_checkpoint(checkpoint.path, model->parameters);
+  libtrain::load_checkpoint_weights(checkpoint.path, model->parameters);
   return model;
 }
 

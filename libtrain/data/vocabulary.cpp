@@ -163,7 +163,11 @@ Vocabulary::Vocabulary(std::vector<std::string> tokens) : tokens_(std::move(toke
   }
 }
 
-Vocabulary Vocabulary::build(std::span<const std::vector<std::string>> sequences) {
+Vocabulary Vocabulary::build(std::span<const std::vector<std::string>> sequences, const VocabularyOptions& options) {
+  LIBTRAIN_CHECK(options.min_count >= 1, "[Vocabulary] min_count must be >= 1, got {}", options.min_count);
+  LIBTRAIN_CHECK(options.max_size == 0 || options.max_size > kSpecialTokens,
+                 "[Vocabulary] max_size must be > {}, for as many tokens are special, or 0 (no limit), got {}",
+                 kSpecialTokens, options.max_size);
   std::map<std::string_view, int64_t> counts;
   for (const auto& sequence : sequences)
     for (const auto& token : sequence)
@@ -171,12 +175,16 @@ Vocabulary Vocabulary::build(std::span<const std::vector<std::string>> sequences
   std::vector<std::pair<std::string_view, int64_t>> order(counts.begin(), counts.end());
   std::ranges::stable_sort(order, std::greater{}, [](const auto& entry) { return entry.second; });
   std::vector<std::string> tokens(kSpecialNames.begin(), kSpecialNames.end());
-  for (const auto& [token, count] : order) tokens.emplace_back(token);
+  for (const auto& [token, count] : order) {
+    if (count < options.min_count || int64_t(tokens.size()) == options.max_size) break;
+    tokens.emplace_back(token);
+  }
   return Vocabulary(std::move(tokens));
 }
 
-Vocabulary Vocabulary::build(std::initializer_list<std::vector<std::string>> sequences) {
-  return build(std::span(sequences.begin(), sequences.size()));
+Vocabulary Vocabulary::build(std::initializer_list<std::vector<std::string>> sequences,
+                             const VocabularyOptions& options) {
+  return build(std::span(sequences.begin(), sequences.size()), options);
 }
 
 int32_t Vocabulary::id(std::string_view token) const {

@@ -23,7 +23,7 @@ namespace libtrain {
 inline constexpr int32_t kPad = 0;            ///< fills batches; ignored by the loss
 inline constexpr int32_t kBos = 1;            ///< what the decoder reads first
 inline constexpr int32_t kEos = 2;            ///< what ends a target
-inline constexpr int32_t kUnk = 3;            ///< every token that was not in the training text
+inline constexpr int32_t kUnk = 3;            ///< every token that the vocabulary does not have
 inline constexpr int32_t kSpecialTokens = 4;  ///< how many there are: the id of the first ordinary token
 
 /// How text is cut into tokens.
@@ -43,6 +43,12 @@ std::vector<std::string> tokenize(std::string_view text, TokenKind kind);
 /// words up to the number of spaces.
 std::string detokenize(std::span<const std::string> tokens, TokenKind kind);
 
+/// Which tokens get a number; the others are kUnk, which is so trained to stand for rare ones.
+struct VocabularyOptions {
+  int64_t min_count = 1;  ///< those that come so often at least
+  int64_t max_size = 0;   ///< so many at most, the special ones included, the most frequent ones; 0: all
+};
+
 /// The numbering of tokens: kPad, kBos, kEos, kUnk, then the tokens of the training text.
 ///
 /// The special ids cannot be reached from text: a text token spelt like one of their names ("<s>") is an unknown token.
@@ -56,9 +62,10 @@ class Vocabulary {
   explicit Vocabulary(std::vector<std::string> tokens);
   /// All tokens of `sequences`, most frequent first, equally frequent ones in the order of their bytes: the same text
   /// gives the same ids, whatever the order of its lines. Throws as the constructor does for an empty or ill-formed
-  /// token.
-  static Vocabulary build(std::span<const std::vector<std::string>> sequences);
-  static Vocabulary build(std::initializer_list<std::vector<std::string>> sequences);
+  /// token, and InvalidArgument for options that leave room for no token.
+  static Vocabulary build(std::span<const std::vector<std::string>> sequences, const VocabularyOptions& options = {});
+  static Vocabulary build(std::initializer_list<std::vector<std::string>> sequences,
+                          const VocabularyOptions& options = {});
 
   /// Number of ids, the special ones included.
   int64_t size() const { return int64_t(tokens_.size()); }

@@ -110,6 +110,24 @@ TEST_CASE("Vocabulary numbers by frequency, then by bytes") {
   CHECK(Vocabulary() == Vocabulary::build({}));
 }
 
+TEST_CASE("Vocabulary keeps the frequent tokens") {
+  const std::vector<Tokens> text{{"b", "a", "b", "c"}, {"c", "b", "d", "<s>", "<s>"}};  // b 3, c 2, a 1, d 1
+  const auto kept = [&](const VocabularyOptions& options) {
+    const auto all = Vocabulary::build(text, options).tokens();
+    return Tokens(all.begin() + kSpecialTokens, all.end());
+  };
+  CHECK(kept({}) == Tokens{"b", "c", "a", "d"});
+  CHECK(kept({.min_count = 2}) == Tokens{"b", "c"});
+  CHECK(kept({.min_count = 4}) == Tokens{});
+  CHECK(kept({.max_size = kSpecialTokens + 3}) == Tokens{"b", "c", "a"});
+  CHECK(kept({.max_size = kSpecialTokens + 9}) == Tokens{"b", "c", "a", "d"});
+  CHECK(kept({.min_count = 3, .max_size = kSpecialTokens + 3}) == Tokens{"b"});
+  CHECK(Vocabulary::build(text, {.min_count = 3}).encode(text[0]) == Ids{4, kUnk, 4, kUnk});
+  CHECK(message_of<InvalidArgument>([&] { kept({.min_count = 0}); }) == "[Vocabulary] min_count must be >= 1, got 0");
+  CHECK(message_of<InvalidArgument>([&] { kept({.max_size = 4}); }) ==
+        "[Vocabulary] max_size must be > 4, for as many tokens are special, or 0 (no limit), got 4");
+}
+
 TEST_CASE("Vocabulary maps tokens to ids and back") {
   const auto vocabulary = Vocabulary::build({chars("o\u0303no\u0303")});
   CHECK(vocabulary.id("o\u0303") == 4);

@@ -73,6 +73,32 @@ TEST_CASE("task: a run that goes on keeps its vocabularies, and other pairs are 
   CHECK_FALSE(data_id({{{4, 5}, {6}}}) == data_id({{{4}, {5, 6}}}));
 }
 
+TEST_CASE("task: rare symbols are left out of the vocabularies, and counted") {
+  const TemporaryFile train("가나\ta b a\n가다\ta c\n가가\tb\n"),
+      valid("가나다라\ta b d\n");  // 가 4, 나 1, 다 1; a 3, b 2, c 1
+  Options options = files(train);
+  options.valid = valid.path();
+  options.target_tokens = "words";
+  Task task = load_task(options);
+  CHECK(task.codec.source.size() == libtrain::kSpecialTokens + 3);
+  CHECK(task.rare_symbols == 0);
+  CHECK(task.unknown_symbols == 2);  // 라 and d
+  options.min_count = 2;
+  task = load_task(options);
+  CHECK(task.codec.source.size() == libtrain::kSpecialTokens + 1);
+  CHECK(task.codec.target.size() == libtrain::kSpecialTokens + 2);
+  CHECK(task.rare_symbols == 3);     // 나, 다 and c
+  CHECK(task.unknown_symbols == 4);  // 나, 다, 라 and d
+  CHECK(task.train[0].source == std::vector<int32_t>{libtrain::kSpecialTokens, libtrain::kUnk});
+  options.min_count = 1;
+  options.vocab_size = libtrain::kSpecialTokens + 1;
+  task = load_task(options);
+  CHECK(task.codec.target.size() == libtrain::kSpecialTokens + 1);
+  CHECK(task.rare_symbols == 5);  // b twice, too
+  options.tying = "all";
+  CHECK(load_task(options).codec.source.size() == libtrain::kSpecialTokens + 1);
+}
+
 TEST_CASE("task: what a checkpoint says of it") {
   const TemporaryFile train(kPairs);
   const Options options = files(train);
@@ -83,6 +109,11 @@ TEST_CASE("task: what a checkpoint says of it") {
   CHECK(codec.target == task.codec.target);
   CHECK(codec.longest_target == 5);
   CHECK(data_id_from_json(program) == data_id(task.train));
+  CHECK(validations_without_gain_from_json(program) == 0);
+  CHECK(validations_without_gain_from_json(program_json(options, task.codec, data_id(task.train), 7)) == 7);
+  std::string older = program;  // that says nothing of them
+  older.replace(older.find("validations_without_gain"), 24, "what_no_seq2seq_has_said");
+  CHECK(validations_without_gain_from_json(older) == 0);
 
   const auto refused = [](const std::string& text) {
     return message_of<libtrain::CheckpointError>([&] { codec_from_json(text); });

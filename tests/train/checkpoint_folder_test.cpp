@@ -1,6 +1,7 @@
 /// Folders of checkpoints: which are kept, which is found, and what becomes of damaged ones.
 #include <cmath>
 #include <filesystem>
+#include <fstream>
 
 #include "catch.h"
 #include "data/temporary_file.h"
@@ -75,6 +76,47 @@ TEST_CASE("checkpoint: a damaged one of the same step is kept under another name
   for (const int number : {1, 2, 3})
     CHECK(fs::file_size(
               format_message("{}.damaged-{}/weights.safetensors", checkpoint_path(place.folder(), 1), number)) == 9);
+}
+
+TEST_CASE("checkpoint: what cannot be examined is an IoError, after which training may go on", "[checkpoint]") {
+  const TemporaryFile place("");
+  Parameters parameters;
+  parameters.add("w", {3}, init::constant(1));
+  const std::string path = checkpoint_path(place.folder(), 1), manifest = path + "/manifest.json";
+  fs::create_directory(path);
+  fs::create_symlink("manifest.json", manifest);  // to itself
+  CHECK(message_of<IoError>([&] {
+          save_checkpoint(place.folder(), parameters, {.steps = 1});
+        }).starts_with("[" + manifest + "] cannot examine: "));
+  save_checkpoint(place.folder(), parameters, {.steps = 2});
+}
+
+TEST_CASE("checkpoint: the weights are read without the optimizer's file, and no moments are made", "[checkpoint]") {
+  const TemporaryFile place("");
+  Parameters trained({.average = true});
+  trained.add("w", {3}, init::constant(2));
+  trained.keep_moments(2);
+  trained.average().fill(7);
+  const std::string path = save_checkpoint(place.folder(), trained, {.steps = 5}, R"({"a": 1})", {.score = 0.5});
+  fs::remove(path + "/optimizer.safetensors");
+  Parameters used({.average = true});
+  const Tensor w = used.add("w", {3}, init::constant(1));
+  CHECK_THROWS_AS(load_checkpoint(path, used), CheckpointError);
+  CHECK(w.to_vector<float>() == std::vector<float>(3, 1));
+  const Checkpoint read = load_checkpoint_weights(path, used);
+  CHECK(read.state.steps == 5);
+  CHECK(read.program == R"({"a":1})");
+  CHECK(w.to_vector<float>() == std::vector<float>(3, 2));
+  CHECK(used.slice(used.average(), used.slots()[0]).to_vector<float>() == std::vector<float>(3, 2));
+  CHECK(used.moments() == 0);
+  Parameters other;
+  other.add("v", {3}, init::constant(1));
+  CHECK(message_of<CheckpointError>([&] { load_checkpoint_weights(path, other); }).find("v") != std::string::npos);
+  const std::string weights = path + "/weights.safetensors";
+  std::fstream(weights, std::ios::in | std::ios::out).seekp(-1, std::ios::end).put('x');
+  CHECK(message_of<CheckpointError>([&] {
+          load_checkpoint_weights(path, used);
+        }).starts_with("[" + weights + "] is damaged in 1 tensors, the first w"));
 }
 
 TEST_CASE("checkpoint: a folder that cannot be made is an IoError with path and reason", "[checkpoint]") {

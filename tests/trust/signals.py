@@ -99,7 +99,7 @@ def disturb(field, number, sent, delay, edit=lambda command: command):
     status = process.returncode
     if status == 0 and sent == signal.SIGUSR1:
         kind = "saved and went on" if err.count("\nsaved ") > field.saves else "went on, saved already"
-    elif status == 0 and out.count("\n") > 1:
+    elif status in (0, -sent) and out.count("\n") > 1:  # its results are complete; it was on its way out
         kind = "was over"
     elif status == -sent and not err and not out:  # it had not begun
         shutil.rmtree(folder)

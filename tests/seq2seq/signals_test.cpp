@@ -1,0 +1,24 @@
+#include "examples/seq2seq/signals.h"
+
+#include <csignal>
+
+#include "catch.h"
+#include "train/toy.h"
+
+namespace seq2seq {
+
+TEST_CASE("signals: one that is sent twice at once, as timeout(1) does, stops the loop once") {
+  SignalScope signals("command");
+  const auto pairs = libtrain::testing::reversal_pairs(16);
+  libtrain::testing::ToyRun run(pairs, {.epochs = 9});
+  run.loop.on_step([](const libtrain::StepReport& step) {
+    if (step.step != 2) return;
+    std::raise(SIGTERM);
+    std::raise(SIGTERM);
+  });
+  CHECK_FALSE(signals.run(run.loop, "command"));
+  CHECK(signals.stopped_by() == SIGTERM);
+  CHECK(run.loop.state().steps == 2);
+}
+
+}  // namespace seq2seq
