@@ -1,7 +1,9 @@
 #include "examples/seq2seq/command_line.h"
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <charconv>
+#include <map>
 
 #include "examples/seq2seq/exit_status.h"
 #include "examples/seq2seq/option_list.h"
@@ -145,13 +147,28 @@ const char* command_name(const CommandLine& line) {
   return line.predict->parsed() ? "predict " : "";
 }
 
+/// What other programs call an option, and what it is here: one of the command's options, or words about it.
+const std::map<std::string, std::string> kElsewhere{
+    {"--batch-size", "--batch-pairs"}, {"--beam-size", "--beams"},  {"--early-stopping", "--patience"},
+    {"--layers", "--encoder-layers"},  {"--lr", "--learning-rate"}, {"--max-epochs", "--epochs"},
+    {"--max-steps", "--updates"},      {"--output-dir", "--out"},   {"--save-dir", "--out"}};
+
+/// In parentheses: the option that was probably meant. Empty when there is none.
+std::string suggestion(const std::string& name, const std::vector<std::string>& candidates) {
+  if (name == "--threads") return " (the environment variable OMP_NUM_THREADS says how many)";
+  const auto known = kElsewhere.find(name);
+  if (known != kElsewhere.end() && std::ranges::count(candidates, known->second))
+    return format_message(" (did you mean '{}'?)", known->second);
+  return libtrain::did_you_mean(name, candidates);
+}
+
 /// CLI11's complaint about what it did not expect, with a suggestion.
 std::string explain_extra(const CommandLine& line, const std::string& word) {
   const bool has_command = line.train->parsed() || line.evaluate->parsed() || line.predict->parsed();
   const std::vector<std::string> commands{"train", "evaluate", "predict", "--help", "--version"};
   const auto candidates = has_command ? line.flags().names() : commands;
   return format_message("unknown {} '{}'{}; see seq2seq {}--help", word.starts_with("-") ? "option" : "argument", word,
-                        libtrain::did_you_mean(word.substr(0, word.find('=')), candidates), command_name(line));
+                        suggestion(word.substr(0, word.find('=')), candidates), command_name(line));
 }
 
 /// CLI11's complaint about a value, in the words of ours.

@@ -184,6 +184,10 @@ std::vector<Mistake> vocabulary_mistakes() {
        [] {
          Vocabulary({"a", "b", "c", "d", "e"});
        }},
+      {"a vocabulary without room for a token", kArgument, "max_size must be > 4, for as many tokens are special",
+       "[Vocabulary]", "or 0 (no limit)", [] { Vocabulary::build({{"a"}}, {.max_size = 4}); }},
+      {"a vocabulary of tokens that come no times", kArgument, "got 0", "[Vocabulary]", "min_count must be >= 1",
+       [] { Vocabulary::build({{"a"}}, {.min_count = 0}); }},
       {"a vocabulary of two tokens", kArgument, "got 2 tokens", "[Vocabulary]", "build() makes a vocabulary",
        [] {
          Vocabulary({"<pad>", "<s>"});

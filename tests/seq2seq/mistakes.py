@@ -41,7 +41,11 @@ COMMAND_LINE = [
     Mistake(USAGE, "expected a command", "train, evaluate or predict", "see seq2seq --help", "seq2seq"),
     Mistake(USAGE, "unknown argument", "'trian'", "did you mean 'train'?", "seq2seq trian"),
     Mistake(USAGE, "unknown option", "'--epoch'", "did you mean '--epochs'?", "seq2seq train --epoch 3"),
-    Mistake(USAGE, "unknown option", "'--lr=1'", HELP, "seq2seq train --lr=1"),
+    Mistake(USAGE, "unknown option", "'--lr=1'", "did you mean '--learning-rate'?", "seq2seq train --lr=1"),
+    Mistake(USAGE, "unknown option", "'--threads'", "OMP_NUM_THREADS", "seq2seq train --threads 2"),
+    usage("got 4", "--vocab-size", "must be > 4", "--vocab-size 4"),
+    usage("got 0", "--min-count", "must be >= 1", "--min-count 0"),
+    usage("there are no pairs to validate", "--patience 3", "name them with --valid", "--patience 3"),
     Mistake(USAGE, "unknown option", "'--epochs'", "see seq2seq evaluate --help", "seq2seq evaluate --epochs 3"),
     Mistake(USAGE, "unknown option", "'--modle'", "did you mean '--model'?", "seq2seq predict --modle run"),
     Mistake(USAGE, "unknown option", "'--size'", "see seq2seq --help", "seq2seq --size 3"),
@@ -142,9 +146,9 @@ DATA_FILES = [
 ]
 
 
-def damaged(what, where, remedy, how):
-    """A checkpoint on which `how`, in its folder, was done."""
-    return Mistake(CHECKPOINT, what, where, remedy, f"cp -r run mine; cd mine/step-*; {how}; cd ../..; seq2seq evaluate --model mine/step-* --test pairs.tsv")
+def damaged(what, where, remedy, how, model="mine/step-*"):
+    """A checkpoint on which `how`, in its folder, was done. Of that, the optimizer's file is not read; of a run's folder ("mine") it is."""
+    return Mistake(CHECKPOINT, what, where, remedy, f"cp -r run mine; cd mine/step-*; {how}; cd ../..; seq2seq evaluate --model {model} --test pairs.tsv")
 
 
 AGAIN, OLDER, RESUME = "copy it again", "use an older", "drop the flag, or start a new run with another --out"
@@ -162,8 +166,8 @@ CHECKPOINTS = [
     damaged("its hash differs", "/weights.safetensors] is damaged in 1 tensors, the first", AGAIN,
             r"printf '\x55' | dd of=weights.safetensors bs=1 seek=4000 conv=notrunc status=none"),
     damaged("its hash differs", "/optimizer.safetensors] is damaged", "remove this checkpoint to go on from an older one",
-            r"printf '\x55' | dd of=optimizer.safetensors bs=1 seek=20 conv=notrunc status=none"),
-    damaged("the checkpoint is incomplete", "/optimizer.safetensors] is missing", AGAIN, "rm optimizer.safetensors"),
+            r"printf '\x55' | dd of=optimizer.safetensors bs=1 seek=20 conv=notrunc status=none", model="mine"),
+    damaged("the checkpoint is incomplete", "/optimizer.safetensors] is missing", AGAIN, "rm optimizer.safetensors", model="mine"),
     damaged("holds no complete checkpoint", "step-00000001]", "name the folder of a run", "rm manifest.json"),
     damaged("no JSON (byte 0 of the file)", "/manifest.json] manifest", "copy the file again", "echo weights >manifest.json"),
     damaged("no JSON (byte 100 of the file)", "/manifest.json] manifest", "copy the file again", "truncate -s 100 manifest.json"),

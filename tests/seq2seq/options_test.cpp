@@ -66,6 +66,12 @@ TEST_CASE("options: what is unknown comes with a suggestion") {
         "unknown option '--epoch=3' (did you mean '--epochs'?); see seq2seq train --help");
   CHECK(complaint({"predict", "--modle", "x"}) ==
         "unknown option '--modle' (did you mean '--model'?); see seq2seq predict --help");
+  CHECK(complaint({"train", "--lr=1"}) ==
+        "unknown option '--lr=1' (did you mean '--learning-rate'?); see seq2seq train --help");
+  CHECK(complaint({"predict", "--model", "x", "--lr=1"}) == "unknown option '--lr=1'; see seq2seq predict --help");
+  CHECK(complaint({"predict", "--model", "x", "--threads", "2"}) ==
+        "unknown option '--threads' (the environment variable OMP_NUM_THREADS says how many); see seq2seq predict "
+        "--help");
   CHECK(complaint({"train", "--qqqqqqqqqqqqq"}) == "unknown option '--qqqqqqqqqqqqq'; see seq2seq train --help");
   CHECK(complaint({"trian"}) == "unknown argument 'trian' (did you mean 'train'?); see seq2seq --help");
   CHECK(complaint({}) == "expected a command: train, evaluate or predict; see seq2seq --help");
