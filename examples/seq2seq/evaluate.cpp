@@ -5,6 +5,8 @@
 #include <iostream>
 #include <numeric>
 
+#include "examples/seq2seq/progress.h"
+
 namespace seq2seq {
 namespace {
 
@@ -84,7 +86,8 @@ int64_t sources_at_a_time(const Options& options, int64_t beams, int64_t longest
 }
 
 std::vector<std::vector<std::string>> predict(const TrainedModel& model, std::span<const Example> examples,
-                                              const libtrain::BeamOptions& search) {
+                                              const libtrain::BeamOptions& search,
+                                              const std::function<void(int64_t done)>& tell) {
   std::vector<size_t> order(examples.size());
   std::iota(order.begin(), order.end(), size_t(0));
   std::ranges::stable_sort(order, {}, [&](size_t i) { return examples[i].source_tokens.size(); });
@@ -102,14 +105,22 @@ std::vector<std::vector<std::string>> predict(const TrainedModel& model, std::sp
     for (const size_t i : chosen) sources.push_back(model.codec.encode_source(examples[i]));
     const auto outputs = decode(model, sources, search);
     for (size_t i = 0; i < chosen.size(); ++i) predictions[chosen[i]] = model.codec.target.decode(outputs[i]);
+    if (tell) tell(int64_t(end));
   }
   return predictions;
 }
 
-Score score(std::span<const Example> examples, const std::vector<std::vector<std::string>>& predictions) {
+Scored predict_and_score(const TrainedModel& model, std::span<const Example> examples,
+                         const libtrain::BeamOptions& search) {
+  ProgressDisplay display;
+  Scored scored;
+  scored.predictions = predict(model, examples, search, [&](int64_t done) {
+    display.status(format_message("scoring {}/{}", with_commas(done), with_commas(int64_t(examples.size()))));
+  });
   Scorer scorer;
-  for (size_t i = 0; i < examples.size(); ++i) scorer.add(predictions[i], examples[i].targets);
-  return scorer.score();
+  for (size_t i = 0; i < examples.size(); ++i) scorer.add(scored.predictions[i], examples[i].targets);
+  scored.score = scorer.score();
+  return scored;
 }
 
 std::string sample_table(std::span<const Example> examples, const std::vector<std::vector<std::string>>& predictions,
@@ -152,8 +163,7 @@ int run_evaluate(const Options& options) {
   const auto examples = load_test(model->options, model->codec);
   for (const Example& example : examples) check_length(example, *model, "evaluate");
   if (const int64_t unknown = count_unknown(examples, model->codec, false)) report_unknown(unknown);
-  const auto predictions = predict(*model, examples, search_of(options));
-  const Score result = score(examples, predictions);
+  const auto [predictions, result] = predict_and_score(*model, examples, search_of(options));
   std::cout << sample_table(examples, predictions, model->codec.target_kind)
             << result_json({model->options.builtin_task() ? "g2p" : "tsv", libtrain::name(model->parameters.device()),
                             result.per, result.wer, result.words})

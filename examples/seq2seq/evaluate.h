@@ -1,6 +1,7 @@
 /// Predicting and scoring with a trained model.
 #pragma once
 #include <cstdio>
+#include <functional>
 #include <iosfwd>
 #include <span>
 
@@ -14,12 +15,18 @@ namespace seq2seq {
 /// a mini-batch of the training did, by --batch-pairs and --batch-tokens; at least 1.
 int64_t sources_at_a_time(const Options& options, int64_t beams, int64_t longest);
 
-/// The predicted tokens for each example: the best that the search finds.
+/// The predicted tokens for each example: the best that the search finds. `tell` is told how many are done, again and again.
 std::vector<std::vector<std::string>> predict(const TrainedModel& model, std::span<const Example> examples,
-                                              const libtrain::BeamOptions& search);
+                                              const libtrain::BeamOptions& search,
+                                              const std::function<void(int64_t done)>& tell = {});
 
-/// Scores predictions against the references.
-Score score(std::span<const Example> examples, const std::vector<std::vector<std::string>>& predictions);
+/// Predicts, with a count on a terminal, and scores against the references.
+struct Scored {
+  std::vector<std::vector<std::string>> predictions;
+  Score score;
+};
+Scored predict_and_score(const TrainedModel& model, std::span<const Example> examples,
+                         const libtrain::BeamOptions& search);
 
 /// A dozen examples, evenly spaced, with prediction and references, in aligned columns.
 std::string sample_table(std::span<const Example> examples, const std::vector<std::vector<std::string>>& predictions,

@@ -78,11 +78,19 @@ void ProgressDisplay::clear() {
   drawn_ = false;
 }
 
+void ProgressDisplay::draw(const std::string& text) {
+  std::fprintf(stderr, "\r\033[K%s", text.c_str());
+  std::fflush(stderr);
+  drawn_ = true;
+}
+
+void ProgressDisplay::status(const std::string& text) {
+  if (terminal_) draw(text.substr(0, size_t(std::max(terminal_width() - 1, 0))));
+}
+
 void ProgressDisplay::update(const Progress& progress) {
   if (terminal_) {
-    std::fprintf(stderr, "\r\033[K%s", render_bar(progress, terminal_width() - 1).c_str());
-    std::fflush(stderr);
-    drawn_ = true;
+    draw(render_bar(progress, terminal_width() - 1));
   } else if (progress.update % period_ == 0) {
     std::fprintf(stderr, "%s\n", render_line(progress).c_str());
   }

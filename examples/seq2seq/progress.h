@@ -29,14 +29,18 @@ std::string as_clock(double seconds);
 class ProgressDisplay {
  public:
   /// `period`: updates between plain lines.
-  explicit ProgressDisplay(int64_t period);
+  explicit ProgressDisplay(int64_t period = 1);
   ~ProgressDisplay();
   void update(const Progress& progress);
+  /// On a terminal: this text where the bar is. Elsewhere nothing.
+  void status(const std::string& text);
   void line(const std::string& text);
   /// Takes the bar off the screen, until the next update.
   void clear();
 
  private:
+  void draw(const std::string& text);
+
   int64_t period_;
   bool terminal_, drawn_ = false;
 };

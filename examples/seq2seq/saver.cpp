@@ -10,8 +10,8 @@ using libtrain::format_message;
 
 std::string resume_command(const Options& options) { return options.command + (options.resume ? "" : " --resume"); }
 
-Saver::Saver(const Options& options, const TrainedModel& model, Program program, Say say)
-    : options_(options), model_(model), program_(std::move(program)), say_(std::move(say)) {
+Saver::Saver(const Options& options, const TrainedModel& model, Program program, Say say, int64_t saved_step)
+    : options_(options), model_(model), program_(std::move(program)), say_(std::move(say)), saved_step_(saved_step) {
   const auto scored = scored_checkpoints(options.out);
   if (!scored.empty()) best_ = {*scored.front().score, scored.front().path};
 }

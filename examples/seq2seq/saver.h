@@ -23,8 +23,8 @@ class Saver {
     std::string path;
   };
 
-  /// `program` gives the program's part of each checkpoint. Options and model must outlive it. Knows the best of those that --out has already.
-  Saver(const Options& options, const TrainedModel& model, Program program, Say say);
+  /// `program` gives the program's part of each checkpoint; `saved_step` is the step of the state that is saved already. Options and model must outlive it. Knows the best of those that --out has already.
+  Saver(const Options& options, const TrainedModel& model, Program program, Say say, int64_t saved_step = -1);
 
   /// Saves, unless that state has been saved already. `score`: the loss of these weights in validation, if it was computed. A save that fails is
   /// told as a warning, and training may go on; but the `last` one throws libtrain::IoError, with what is left and how to go on from it.
@@ -39,7 +39,7 @@ class Saver {
   Program program_;
   Say say_;
   std::optional<Best> best_;
-  int64_t saved_step_ = -1;
+  int64_t saved_step_;
 };
 
 }  // namespace seq2seq

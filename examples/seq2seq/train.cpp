@@ -109,6 +109,27 @@ void plan_memory(TrainedModel& model, libtrain::BucketedBatches& batches, const 
   plan.check(options.resume ? "a new run with --batch-tokens" : "--batch-tokens");
 }
 
+/// What the newest checkpoint says of a run that goes on.
+struct Resumed {
+  Options options;
+  Codec codec;
+  DataId data;
+  int64_t validations_without_gain;
+  std::string checkpoint;
+  libtrain::TrainState state;
+};
+
+Resumed resumed_run(const Options& given) {
+  const libtrain::Checkpoint checkpoint = libtrain::read_checkpoint(newest_good_checkpoint(given.out));
+  const auto& [program, path] = std::tie(checkpoint.program, checkpoint.path);
+  return {options_to_resume(given, options_json(program, path)),
+          codec_from_json(program, path),
+          data_id_from_json(program, path),
+          validations_without_gain_from_json(program, path),
+          path,
+          checkpoint.state};
+}
+
 // ---- While training -------------------------------------------------------------------------------------------------------
 
 /// Seconds and tokens of this process's training, for display and result.
@@ -137,7 +158,7 @@ bool load_newest(const Options& options, const TrainedModel& model) {
 class Events {
  public:
   Events(TrainLoop& loop, const TrainedModel& model, const Task& task, const libtrain::BucketedBatches& training,
-         const Options& options, int64_t planned, int64_t validations_without_gain, SignalScope& signals);
+         const Options& options, int64_t planned, const std::optional<Resumed>& resumed, SignalScope& signals);
 
   /// loop.run(), with the bar on the screen. `command`: what goes on with the run from then on.
   void run(const std::string& command);
@@ -181,7 +202,7 @@ class Events {
 };
 
 Events::Events(TrainLoop& loop, const TrainedModel& model, const Task& task, const libtrain::BucketedBatches& training,
-               const Options& options, int64_t planned, int64_t validations_without_gain, SignalScope& signals)
+               const Options& options, int64_t planned, const std::optional<Resumed>& resumed, SignalScope& signals)
     : loop_(loop),
       model_(model),
       options_(options),
@@ -191,8 +212,8 @@ Events::Events(TrainLoop& loop, const TrainedModel& model, const Task& task, con
       saver_(
           options, model,
           [this, data = data_id(task.train)] { return program_json(options_, model_.codec, data, without_gain_); },
-          [this](const std::string& line) { display_.line(line); }),
-      without_gain_(validations_without_gain) {
+          [this](const std::string& line) { display_.line(line); }, resumed ? resumed->state.steps : -1),
+      without_gain_(resumed ? resumed->validations_without_gain : 0) {
   if (!task.valid.empty())
     validation_.emplace(task.valid, validation_batches(task.valid, training, model.parameters.device()));
   loop.on_step([this](const libtrain::StepReport& report) { step(report); });
@@ -305,33 +326,12 @@ Outcome score_test(const TrainedModel& model, const Task& task, const Meter& met
   result.train_seconds = meter.seconds;
   result.target_tokens_per_second = meter.tokens_per_second();
   if (task.test.empty()) return outcome;
-  const auto predictions = predict(model, task.test, {.beams = 1});
-  const Score totals = score(task.test, predictions);
+  const auto [predictions, totals] = predict_and_score(model, task.test, {.beams = 1});
   result.per = totals.per;
   result.wer = totals.wer;
   result.words = totals.words;
   outcome.samples = sample_table(task.test, predictions, model.codec.target_kind);
   return outcome;
-}
-
-struct Resumed {
-  Options options;
-  Codec codec;
-  DataId data;
-  int64_t validations_without_gain;
-  std::string checkpoint;
-  libtrain::TrainState state;
-};
-
-Resumed resumed_run(const Options& given) {
-  const libtrain::Checkpoint checkpoint = libtrain::read_checkpoint(newest_good_checkpoint(given.out));
-  const auto& [program, path] = std::tie(checkpoint.program, checkpoint.path);
-  return {options_to_resume(given, options_json(program, path)),
-          codec_from_json(program, path),
-          data_id_from_json(program, path),
-          validations_without_gain_from_json(program, path),
-          path,
-          checkpoint.state};
 }
 
 /// Whether nothing is left to train.
@@ -396,8 +396,7 @@ int train(const Options& given, SignalScope& signals, Outcome& outcome) {
                    counted(resumed->state.epoch, "epoch").c_str(), counted(resumed->state.updates, "update").c_str());
   }
 
-  Events events(loop, model, task, batches, options, planned_updates(options, batches_per_epoch),
-                resumed ? resumed->validations_without_gain : 0, signals);
+  Events events(loop, model, task, batches, options, planned_updates(options, batches_per_epoch), resumed, signals);
   if (!over && events.exhausted()) {
     std::fprintf(stderr, "the run is complete already: %s brought no lower loss; a larger --patience goes on with it\n",
                  counted(options.patience, "validation").c_str());

@@ -189,6 +189,7 @@ cp "undisturbed/$weights" undisturbed_weights
 # A run that is over only scores; more epochs go on from there.
 expect 0 "resuming from undisturbed/$last" "$program" train --out undisturbed --resume --train train.tsv
 grep -q "^the run is complete already, after 200 epochs and 600 updates" err || fail "no word of being complete: $(cat err)"
+! grep -q "^saved" err || fail "what was saved already is saved again: $(cat err)"
 expect 0 "saved undisturbed/step-00001608" "$program" train --out undisturbed --resume --train train.tsv --epochs 201
 [ "$(find undisturbed -maxdepth 1 -name 'step-*' | wc -l)" -eq 3 ] || fail "--keep 3 kept: $(ls undisturbed)"
 
