@@ -160,6 +160,7 @@ std::string result_json(const Result& r) {
 
 int run_evaluate(const Options& options) {
   const auto model = TrainedModel::load(options);
+  const UsedWeights used(*model);
   const auto examples = load_test(model->options, model->codec);
   for (const Example& example : examples) check_length(example, *model, "evaluate");
   if (const int64_t unknown = count_unknown(examples, model->codec, false)) report_unknown(unknown);
@@ -174,6 +175,7 @@ int run_evaluate(const Options& options) {
 
 int run_predict(const Options& options, std::FILE* in, std::ostream& out) {
   const auto model = TrainedModel::load(options);
+  const UsedWeights used(*model);
   int64_t unknown = 0;
   std::vector<Example> waiting;
   const auto answer = [&] {

@@ -122,7 +122,8 @@ double count_weights(const libtrain::TransformerOptions& o) {
 }
 
 void check_model_fits(const Options& o, const libtrain::TransformerOptions& model) {
-  const double weights = count_weights(model), bytes_each = o.precision == "bf16" ? 18 : 16;  // f32, and rounded ones
+  const double rounded = o.precision == "bf16" ? 2 : 0, average = o.average_decay > 0 ? 4 : 0;
+  const double weights = count_weights(model), bytes_each = 16 + rounded + average;
   const double positions = 2 * 4 * double(model.max_positions) * double(model.layer.size);
   auto available = double(libtrain::available_memory(device_of(o)));
   if (o.memory_limit > 0) available = std::min(available, double(o.memory_limit) * 0x1p20);
@@ -183,8 +184,9 @@ void check_values(const Options& o) {
   LIBTRAIN_CHECK(o.size % o.heads == 0, "--heads {} must divide --size {}; change one of them", o.heads, o.size);
   LIBTRAIN_CHECK(o.batch_pairs + o.batch_tokens > 0,
                  "--batch-pairs and --batch-tokens are both 0; one must limit a batch");
-  for (const auto& [flag, value] : {std::pair{"dropout", o.dropout}, std::pair{"label-smoothing", o.label_smoothing},
-                                    std::pair{"beta1", o.beta1}, std::pair{"beta2", o.beta2}})
+  for (const auto& [flag, value] :
+       {std::pair{"dropout", o.dropout}, std::pair{"label-smoothing", o.label_smoothing}, std::pair{"beta1", o.beta1},
+        std::pair{"beta2", o.beta2}, std::pair{"average-decay", o.average_decay}})
     LIBTRAIN_CHECK(value >= 0 && value < 1, "--{} must be in [0, 1), got {}", flag, value);
   LIBTRAIN_CHECK(o.learning_rate > 0 && o.learning_rate < 1e30, "--learning-rate must be > 0 and < 1e30, got {}",
                  o.learning_rate);
@@ -273,6 +275,7 @@ libtrain::TrainOptions train_options(const Options& o, int64_t batches_per_epoch
       .accumulate = o.accumulate,
       .clip_norm = o.clip_norm,
       .adam = {.learning_rate = o.learning_rate, .beta1 = o.beta1, .beta2 = o.beta2, .weight_decay = o.weight_decay},
+      .average_decay = o.average_decay,
       .checkpoint_every = o.checkpoint_every,
       .graphs = o.graphs,
       .weight_gradient_stream = o.weight_gradient_stream,

@@ -25,7 +25,7 @@ struct Options {
   std::string activation = "relu", tying = "target";
   // training
   int64_t epochs = 2, updates = 0, batch_pairs = 64, batch_tokens = 0, accumulate = 1;
-  double learning_rate = 2e-3, clip_norm = 1, beta1 = 0.9, beta2 = 0.98, weight_decay = 0;
+  double learning_rate = 2e-3, clip_norm = 1, beta1 = 0.9, beta2 = 0.98, weight_decay = 0, average_decay = 0;
   int64_t warmup = 200, seed = 1;
   std::string schedule = "linear", precision = "f32";
   std::string on_nonfinite = "skip";

@@ -157,7 +157,7 @@ bool load_newest(const Options& options, const TrainedModel& model) {
 /// Everything that hangs on the loop: display, validation, checkpoints.
 class Events {
  public:
-  Events(TrainLoop& loop, const TrainedModel& model, const Task& task, const libtrain::BucketedBatches& training,
+  Events(TrainLoop& loop, TrainedModel& model, const Task& task, const libtrain::BucketedBatches& training,
          const Options& options, int64_t planned, const std::optional<Resumed>& resumed, SignalScope& signals);
 
   /// loop.run(), with the bar on the screen. `command`: what goes on with the run from then on.
@@ -188,7 +188,7 @@ class Events {
   };
 
   TrainLoop& loop_;
-  const TrainedModel& model_;
+  TrainedModel& model_;
   const Options& options_;
   int64_t planned_;
   SignalScope& signals_;
@@ -201,7 +201,7 @@ class Events {
   int64_t without_gain_;  // validations since the best one
 };
 
-Events::Events(TrainLoop& loop, const TrainedModel& model, const Task& task, const libtrain::BucketedBatches& training,
+Events::Events(TrainLoop& loop, TrainedModel& model, const Task& task, const libtrain::BucketedBatches& training,
                const Options& options, int64_t planned, const std::optional<Resumed>& resumed, SignalScope& signals)
     : loop_(loop),
       model_(model),
@@ -270,6 +270,7 @@ bool Events::must_validate(const libtrain::TrainState& state) const {
 double Events::validate(const libtrain::TrainState& state) {
   if (validated_.updates == state.updates) return validated_.loss;
   try {
+    const UsedWeights used(model_);
     validated_ = {state.updates, validation_loss(model_, *validation_)};
     without_gain_ = is_best(validated_.loss) ? 0 : without_gain_ + 1;
     return validated_.loss;
@@ -320,12 +321,13 @@ struct Outcome {
   std::string samples;
 };
 
-Outcome score_test(const TrainedModel& model, const Task& task, const Meter& meter) {
+Outcome score_test(TrainedModel& model, const Task& task, const Meter& meter) {
   Outcome outcome{{task.name, libtrain::name(model.parameters.device())}, ""};
   Result& result = outcome.result;
   result.train_seconds = meter.seconds;
   result.target_tokens_per_second = meter.tokens_per_second();
   if (task.test.empty()) return outcome;
+  const UsedWeights used(model);
   const auto [predictions, totals] = predict_and_score(model, task.test, {.beams = 1});
   result.per = totals.per;
   result.wer = totals.wer;

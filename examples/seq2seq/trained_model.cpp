@@ -58,7 +58,10 @@ Side side(const Program& program, const char* name) {
 }
 
 libtrain::ParametersOptions store_options(const Options& options) {
-  return {.mixed_precision = options.precision == "bf16", .device = device_of(options), .seed = uint64_t(options.seed)};
+  return {.mixed_precision = options.precision == "bf16",
+          .device = device_of(options),
+          .seed = uint64_t(options.seed),
+          .average = options.average_decay > 0};
 }
 
 }  // namespace
@@ -148,7 +151,10 @@ std::unique_ptr<TrainedModel> TrainedModel::load(const Options& given) {
   if (given.given.contains("test")) options.test = given.test;
   if (given.given.contains("cmudict")) options.cmudict = given.cmudict;
   auto model = std::make_unique<TrainedModel>(options, codec_from_json(checkpoint.program, checkpoint.path));
-  libtrain::load_checkpoint_weights(checkpoint.path, model->parameters);
+  if (options.average_decay > 0)  // which is in the optimizer's file
+    libtrain::load_checkpoint(checkpoint.path, model->parameters);
+  else
+    libtrain::load_checkpoint_weights(checkpoint.path, model->parameters);
   return model;
 }
 

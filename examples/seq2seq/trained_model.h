@@ -1,11 +1,13 @@
 /// A model with what is needed to use it: parameters, vocabularies, the options of its run.
 #pragma once
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "examples/seq2seq/task.h"
 #include "libtrain/checkpoint.h"
+#include "libtrain/optim/moving_average.h"
 
 namespace seq2seq {
 
@@ -33,6 +35,17 @@ struct TrainedModel {
   TrainedModel(const Options& options, const Codec& codec);
   /// From checkpoint_to_use(given). `given` may override nothing but the device and the data.
   static std::unique_ptr<TrainedModel> load(const Options& given);
+};
+
+/// While it lives, the model shows the weights that are validated, scored and used: in a run with --average-decay their running average.
+class UsedWeights {
+ public:
+  explicit UsedWeights(TrainedModel& model) {
+    if (model.options.average_decay > 0) average_.emplace(model.parameters);
+  }
+
+ private:
+  std::optional<libtrain::AveragedWeights> average_;
 };
 
 /// The newest checkpoint in `folder` that loads; warns on stderr of each newer one that does not. Throws libtrain::CheckpointError when there

@@ -199,6 +199,7 @@ awk -F'\t' '{ print $1 "\t" $2 "\n" $1 "\t" $2 }' valid.tsv >valid_twice.tsv
 spoil=(train --train train.tsv --valid valid_twice.tsv "${tiny[@]}" --epochs 12 --valid-every 7 --checkpoint-every 50 --keep 1
   --learning-rate 0.2 --schedule constant --warmup 0)
 expect 0 "best so far, saved spoilt/step-" "$program" "${spoil[@]}" --out spoilt
+cp err spoilt_err
 best=$(sed -n 's/^best so far, saved //p' err | tail -1)
 grep -q "^best    valid [0-9.]*: $best" err || fail "the best is not told at the end: $(tail -3 err)"
 [ -e "$best/manifest.json" ] && [ "$best" != spoilt/step-00000096 ] || fail "the best is $best, of: $(ls spoilt)"
@@ -233,6 +234,25 @@ expect 0 "complete already: 2 validations brought no lower loss" "$program" "${s
 expect 0 "" "$program" "${spoil[@]}" --out patient --patience 0 --resume
 same spoilt/step-00000096/weights.safetensors patient/step-00000096/weights.safetensors
 refuse 2 "--patience 2: there are no pairs to validate" "$program" train --train train.tsv --patience 2 --out new
+
+# A running average changes nothing of the training; it is what is validated, scored and used, also when the run was stopped in between.
+expect 0 "" "$program" "${spoil[@]}" --out averaged --average-decay 0.95 --test train.tsv
+scores=$(tail -1 out | grep -o '"per":[0-9.]*,"wer":[0-9.]*')
+spoilt_loss=$(grep -o 'valid [0-9.]*$' spoilt_err | tail -1 | cut -c7-)
+loss=$(grep -o 'valid [0-9.]*$' err | tail -1 | cut -c7-)
+[ "$(printf '%s\n' "$loss" "$spoilt_loss" | sort -g | head -1)" = "$loss" ] && [ "$loss" != "$spoilt_loss" ] ||
+  fail "the average is no better than the weights: $loss, $spoilt_loss"
+same spoilt/step-00000096/weights.safetensors averaged/step-00000096/weights.safetensors
+expect 0 "" "$program" evaluate --model averaged --test train.tsv
+[ "$(tail -1 out | grep -o '"per":[0-9.]*,"wer":[0-9.]*')" = "$scores" ] || fail "evaluate uses other weights than the run: $(tail -1 out), $scores"
+expect 0 "" "$program" predict --model averaged <sources
+cp out by_average
+expect 0 "" "$program" predict --model spoilt <sources
+! cmp -s out by_average || fail "the average predicts what the weights do: $(cat out)"
+expect 0 "" "$program" "${spoil[@]}" --out averaged_on --average-decay 0.95 --test train.tsv --epochs 5
+expect 0 "" "$program" "${spoil[@]}" --out averaged_on --average-decay 0.95 --test train.tsv --resume --epochs 12
+same averaged/step-00000096/optimizer.safetensors averaged_on/step-00000096/optimizer.safetensors
+refuse 2 "--average-decay must be in [0, 1), got 1" "$program" train --train train.tsv --average-decay 1 --out new
 
 # A model is used with two files of a checkpoint. Rare symbols are <unk>, and trained so.
 mkdir used && cp "patient_on/$end"/{manifest.json,weights.safetensors} used
