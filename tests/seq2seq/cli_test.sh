@@ -245,10 +245,12 @@ loss=$(grep -o 'valid [0-9.]*$' err | tail -1 | cut -c7-)
 same spoilt/step-00000096/weights.safetensors averaged/step-00000096/weights.safetensors
 expect 0 "" "$program" evaluate --model averaged --test train.tsv
 [ "$(tail -1 out | grep -o '"per":[0-9.]*,"wer":[0-9.]*')" = "$scores" ] || fail "evaluate uses other weights than the run: $(tail -1 out), $scores"
-expect 0 "" "$program" predict --model averaged <sources
-cp out by_average
-expect 0 "" "$program" predict --model spoilt <sources
-! cmp -s out by_average || fail "the average predicts what the weights do: $(cat out)"
+for decay in 0 0.98; do
+  expect 0 "" "$program" train --train train.tsv "${tiny[@]}" --epochs 12 --average-decay $decay --out "decay_$decay"
+  expect 0 "" "$program" predict --model "decay_$decay" < <(cut -f1 all.tsv)
+  cp out "by_decay_$decay"
+done
+! cmp -s by_decay_0 by_decay_0.98 || fail "the average predicts what the weights do: $(cat out)"
 expect 0 "" "$program" "${spoil[@]}" --out averaged_on --average-decay 0.95 --test train.tsv --epochs 5
 expect 0 "" "$program" "${spoil[@]}" --out averaged_on --average-decay 0.95 --test train.tsv --resume --epochs 12
 same averaged/step-00000096/optimizer.safetensors averaged_on/step-00000096/optimizer.safetensors
