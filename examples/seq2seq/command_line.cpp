@@ -147,7 +147,7 @@ const char* command_name(const CommandLine& line) {
   return line.predict->parsed() ? "predict " : "";
 }
 
-/// What other programs call an option, and what it is here: one of the command's options, or words about it.
+/// What other programs call an option, and what it is called here.
 const std::map<std::string, std::string> kElsewhere{
     {"--batch-size", "--batch-pairs"}, {"--beam-size", "--beams"},  {"--early-stopping", "--patience"},
     {"--layers", "--encoder-layers"},  {"--lr", "--learning-rate"}, {"--max-epochs", "--epochs"},

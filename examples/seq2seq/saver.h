@@ -23,7 +23,8 @@ class Saver {
     std::string path;
   };
 
-  /// `program` gives the program's part of each checkpoint; `saved_step` is the step of the state that is saved already. Options and model must outlive it. Knows the best of those that --out has already.
+  /// `program` gives the program's part of each checkpoint; `saved_step` is the step of the state that is saved already. Options and model must
+  /// outlive it. Knows the best of those that --out has already.
   Saver(const Options& options, const TrainedModel& model, Program program, Say say, int64_t saved_step = -1);
 
   /// Saves, unless that state has been saved already. `score`: the loss of these weights in validation, if it was computed. A save that fails is
