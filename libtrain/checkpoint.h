@@ -69,7 +69,7 @@ Checkpoint read_checkpoint(const std::string& path);
 Checkpoint load_checkpoint(const std::string& path, const Parameters& parameters);
 
 /// Fills the values alone, for using what was trained: of the checkpoint's files manifest.json and weights.safetensors are read, and no other need
-/// be there; moments are not made. Training goes on from load_checkpoint(). Throws as that does for what it reads.
+/// be there; moments are not made, and an average begins anew. Training goes on from load_checkpoint(). Throws as that does for what it reads.
 Checkpoint load_checkpoint_weights(const std::string& path, const Parameters& parameters);
 
 /// The weights alone, as a safetensors file that other programs read; written atomically.

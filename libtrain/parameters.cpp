@@ -168,8 +168,8 @@ void Parameters::swap_average() {
   exchange();
   try {
     round_values();
-  } catch (...) {
-    exchange();
+  } catch (...) {  // on the way back the values stay
+    if (swapped_) exchange();
     throw;
   }
 }

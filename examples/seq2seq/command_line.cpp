@@ -117,7 +117,6 @@ struct CommandLine {
     train_flags("checkpoint-every", o.checkpoint_every, output, "updates between checkpoints; 0: only at the end");
     train_flags("keep", o.keep, output, "checkpoints to keep; 0: all");
     train_flags("log-every", o.log_every, output, "updates between lines of progress when stderr is no terminal");
-    train_flags("valid-every", o.valid_every, output, "updates between validations; 0: only at an epoch's end");
     for (Flags* flags : {&evaluate_flags, &predict_flags}) {
       (*flags)("model", o.model, "Model", "folder of a run, or of one checkpoint (required)");
       (*flags)("best", o.best, "Model",

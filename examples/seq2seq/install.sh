@@ -10,7 +10,7 @@ if ! command -v apt-get >/dev/null || ! command -v dpkg-query >/dev/null; then
     echo "install.sh: this is not Debian or Ubuntu. Please install: CMake >= 3.25, Ninja, a C++20 compiler with OpenMP, fmt,"
     echo "nlohmann-json, xxHash, CLI11 and OpenBLAS (built on OpenMP), each with headers. The packages are called on Debian:"
     echo "  ${packages[*]}"
-    echo "Then configure and build by hand: cmake -S . -B build && cmake --build build"
+    echo "Then configure and build by hand: cmake -S . -B build -DLIBTRAIN_TESTS=OFF -DLIBTRAIN_BENCH=OFF && cmake --build build"
   } >&2
   exit 2
 fi

@@ -45,6 +45,7 @@ template <class AnyOptions, class Visit> void for_run_options(AnyOptions& o, con
   visit("weight-decay", o.weight_decay, training, "decoupled weight decay");
   visit("average-decay", o.average_decay, training,
         "a running average of the weights is validated, scored and used instead of them (0.999 is usual); 0: none");
+  visit("valid-every", o.valid_every, training, "updates between validations; 0: only at an epoch's end");
   visit("patience", o.patience, training,
         "training ends when so many validations in a row bring no lower loss (see --best); 0: it goes on");
   visit("on-nonfinite", o.on_nonfinite, training,

@@ -20,8 +20,8 @@ constexpr int64_t kMost = 1'000'000'000, kMostLayers = 1000, kMostBeams = 1000;
 constexpr double kMostPenalty = 10;
 
 /// Options that may differ when a run goes on. Files may have moved; that the training pairs are the same is checked.
-const std::set<std::string> kMayChange{"train",   "valid",    "test",         "cmudict",        "epochs",
-                                       "updates", "patience", "on-nonfinite", "nonfinite-limit"};
+const std::set<std::string> kMayChange{"train",   "valid",       "test",     "cmudict",      "epochs",
+                                       "updates", "valid-every", "patience", "on-nonfinite", "nonfinite-limit"};
 
 int64_t updates_per_epoch(const Options& o, int64_t batches) {
   const int64_t accumulate = std::max<int64_t>(o.accumulate, 1);
@@ -60,6 +60,7 @@ void update_from_json(Options& options, const std::string& text) {
 
 Options options_to_resume(const Options& given, const std::string& saved_json) {
   Options saved = given;
+  update_from_json(saved, to_json(Options()));  // what an older checkpoint does not say was as it is by default
   update_from_json(saved, saved_json);
   const Json wanted = Json::parse(to_json(given)), before = Json::parse(to_json(saved));
   for (const std::string& flag : given.given) {

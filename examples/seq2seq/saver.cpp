@@ -12,18 +12,21 @@ std::string resume_command(const Options& options) { return options.command + (o
 
 Saver::Saver(const Options& options, const TrainedModel& model, Program program, Say say, int64_t saved_step)
     : options_(options), model_(model), program_(std::move(program)), say_(std::move(say)), saved_step_(saved_step) {
-  const auto scored = scored_checkpoints(options.out);
+  auto scored = scored_checkpoints(options.out);
+  // What is newer than the state that a run goes on with cannot be loaded.
+  if (saved_step >= 0) std::erase_if(scored, [&](const auto& one) { return one.state.steps > saved_step; });
   if (!scored.empty()) best_ = {*scored.front().score, scored.front().path};
 }
 
 void Saver::save(const libtrain::TrainState& state, std::optional<double> score, bool last) {
-  if (state.steps == saved_step_) return;
+  if (state.steps == saved_step_ && (!score || scored_)) return;
   const bool best = score && !std::isnan(*score) && (!best_ || *score < best_->score);
   try {
     const std::string path = libtrain::save_checkpoint(options_.out, model_.parameters, state, program_(),
                                                        {.keep = options_.keep, .score = score});
     if (best) best_ = {*score, path};
     saved_step_ = state.steps;
+    scored_ = score.has_value();
     say_((best ? "best so far, saved " : "saved ") + path);
   } catch (const libtrain::IoError& error) {
     if (!last)

@@ -30,14 +30,11 @@ int64_t milliseconds() {
   return int64_t(now.tv_sec) * 1000 + now.tv_nsec / 1'000'000;
 }
 
-/// timeout(1) sends its signal to the process, then to its group: the same again so soon is nobody's second thought.
-constexpr int64_t kSameMoment = 200;
-
 extern "C" void stop_on_signal(int signal) {
   int64_t first = 0;
   const int64_t now = milliseconds();
   if (!first_stop.compare_exchange_strong(first, now * 256 + signal)) {
-    if (first % 256 == signal && now - first / 256 < kSameMoment) return;
+    if (!is_second_stop({int(first % 256), first / 256}, {signal, now})) return;
     _exit(128 + signal);
   }
   if (libtrain::TrainLoop* loop = running_loop) {
@@ -68,6 +65,11 @@ struct RunningLoop {
 };
 
 }  // namespace
+
+bool is_second_stop(const Stop& first, const Stop& next) {
+  constexpr int64_t kSameMoment = 200;
+  return next.signal != first.signal || next.milliseconds - first.milliseconds >= kSameMoment;
+}
 
 SignalScope::SignalScope(const std::string& command)
     : before_("\nstopped before training, with nothing to save. Start again with:\n  " + command + "\n") {

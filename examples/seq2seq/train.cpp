@@ -114,7 +114,7 @@ struct Resumed {
   Options options;
   Codec codec;
   DataId data;
-  int64_t validations_without_gain;
+  Validations validations;
   std::string checkpoint;
   libtrain::TrainState state;
 };
@@ -125,7 +125,7 @@ Resumed resumed_run(const Options& given) {
   return {options_to_resume(given, options_json(program, path)),
           codec_from_json(program, path),
           data_id_from_json(program, path),
-          validations_without_gain_from_json(program, path),
+          validations_from_json(program, path),
           path,
           checkpoint.state};
 }
@@ -163,8 +163,10 @@ class Events {
   /// loop.run(), with the bar on the screen. `command`: what goes on with the run from then on.
   void run(const std::string& command);
 
+  /// For a run that goes on: the validation that a stop has not waited for, or that failed.
+  void make_up();
   /// Whether --patience is at its end.
-  bool exhausted() const { return options_.patience > 0 && without_gain_ >= options_.patience; }
+  bool exhausted() const { return options_.patience > 0 && validations_.without_gain >= options_.patience; }
 
   const Meter& meter() const { return meter_; }
   const Saver& saver() const { return saver_; }
@@ -176,8 +178,10 @@ class Events {
   void nonfinite(const libtrain::NonFiniteReport& report);
   bool is_last() const { return loop_.complete() || loop_.stop_requested(); }
   bool is_best(double loss) const { return std::isfinite(loss) && (!saver_.best() || loss < saver_.best()->score); }
+  bool is_time(const libtrain::TrainState& state) const;
   bool must_validate(const libtrain::TrainState& state) const;
   double validate(const libtrain::TrainState& state);
+  void validate_and_save(const libtrain::TrainState& state);
   void save_if_best(const libtrain::TrainState& state);
   void stop_if_exhausted();
 
@@ -198,7 +202,7 @@ class Events {
   Meter meter_;
   libtrain::LossSpikes spikes_;
   Validated validated_;
-  int64_t without_gain_;  // validations since the best one
+  Validations validations_;
 };
 
 Events::Events(TrainLoop& loop, TrainedModel& model, const Task& task, const libtrain::BucketedBatches& training,
@@ -211,9 +215,9 @@ Events::Events(TrainLoop& loop, TrainedModel& model, const Task& task, const lib
       display_(options.log_every),
       saver_(
           options, model,
-          [this, data = data_id(task.train)] { return program_json(options_, model_.codec, data, without_gain_); },
+          [this, data = data_id(task.train)] { return program_json(options_, model_.codec, data, validations_); },
           [this](const std::string& line) { display_.line(line); }, resumed ? resumed->state.steps : -1),
-      without_gain_(resumed ? resumed->validations_without_gain : 0) {
+      validations_(resumed ? resumed->validations : Validations()) {
   if (!task.valid.empty())
     validation_.emplace(task.valid, validation_batches(task.valid, training, model.parameters.device()));
   loop.on_step([this](const libtrain::StepReport& report) { step(report); });
@@ -248,8 +252,7 @@ void Events::epoch(const libtrain::EpochReport& epoch) {
 /// needs a checkpoint.
 void Events::checkpoint(const libtrain::TrainState& state) {
   if (must_validate(state)) {
-    display_.line(format_message("update {}: valid {:.4f}", with_commas(state.updates), validate(state)));
-    save_if_best(state);
+    validate_and_save(state);
     stop_if_exhausted();
   }
   const bool due = options_.on_nonfinite == "rewind" ||
@@ -259,11 +262,22 @@ void Events::checkpoint(const libtrain::TrainState& state) {
   if (due || asked || is_last()) saver_.save(state, scored ? std::optional(validated_.loss) : std::nullopt, is_last());
 }
 
-/// Every --valid-every updates, and at the end of a run that ends within an epoch.
+bool Events::is_time(const libtrain::TrainState& state) const {
+  return options_.valid_every > 0 && state.updates % options_.valid_every == 0;
+}
+
+/// Every --valid-every updates, and at the end of a run that ends within an epoch. A stop does not wait for it.
 bool Events::must_validate(const libtrain::TrainState& state) const {
   if (!validation_ || validated_.updates == state.updates || meter_.updates == 0 || loop_.stop_requested())
     return false;
-  return loop_.complete() || (options_.valid_every > 0 && state.updates % options_.valid_every == 0);
+  return loop_.complete() || is_time(state);
+}
+
+void Events::make_up() {
+  const libtrain::TrainState& state = loop_.state();
+  const bool epoch_ended = state.epoch > 0 && state.batch == 0;
+  if (!validation_ || validations_.last == state.updates || state.updates == 0) return;
+  if (epoch_ended || (is_time(state) && state.accumulated == 0)) validate_and_save(state);
 }
 
 /// What was trained is not lost when it fails.
@@ -272,12 +286,17 @@ double Events::validate(const libtrain::TrainState& state) {
   try {
     const UsedWeights used(model_);
     validated_ = {state.updates, validation_loss(model_, *validation_)};
-    without_gain_ = is_best(validated_.loss) ? 0 : without_gain_ + 1;
+    validations_ = {state.updates, is_best(validated_.loss) ? 0 : validations_.without_gain + 1};
     return validated_.loss;
   } catch (...) {
     saver_.save(state, std::nullopt, true);
     throw;
   }
+}
+
+void Events::validate_and_save(const libtrain::TrainState& state) {
+  display_.line(format_message("update {}: valid {:.4f}", with_commas(state.updates), validate(state)));
+  save_if_best(state);
 }
 
 void Events::save_if_best(const libtrain::TrainState& state) {
@@ -399,6 +418,7 @@ int train(const Options& given, SignalScope& signals, Outcome& outcome) {
   }
 
   Events events(loop, model, task, batches, options, planned_updates(options, batches_per_epoch), resumed, signals);
+  if (resumed && !over) events.make_up();
   if (!over && events.exhausted()) {
     std::fprintf(stderr, "the run is complete already: %s brought no lower loss; a larger --patience goes on with it\n",
                  counted(options.patience, "validation").c_str());

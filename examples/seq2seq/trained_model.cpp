@@ -14,8 +14,6 @@ using Json = nlohmann::ordered_json;
 using libtrain::CheckpointError;
 using libtrain::format_message;
 
-constexpr const char* kWithoutGain = "validations_without_gain";
-
 const char* kind_name(libtrain::TokenKind kind) { return kind == libtrain::TokenKind::kChars ? "chars" : "words"; }
 
 [[noreturn]] void refuse(const std::string& place, const std::string& field, const std::string& complaint) {
@@ -67,7 +65,7 @@ libtrain::ParametersOptions store_options(const Options& options) {
 }  // namespace
 
 std::string program_json(const Options& options, const Codec& codec, const DataId& data,
-                         int64_t validations_without_gain) {
+                         const Validations& validations) {
   return Json{{"options", Json::parse(to_json(options))},
               {"source", {{"tokens", kind_name(codec.source_kind)}, {"vocabulary", codec.source.tokens()}}},
               {"target",
@@ -75,7 +73,7 @@ std::string program_json(const Options& options, const Codec& codec, const DataI
                 {"longest", codec.longest_target},
                 {"vocabulary", codec.target.tokens()}}},
               {"data", {{"pairs", data.pairs}, {"xxh3_128", data.hash}}},
-              {kWithoutGain, validations_without_gain}}
+              {"validations", {{"last", validations.last}, {"without_gain", validations.without_gain}}}}
       .dump();
 }
 
@@ -92,11 +90,12 @@ DataId data_id_from_json(const std::string& text, const std::string& place) {
   });
 }
 
-int64_t validations_without_gain_from_json(const std::string& text, const std::string& place) {
+Validations validations_from_json(const std::string& text, const std::string& place) {
   const Program program(text, place);
-  return program.json.contains(kWithoutGain)
-             ? program.read(kWithoutGain, [](const Json& count) { return whole_number(count); })
-             : 0;
+  if (!program.json.contains("validations")) return {};
+  return program.read("validations", [](const Json& json) {
+    return Validations{whole_number(json.at("last")), whole_number(json.at("without_gain"))};
+  });
 }
 
 std::string options_json(const std::string& text, const std::string& place) {

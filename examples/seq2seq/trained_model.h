@@ -11,17 +11,23 @@
 
 namespace seq2seq {
 
-/// The program's part of a checkpoint: options, vocabularies, what was trained on, and how many validations have brought no lower loss since the
-/// one that did, as JSON.
+/// Where a run stands with its validations.
+struct Validations {
+  int64_t last = -1;         // after how many updates the last one was; -1: there was none
+  int64_t without_gain = 0;  // how many have brought no lower loss since the one that did
+  bool operator==(const Validations&) const = default;
+};
+
+/// The program's part of a checkpoint: options, vocabularies, what was trained on, and validations, as JSON.
 std::string program_json(const Options& options, const Codec& codec, const DataId& data,
-                         int64_t validations_without_gain = 0);
+                         const Validations& validations = {});
 /// The vocabularies in it. Throws libtrain::CheckpointError naming `place`, where the program's part was read, and the field that is missing or
 /// wrong.
 Codec codec_from_json(const std::string& program, const std::string& place = "checkpoint");
 /// What was trained on. Throws as codec_from_json does.
 DataId data_id_from_json(const std::string& program, const std::string& place = "checkpoint");
-/// The validations in it; 0 where it says nothing of them. Throws as codec_from_json does.
-int64_t validations_without_gain_from_json(const std::string& program, const std::string& place = "checkpoint");
+/// The validations in it; none where it says nothing of them. Throws as codec_from_json does.
+Validations validations_from_json(const std::string& program, const std::string& place = "checkpoint");
 /// The options in it, as JSON. Throws as codec_from_json does.
 std::string options_json(const std::string& program, const std::string& place = "checkpoint");
 

@@ -10,7 +10,8 @@ namespace libtrain {
 ///   memory [memory rows, in] f32, bf16 or f64;  one weight [3 size, in] and bias [3 size] a layer, or no biases at all
 /// On a CUDA device, layers whose weights lie equally far apart in memory (as those of a parameter store do) take one product for all keys and
 /// values, and one for the gradients of what made them. The gradient of each weight is written once, from both sides; a weight that anything else
-/// reads behind this costs a pass of zeros more. Throws InvalidArgument when shapes, dtypes or devices differ from this.
+/// reads behind this costs a pass of zeros more. Throws InvalidArgument when shapes, dtypes or devices differ from this, or two arguments are one
+/// tensor.
 class MemoryProjections {
  public:
   /// Makes keys and values of every layer. Keeps the weights and biases for queries().

@@ -109,11 +109,11 @@ TEST_CASE("task: what a checkpoint says of it") {
   CHECK(codec.target == task.codec.target);
   CHECK(codec.longest_target == 5);
   CHECK(data_id_from_json(program) == data_id(task.train));
-  CHECK(validations_without_gain_from_json(program) == 0);
-  CHECK(validations_without_gain_from_json(program_json(options, task.codec, data_id(task.train), 7)) == 7);
+  CHECK(validations_from_json(program) == Validations{});
+  CHECK(validations_from_json(program_json(options, task.codec, data_id(task.train), {70, 7})) == Validations{70, 7});
   std::string older = program;  // that says nothing of them
-  older.replace(older.find("validations_without_gain"), 24, "what_no_seq2seq_has_said");
-  CHECK(validations_without_gain_from_json(older) == 0);
+  older.replace(older.find("validations"), 11, "observances");
+  CHECK(validations_from_json(older) == Validations{});
 
   const auto refused = [](const std::string& text) {
     return message_of<libtrain::CheckpointError>([&] { codec_from_json(text); });
