@@ -182,7 +182,7 @@ inline void MemoryProjections::check_apart(const Tensor& memory) const {
   std::vector<Tensor> all{memory};
   all.insert(all.end(), weights_.begin(), weights_.end());
   all.insert(all.end(), biases_.begin(), biases_.end());
-  for (size_t i = 0; i < all.size(); ++i)
+  for (size_t i = 1; i < all.size(); ++i)
     for (size_t j = 0; j < i; ++j)
       LIBTRAIN_CHECK(
           !all[i].defined() || !all[j].defined() || all[i].node_handle() != all[j].node_handle(),
