@@ -166,6 +166,17 @@ TEST_CASE("options: a run goes on with its own, and contradictions are named") {
         "another --out");
 }
 
+TEST_CASE("options: what an older checkpoint does not say was as it is by default") {
+  const auto resume = [](std::vector<const char*> words) {
+    words.insert(words.begin(), {"train", "--resume"});
+    return options_to_resume(parse(words), "{}");
+  };
+  CHECK(message_of<InvalidArgument>([&] {
+          resume({"--average-decay", "0.5"});
+        }).starts_with("[resume] --average-decay 0.5 contradicts the run, which was started with 0.0; "));
+  CHECK(resume({"--vocab-size", "0", "--patience", "3"}).patience == 3);
+}
+
 TEST_CASE("options: files that a run would not read, or would need, are refused") {
   const auto refused = [](std::vector<const char*> words) {
     words.insert(words.begin(), "train");
