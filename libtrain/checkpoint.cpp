@@ -300,7 +300,7 @@ Checkpoint load_checkpoint(const std::string& path, const Parameters& parameters
   const SafetensorsFile weights = read_listed(manifest, path, kWeightsFile),
                         optimizer = read_listed(manifest, path, kOptimizerFile);
 
-  TensorTargets weight_targets = weight_targets_of(parameters);
+  const TensorTargets weight_targets = weight_targets_of(parameters);
   weight_targets.check(weights, path + "/" + kWeightsFile, false);
   const RandomState random{manifest.word("random/seed"), manifest.word("random/step")};
   const TensorTargets state_targets =
@@ -319,7 +319,7 @@ Checkpoint load_checkpoint_weights(const std::string& path, const Parameters& pa
   const Manifest manifest(path);
   Checkpoint checkpoint = checkpoint_of(manifest, path);
   const SafetensorsFile weights = read_listed(manifest, path, kWeightsFile);
-  TensorTargets targets = weight_targets_of(parameters);
+  const TensorTargets targets = weight_targets_of(parameters);
   targets.check(weights, path + "/" + kWeightsFile, false);
   take_values(targets, weights, parameters);
   return checkpoint;

@@ -18,9 +18,11 @@ Saver::Saver(const Options& options, const TrainedModel& model, Program program,
   if (!scored.empty()) best_ = {*scored.front().score, scored.front().path};
 }
 
+bool Saver::is_best(double score) const { return std::isfinite(score) && (!best_ || score < best_->score); }
+
 void Saver::save(const libtrain::TrainState& state, std::optional<double> score, bool last) {
   if (state.steps == saved_step_ && (!score || scored_)) return;
-  const bool best = score && !std::isnan(*score) && (!best_ || *score < best_->score);
+  const bool best = score && is_best(*score);
   try {
     const std::string path = libtrain::save_checkpoint(options_.out, model_.parameters, state, program_(),
                                                        {.keep = options_.keep, .score = score});

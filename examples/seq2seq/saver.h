@@ -31,6 +31,8 @@ class Saver {
   /// told as a warning, and training may go on; but the `last` one throws libtrain::IoError, with what is left and how to go on from it.
   void save(const libtrain::TrainState& state, std::optional<double> score, bool last);
 
+  /// Whether it would be the best so far.
+  bool is_best(double score) const;
   /// The best that was saved, or was there before; nothing without validation.
   const std::optional<Best>& best() const { return best_; }
 

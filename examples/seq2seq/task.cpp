@@ -140,17 +140,14 @@ Task load_task(const Options& options, const Codec* codec) {
                   target_kind = token_kind("target-tokens", target_tokens);
   int64_t blank = 0;
   TextTask texts = load_texts(options, source_kind, target_kind, blank);
-  Task task{options.builtin_task() ? "g2p" : "tsv",
-            codec ? *codec : new_codec(texts.train, options, source_kind, target_kind),
-            {},
-            {},
-            {},
-            0,
-            0,
-            blank};
+  Task task{.name = options.builtin_task() ? "g2p" : "tsv",
+            .codec = codec ? *codec : new_codec(texts.train, options, source_kind, target_kind),
+            .blank_lines = blank};
   task.train = encode(texts.train, task.codec);
   task.valid = encode(texts.valid, task.codec);
-  task.rare_symbols = count_unknown(texts.train, task.codec, true);
+  for (const libtrain::Pair& pair : task.train)
+    task.rare_symbols +=
+        std::ranges::count(pair.source, libtrain::kUnk) + std::ranges::count(pair.target, libtrain::kUnk);
   task.unknown_symbols = count_unknown(texts.valid, task.codec, true) + count_unknown(texts.test, task.codec, true);
   task.test = std::move(texts.test);
   return task;

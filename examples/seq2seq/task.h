@@ -35,8 +35,8 @@ struct DataId {
 struct Task {
   std::string name;  // "g2p" for CMUdict, "tsv" for files of the user
   Codec codec;
-  std::vector<libtrain::Pair> train, valid;
-  std::vector<Example> test;
+  std::vector<libtrain::Pair> train = {}, valid = {};
+  std::vector<Example> test = {};
   int64_t rare_symbols = 0;     // tokens of the training pairs that the vocabularies leave out
   int64_t unknown_symbols = 0;  // tokens of valid and test that they do not have
   int64_t blank_lines = 0;      // skipped in files of the user

@@ -177,7 +177,6 @@ class Events {
   void checkpoint(const libtrain::TrainState& state);
   void nonfinite(const libtrain::NonFiniteReport& report);
   bool is_last() const { return loop_.complete() || loop_.stop_requested(); }
-  bool is_best(double loss) const { return std::isfinite(loss) && (!saver_.best() || loss < saver_.best()->score); }
   bool is_time(const libtrain::TrainState& state) const;
   bool must_validate(const libtrain::TrainState& state) const;
   double validate(const libtrain::TrainState& state);
@@ -185,11 +184,10 @@ class Events {
   void save_if_best(const libtrain::TrainState& state);
   void stop_if_exhausted();
 
-  /// The last validation, and after how many updates it was.
-  struct Validated {
-    int64_t updates = -1;
-    double loss = 0;
-  };
+  /// What validation gave for this state, if this process made it.
+  std::optional<double> loss_of(const libtrain::TrainState& state) const {
+    return validations_.last == state.updates ? last_loss_ : std::nullopt;
+  }
 
   TrainLoop& loop_;
   TrainedModel& model_;
@@ -201,8 +199,8 @@ class Events {
   Saver saver_;
   Meter meter_;
   libtrain::LossSpikes spikes_;
-  Validated validated_;
   Validations validations_;
+  std::optional<double> last_loss_;  // of the last of them; nothing where an earlier process made it
 };
 
 Events::Events(TrainLoop& loop, TrainedModel& model, const Task& task, const libtrain::BucketedBatches& training,
@@ -258,8 +256,9 @@ void Events::checkpoint(const libtrain::TrainState& state) {
   const bool due = options_.on_nonfinite == "rewind" ||
                    (options_.checkpoint_every > 0 && state.updates % options_.checkpoint_every == 0);
   const bool asked = signals_.take_save_request();
-  const bool scored = validated_.updates == state.updates && std::isfinite(validated_.loss);
-  if (due || asked || is_last()) saver_.save(state, scored ? std::optional(validated_.loss) : std::nullopt, is_last());
+  const auto loss = loss_of(state);
+  const auto score = loss && std::isfinite(*loss) ? loss : std::nullopt;
+  if (due || asked || is_last()) saver_.save(state, score, is_last());
 }
 
 bool Events::is_time(const libtrain::TrainState& state) const {
@@ -268,8 +267,7 @@ bool Events::is_time(const libtrain::TrainState& state) const {
 
 /// Every --valid-every updates, and at the end of a run that ends within an epoch. A stop does not wait for it.
 bool Events::must_validate(const libtrain::TrainState& state) const {
-  if (!validation_ || validated_.updates == state.updates || meter_.updates == 0 || loop_.stop_requested())
-    return false;
+  if (!validation_ || loss_of(state) || meter_.updates == 0 || loop_.stop_requested()) return false;
   return loop_.complete() || is_time(state);
 }
 
@@ -282,12 +280,13 @@ void Events::make_up() {
 
 /// What was trained is not lost when it fails.
 double Events::validate(const libtrain::TrainState& state) {
-  if (validated_.updates == state.updates) return validated_.loss;
+  if (const auto loss = loss_of(state)) return *loss;
   try {
     const UsedWeights used(model_);
-    validated_ = {state.updates, validation_loss(model_, *validation_)};
-    validations_ = {state.updates, is_best(validated_.loss) ? 0 : validations_.without_gain + 1};
-    return validated_.loss;
+    const double loss = validation_loss(model_, *validation_);
+    validations_ = {state.updates, saver_.is_best(loss) ? 0 : validations_.without_gain + 1};
+    last_loss_ = loss;
+    return loss;
   } catch (...) {
     saver_.save(state, std::nullopt, true);
     throw;
@@ -300,7 +299,7 @@ void Events::validate_and_save(const libtrain::TrainState& state) {
 }
 
 void Events::save_if_best(const libtrain::TrainState& state) {
-  if (validated_.updates == state.updates && is_best(validated_.loss)) saver_.save(state, validated_.loss, is_last());
+  if (const auto loss = loss_of(state); loss && saver_.is_best(*loss)) saver_.save(state, loss, is_last());
 }
 
 void Events::stop_if_exhausted() {

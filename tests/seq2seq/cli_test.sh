@@ -232,6 +232,12 @@ grep -q "\"without_gain\": $behind" patient_on/step-00000016/manifest.json || fa
 expect 0 "" "$program" "${spoil[@]}" --out patient_on --patience 2 --epochs 12 --resume
 same "patient/$end/weights.safetensors" "patient_on/$end/weights.safetensors"
 same "patient/$end/manifest.json" "patient_on/$end/manifest.json"
+expect 0 "complete already: 2 validations brought no lower loss" "$program" "${spoil[@]}" --out patient --patience 2 --resume
+[ "$(ls -d patient/step-* | tail -1)" = "patient/$end" ] || fail "a run without patience went on: $(ls patient)"
+expect 0 "" "$program" "${spoil[@]}" --out patient --patience 0 --resume
+same spoilt/step-00000096/weights.safetensors patient/step-00000096/weights.safetensors
+refuse 2 "--patience 2: there are no pairs to validate" "$program" train --train train.tsv --patience 2 --out new
+
 # A stop does not wait for the validation that is due; going on makes it up. At this rate no validation is better than the first.
 head -1 valid.tsv >one_valid.tsv  # most signals then come in training
 every=(train --train train.tsv --valid one_valid.tsv "${tiny[@]}" --epochs 40 --valid-every 1 --checkpoint-every 0
@@ -244,12 +250,6 @@ for update in 1 3 5 7; do
   expect 0 "" "$program" "${every[@]}" --out every_$update --resume
   same every/step-00000201/manifest.json every_$update/step-00000201/manifest.json
 done
-
-expect 0 "complete already: 2 validations brought no lower loss" "$program" "${spoil[@]}" --out patient --patience 2 --resume
-[ "$(ls -d patient/step-* | tail -1)" = "patient/$end" ] || fail "a run without patience went on: $(ls patient)"
-expect 0 "" "$program" "${spoil[@]}" --out patient --patience 0 --resume
-same spoilt/step-00000096/weights.safetensors patient/step-00000096/weights.safetensors
-refuse 2 "--patience 2: there are no pairs to validate" "$program" train --train train.tsv --patience 2 --out new
 
 # A running average changes nothing of the training; it is what is validated, scored and used, also when the run was stopped in between.
 expect 0 "" "$program" "${spoil[@]}" --out averaged --average-decay 0.95 --test train.tsv
@@ -270,6 +270,8 @@ done
 expect 0 "" "$program" "${spoil[@]}" --out averaged_on --average-decay 0.95 --test train.tsv --epochs 5
 expect 0 "" "$program" "${spoil[@]}" --out averaged_on --average-decay 0.95 --test train.tsv --resume --epochs 12
 same averaged/step-00000096/optimizer.safetensors averaged_on/step-00000096/optimizer.safetensors
+mkdir average_of_two && cp averaged/step-00000096/{manifest.json,weights.safetensors} average_of_two
+refuse 4 "optimizer.safetensors] is missing" "$program" predict --model average_of_two <sources
 refuse 2 "--average-decay must be in [0, 1), got 1" "$program" train --train train.tsv --average-decay 1 --out new
 
 # A model is used with two files of a checkpoint. Rare symbols are <unk>, and trained so.
