@@ -297,17 +297,17 @@ expect 0 "" "$program" train --train train.tsv --valid valid.tsv "${tiny[@]}" --
 
 # Validation takes no larger batches than training: what fits goes on fitting. What cannot fit costs no more than the time since.
 wide=(train --train train.tsv --size 16 --heads 2 --feed-forward 8192 --encoder-layers 1 --decoder-layers 1 --batch-pairs 2 --epochs 1
-  --max-length 10000 --schedule constant --warmup 0)
+  --max-length 20000 --schedule constant --warmup 0)
 line=$(printf 'x%.0s' {1..120})
 for _ in $(seq 128); do printf '%s\t%s\n' "$line" "$line"; done >many_valid.tsv
-printf '%s\t%s\n' "$(printf 'x%.0s' {1..9000})" y >long_valid.tsv
+printf '%s\t%s\n' "$(printf 'x%.0s' {1..18000})" y >long_valid.tsv
+export MALLOC_ARENA_MAX=1  # how much of them is reserved would depend on which threads meet: here and below
 "$program" "${wide[@]}" --epochs 100 --log-every 1 --out wide >out 2>err &
 child=$!
 for _ in $(seq 1000); do
   ! grep -q "update 20/" err || break
   sleep 0.01
 done
-export MALLOC_ARENA_MAX=1  # how much of them is reserved would depend on which threads meet
 room=$(awk '/^VmPeak/ { print $2 + 100000 }' /proc/$child/status)  # with much less, OpenBLAS would ask for ever
 within=(bash -c 'ulimit -v "$0" && exec "$@"' "$room")
 kill -KILL $child
