@@ -79,20 +79,24 @@ class Allocator {
     std::lock_guard lock(mutex_);
     release_cached_locked();
   }
-  /// What could not be let go while a stream was being captured.
-  void let_go_later() noexcept {
+  /// What this thread could not let go while it was capturing into `pool`. Other threads may still be, into theirs.
+  void let_go_later(const PoolQueues& pool) noexcept {
     std::lock_guard lock(mutex_);
-    for (const auto& [block, bytes, queue] : std::exchange(leaving_, {})) try {
-        let_go(block, bytes, queue);
+    std::erase_if(leaving_, [&](const LeavingBlock& block) {
+      if (block.pool != pool.captured) return false;
+      try {
+        let_go(block.data, block.bytes, block.queue);
       } catch (const std::exception&) {
         // As in give_back.
       }
+      return true;
+    });
   }
   void open_pool(const PoolQueues& pool) {
     std::lock_guard lock(mutex_);
     pools_.insert({pool.captured, pool.side});
   }
-  void close_pool(const PoolQueues& pool) {
+  void close_pool(const PoolQueues& pool) noexcept {
     std::lock_guard lock(mutex_);
     pools_.erase(pool.captured);
     pools_.erase(pool.side);
@@ -112,7 +116,7 @@ class Allocator {
   struct LeavingBlock {
     std::byte* data;
     int64_t bytes;
-    const void* queue;
+    const void *queue, *pool;
   };
 
   void count(int64_t bytes, MemoryUse use) {
@@ -173,7 +177,7 @@ class Allocator {
     count(-bytes, use);
     try {
       if (guarded) return check_and_free(block, bytes);
-      if (source_->must_leave_later(queue)) return leaving_.push_back({block, bytes, queue});
+      if (source_->must_leave_later(queue)) return leaving_.push_back({block, bytes, queue, active_pool().captured});
       let_go(block, bytes, queue);
     } catch (const std::bad_alloc&) {
       source_->free(guarded ? block - kAlignment : block);  // no room to remember it
@@ -211,11 +215,15 @@ class Allocator {
 
   void release(int64_t size, std::vector<FreeBlock>& list) {
     std::erase_if(list, [&](const FreeBlock& block) {
-      if (block.mark && !source_->enter(block.mark)) return false;
+      if (block.mark && !may_enter(block.mark)) return false;
       source_->free(block.data);
       stats_.bytes_cached -= size;
       return true;
     });
+  }
+
+  bool may_enter(void* mark) noexcept try { return source_->enter(mark); } catch (const std::exception&) {
+    return false;  // as in give_back
   }
 
   std::unique_ptr<MemorySource> source_;
@@ -261,10 +269,10 @@ MemoryPoolScope::MemoryPoolScope(const MemoryPool& pool) {
   active_tickets() = pool.tickets();
 }
 MemoryPoolScope::~MemoryPoolScope() {
-  active_pool() = {};
+  const PoolQueues pool = std::exchange(active_pool(), {});
   active_tickets() = nullptr;
-  allocator_of(Device::kCuda).let_go_later();
-  allocator_from<pinned_memory>().let_go_later();
+  allocator_of(Device::kCuda).let_go_later(pool);
+  allocator_from<pinned_memory>().let_go_later(pool);
 }
 
 std::shared_ptr<std::byte> allocate(Device device, int64_t bytes) { return allocator_of(device).allocate(bytes); }

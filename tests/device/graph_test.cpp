@@ -112,6 +112,35 @@ TEST_CASE("graphs: memory of others that is let go while capturing is theirs aga
   CHECK(y.to_vector<float>() == std::vector<float>(1000, 5));
 }
 
+TEST_CASE("graphs: memory that one thread lets go while capturing waits for that thread, whoever else ends a capture",
+          "[device]") {
+  const cuda::Stream one, other;
+  const MemoryPool pool, of_the_thread;
+  const Tensor copy = on_device(0);
+  cuda::synchronize();
+  Tensor x;
+  const auto on = [](const cuda::Stream& stream, auto work) {
+    const cuda::StreamScope scope(stream);
+    return work();
+  };
+  on(one, [&] {
+    x = on_device(4);
+    cuda::synchronize();
+  });
+  on(other, [&] {
+    for (int i = 0; i < 20; ++i) copy.copy_from(x);
+    const cuda::Graph graph(pool, [&] {
+      x = Tensor();
+      std::thread([&] { const cuda::Graph graph(of_the_thread, [] { on_device(0); }); }).join();
+      copy.fill(5);
+    });
+  });
+  const Tensor again = on(one, [] { return on_device(3); });
+  on(one, [] { cuda::synchronize(); });
+  CHECK(on(other, [&] { return copy.to_vector<float>(); }) == std::vector<float>(1000, 4));
+  CHECK(on(one, [&] { return again.to_vector<float>(); }) == std::vector<float>(1000, 3));
+}
+
 TEST_CASE("graphs: memory of a pool goes back to the system with it", "[device]") {
   release_cached(Device::kCuda);
   const int64_t before = allocator_stats(Device::kCuda).bytes_cached;
