@@ -32,7 +32,11 @@ def enter(folder):
     python = os.path.join(folder, "bin", "python")
     done = os.path.join(folder, "complete-" + VERSION)
     if not os.path.exists(done):
-        venv.create(folder, with_pip=True)
+        try:
+            venv.create(folder, with_pip=True)
+        except subprocess.CalledProcessError:  # Debian has ensurepip in a package of its own
+            print("skipped: this Python cannot make environments; install python3-venv")
+            sys.exit(77)
         pip = subprocess.run([python, "-m", "pip", "install", "--quiet", f"safetensors=={VERSION}", "numpy"], capture_output=True, text=True)
         if pip.returncode:
             print(f"skipped: the package safetensors {VERSION} cannot be had: {pip.stderr.strip().splitlines()[-1:]}")

@@ -47,7 +47,7 @@ LENGTH = "  if (length > kMaxHeader) refuse("
 PLANTS = [
     ("safetensors", "libtrain/io/safetensors.cpp", "at != data)", "at > data + 64)", "heap-buffer-overflow"),
     ("safetensors", "libtrain/io/safetensors.cpp", LENGTH, "  const std::string room(std::min(length, kMaxHeader), ' ');\n" + LENGTH, "bytes of memory"),
-    ("safetensors", "libtrain/io/safetensors.cpp", LENGTH, "  for (volatile uint64_t i = 0; i < 3 * std::min(length, kMaxHeader);) i = i + 1;\n" + LENGTH, "took .* ms|timeout"),
+    ("safetensors", "libtrain/io/safetensors.cpp", LENGTH, "  for (volatile uint64_t i = 0; i < 9 * std::min(length, kMaxHeader);) i = i + 1;\n" + LENGTH, "took .* ms|timeout"),
     ("checkpoint", "libtrain/checkpoint.cpp", 'if (!manifest.at("program").is_object())', "if (false)", "a program that is no object"),
     ("vocabulary", "libtrain/utf8.cpp", "if (bytes == 0 || at + bytes > text.size())", "if (bytes == 0)", "heap-buffer-overflow"),
     ("vocabulary", "libtrain/data/vocabulary.cpp", "split_words(std::string_view text) {\n  std::vector<std::string> tokens;",
@@ -102,7 +102,7 @@ class Build:
         if os.path.exists(stamp) and open(stamp, encoding="utf-8").read() == state:
             return
         sources = sorted({source for target in TARGETS for source in sources_of(target)})
-        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        with concurrent.futures.ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
             list(pool.map(lambda source: self.compile(source, self.object(source)), sources))
         for target in TARGETS:
             self.link(target, self.path(target))

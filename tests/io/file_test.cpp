@@ -173,7 +173,10 @@ TEST_CASE("files: a pipe without a writer does not hang, and a file beyond memor
   CHECK(message_of<IoError>([&] { read_file(pipe, 10); }) ==
         "[" + pipe + "] is no regular file; name a file, not a pipe or a device");
   std::ofstream(sparse).close();
-  if (truncate(sparse.c_str(), int64_t(1) << 43) != 0) return;  // the folder's file system has no files of that size
+  if (truncate(sparse.c_str(), int64_t(1) << 43) != 0) {
+    WARN("the folder's file system has no files of 8 TiB: not tested");
+    return;
+  }
   const AddressSpace room(int64_t(1) << 42);  // or a host that gives out more memory than it has gave this, too
   CHECK(message_of<OutOfMemory>([&] { read_file(sparse, int64_t(1) << 50); }) ==
         "[" + sparse + "] has 8796093022208 bytes, more than there is memory for; is it the right file?");

@@ -271,7 +271,7 @@ def main():
     parser.add_argument("--cpu")
     parser.add_argument("--executed")
     parser.add_argument("--folder", default="build/mutants")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count())
+    parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--only")
     parser.add_argument("--survivors", action="store_true")
     parser.add_argument("--seconds", type=float, default=60)

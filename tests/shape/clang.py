@@ -28,7 +28,7 @@ def compile_source(command, path):
 
 
 def compile_all(command, root, paths):
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+    with concurrent.futures.ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         answers = pool.map(lambda path: compile_source(command, os.path.join(root, path)), paths)
         return [f"{path} does not compile:\n{answer}" for path, answer in zip(paths, answers) if answer]
 

@@ -37,7 +37,7 @@ def compile_alone(compiler, includes, header):
 
 
 def compile_one_by_one(compiler, includes, headers):
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+    with concurrent.futures.ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         answers = pool.map(lambda header: compile_alone(compiler, includes, header), headers)
         return [f"{header} does not compile alone:\n{answer}" for header, answer in zip(headers, answers) if answer]
 
