@@ -17,7 +17,7 @@ std::vector<double> host_values(const Tensor& tensor) {
       return {values.begin(), values.end()};
     }
     default:
-      return tensor.cast(DType::f64).to_vector<double>();
+      return tensor.detach().cast(DType::f64).to_vector<double>();
   }
 }
 

@@ -5,6 +5,7 @@
 #include "libtrain/ops/attention.h"
 #include "libtrain/ops/bias_activation.h"
 #include "libtrain/ops/binary_cross_entropy_with_logits.h"
+#include "libtrain/ops/cast.h"
 #include "libtrain/ops/cross_entropy.h"
 #include "libtrain/ops/cross_projection.h"
 #include "libtrain/ops/div.h"

@@ -126,7 +126,7 @@ std::string Tensor::spec() const { return defined() ? name(dtype()) + shape_.str
 
 std::string Tensor::str() const {
   if (!defined()) return "undefined";
-  const Tensor host = to(Device::kCpu);
+  const Tensor host = detach().to(Device::kCpu);
   std::string text = format_message("{} on {} ", spec(), name(device()));
   print_dimension(text, host, host.node_->data, 0, 0, numel());
   return text;
@@ -143,7 +143,17 @@ Tensor Tensor::reshape(const Shape& shape) const {
 
 Tensor Tensor::reshape(std::initializer_list<int64_t> sizes) const { return reshape(resolve(shape_, sizes)); }
 
+/// `differentiable`: what does the same for a tape.
+void Tensor::check_not_recorded(const char* method, const char* differentiable) const {
+  LIBTRAIN_CHECK(
+      !node().recorded,
+      "[{0}] {1} was recorded by a tape, which would not see this method: nothing before it would be learnt; "
+      "use {2}detach().{0}(…) if no gradient is wanted",
+      method, spec(), differentiable);
+}
+
 Tensor Tensor::rows(int64_t begin, int64_t end) const {
+  check_not_recorded("rows", "slice(), or ");
   LIBTRAIN_CHECK(rank() >= 1 && begin >= 0 && begin <= end && end <= dim(0),
                  "[rows] expected 0 <= begin <= end <= the first dimension, got begin {} and end {} of {}; end is one "
                  "past the last row",
@@ -164,12 +174,14 @@ Tensor Tensor::rows(int64_t begin, int64_t end) const {
 }
 
 Tensor Tensor::to(Device device) const {
+  check_not_recorded("to", "");
   const Tensor copy(shape_, dtype(), device);
   copy_bytes(copy.node_->data, device, node_->data, this->device(), size_t(numel() * size_of(dtype())));
   return copy;
 }
 
 Tensor Tensor::cast(DType to_dtype) const {
+  check_not_recorded("cast", "the function cast(x, dtype), or ");
   if (to_dtype == dtype()) return to(device());
   if (!is_float(dtype()) || !is_float(to_dtype)) return cast_on_host(to(Device::kCpu), to_dtype).to(device());
   const Tensor copy(shape_, to_dtype, device());
@@ -198,7 +210,7 @@ double Tensor::item() const {
   LIBTRAIN_CHECK(numel() == 1,
                  "[item] expected one element, got {}; reduce it with sum() or mean(), or read it with to_vector()",
                  spec());
-  const Tensor host = to(Device::kCpu);
+  const Tensor host = detach().to(Device::kCpu);
   return read_element(host.node_->data, dtype(), 0);
 }
 

@@ -82,17 +82,21 @@ class Tensor {
   /// The same elements (and gradient) under another shape. One size may be -1: it is worked out.
   Tensor reshape(const Shape& shape) const;
   Tensor reshape(std::initializer_list<int64_t> sizes) const;
-  /// Rows [begin, end) of the first dimension, sharing the elements. Not differentiable: see slice() in ops.h for that.
-  Tensor rows(int64_t begin, int64_t end) const;
-  /// A copy on `device`; not differentiable.
-  Tensor to(Device device) const;
-  /// A copy of the elements in another dtype, on the same device; not differentiable. To and from integers it goes by way of the host: fractions
-  /// are cut off, and values must be such as the integer can hold.
-  Tensor cast(DType dtype) const;
-  /// A copy that shares nothing.
-  Tensor clone() const { return cast(dtype()); }
   /// The same elements, unknown to any tape.
   Tensor detach() const;
+
+  // The following are not differentiable, and so throw InvalidArgument for what a living tape has recorded: the result would be a constant, and
+  // what lies before it would not be learnt. detach() tells that this is meant.
+
+  /// Rows [begin, end) of the first dimension, sharing the elements. Differentiable: slice() in ops.h.
+  Tensor rows(int64_t begin, int64_t end) const;
+  /// A copy on `device`.
+  Tensor to(Device device) const;
+  /// A copy of the elements in another dtype, on the same device. To and from integers it goes by way of the host: fractions are cut off, and
+  /// values must be such as the integer can hold. Differentiable, between float dtypes: cast() in ops.h.
+  Tensor cast(DType dtype) const;
+  /// A copy that shares nothing.
+  Tensor clone() const { return to(device()); }
 
   /// All elements, copied to the host. T must be the dtype's type.
   template <class T> std::vector<T> to_vector() const;
@@ -133,6 +137,7 @@ class Tensor {
     LIBTRAIN_CHECK(node_, "[tensor] this handle is undefined (default-constructed); assign a tensor to it first");
     return *node_;
   }
+  void check_not_recorded(const char* method, const char* differentiable) const;
   template <class T> T* data_as() const;
   void* open_grad(DType dtype, bool& accumulate) const;
 

@@ -34,7 +34,7 @@ bool fits(const TensorEntry& entry, const Tensor& target, bool convert) {
 }  // namespace
 
 void TensorFile::add(const std::string& name, const Tensor& tensor) {
-  tensors_.emplace_back(name, tensor.to(Device::kCpu));
+  tensors_.emplace_back(name, tensor.detach().to(Device::kCpu));
 }
 
 std::vector<std::byte> TensorFile::bytes() const {

@@ -19,6 +19,10 @@ double seconds_now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
+bool all_frozen(const Parameters& parameters) {
+  return std::ranges::all_of(parameters.slots(), &Parameters::Slot::frozen);
+}
+
 /// Adds the loss of a mini-batch to the totals of the open update, on the device.
 void accumulate_loss(const TokenLoss& loss, const Parameters& parameters) {
   visit_float("train_loop", loss.sum.dtype(), [&]<class T> {
@@ -226,7 +230,14 @@ TokenLoss TrainLoop::differentiate(const void* batch) {
   const Device device = detail::check_token_loss("train_loop", loss);
   LIBTRAIN_CHECK(device == parameters_.device(), "[train_loop] the loss is on {}, the parameters are on {}; see {}",
                  name(device), name(parameters_.device()), "Batch::to()");
-  if (!loss.sum.requires_grad()) return loss;
+  if (!loss.sum.requires_grad()) {
+    LIBTRAIN_CHECK(
+        all_frozen(parameters_),
+        "[train_loop] the loss depends on no parameter that is to be learnt, so that updates would not lower "
+        "it; compute it from these parameters by operations, without NoTape, detach() and values read on "
+        "the host, or freeze() them all");
+    return loss;
+  }
   const detail::SideStreamScope beside(side_.get());
   if (loss.sum.dtype() == one_.dtype() && loss.sum.rank() == 0)
     tape.backward(loss.sum, one_);

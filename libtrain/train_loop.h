@@ -146,7 +146,8 @@ class TrainLoop {
   using Options = TrainOptions;  // what the constructor takes
 
   /// Trains on batches of `source` to minimise loss(batch), which returns a TokenLoss (averaged over all targets of an update) or a scalar
-  /// Tensor (averaged over the mini-batches of an update). Parameters, source and whatever `loss` refers to must outlive the loop.
+  /// Tensor (averaged over the mini-batches of an update). Parameters, source and whatever `loss` refers to must outlive the loop. A loss that
+  /// no parameter takes part in is refused with InvalidArgument at its mini-batch, unless all parameters are frozen.
   /// Throws InvalidArgument naming the first option that is out of range, or the optimizer that the store's moments belong to when it is another.
   template <class BatchType, class Loss>
   TrainLoop(Parameters& parameters, BatchSource<BatchType>& source, Loss loss, Options options = {});

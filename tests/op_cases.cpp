@@ -295,6 +295,6 @@ std::vector<Tensor> make_inputs(const OpCase& row, DType dtype, Device device, u
   return inputs;
 }
 
-Values values_of(const Tensor& tensor) { return tensor.cast(DType::f64).to_vector<double>(); }
+Values values_of(const Tensor& tensor) { return tensor.detach().cast(DType::f64).to_vector<double>(); }
 
 }  // namespace libtrain::testing

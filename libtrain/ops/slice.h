@@ -17,7 +17,7 @@ inline Tensor slice(const Tensor& x, int64_t begin, int64_t end) {
                  "[slice] expected 0 <= begin <= end <= the first dimension of {}, got begin {} and end {}; end is one "
                  "past the last",
                  x.spec(), begin, end);
-  const Tensor part = x.rows(begin, end);
+  const Tensor part = x.detach().rows(begin, end);
   const int64_t rows = x.dim(0), columns = rows ? x.numel() / rows : 0;
   record("slice", part, {x}, {}, [=](const BackwardStep& step) {
     const Tensor dy = step.output.grad();

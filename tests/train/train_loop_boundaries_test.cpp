@@ -53,6 +53,26 @@ TEST_CASE("train loop: a new loop counts nothing of an update that an earlier on
   CHECK(std::abs(model.w.item() - 0.9) < 1e-12);
 }
 
+TEST_CASE("train loop: a loss that no parameter takes part in is refused, unless there is nothing to learn",
+          "[train]") {
+  TwoWeights model;
+  Numbers numbers(8);
+  TrainLoop loop(model.parameters, numbers, [&](const Tensor& x) {
+    const NoTape forgotten;
+    return model.loss(x);
+  });
+  const std::string told = message_of<InvalidArgument>([&] { loop.step(); });
+  CHECK(
+      told.starts_with("[train_loop] the loss depends on no parameter that is to be learnt, so that updates would not "
+                       "lower it; compute it from these parameters by operations, without NoTape"));
+  CHECK(loop.state().updates == 0);
+  model.parameters.freeze(is_a);
+  CHECK(message_of<InvalidArgument>([&] { loop.step(); }) == told);
+  model.parameters.freeze([](const auto&) { return true; });
+  loop.step();
+  CHECK(model.w.item() == 1);
+}
+
 TEST_CASE("train loop: weights of a checkpoint within an accumulation can be trained from anew", "[train]") {
   const TemporaryFile place("");
   Numbers numbers(8);
