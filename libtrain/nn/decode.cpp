@@ -89,11 +89,8 @@ class BeamSearch {
 
   /// What was found for each source.
   std::vector<std::vector<Hypothesis>> results() && {
-    for (auto& hypotheses : found_) {
+    for (auto& hypotheses : found_)
       if (hypotheses.empty()) hypotheses.push_back({{}, std::nan(""), std::nan("")});  // nothing was probable
-      std::ranges::stable_sort(hypotheses, std::ranges::greater(), &Hypothesis::score);
-      hypotheses.resize(std::min(hypotheses.size(), size_t(options_.beams)));
-    }
     return std::move(found_);
   }
 
@@ -119,7 +116,6 @@ class BeamSearch {
 
   void continue_source(size_t first, size_t end, const std::vector<float>& next_log_probabilities,
                        std::vector<Row>& next) {
-    auto& found = found_[open_[first].source];
     if (length_ == max_length_) {
       for (size_t r = first; r < end; ++r)
         finish(open_[r], open_[r].log_probability + double(next_log_probabilities[r * vocab_ + kEos]));
@@ -136,18 +132,33 @@ class BeamSearch {
       open.push_back({row.source, row.ids, all[c].log_probability, int32_t(all[c].row)});
       open.back().ids.push_back(all[c].id);
     }
-    if (found.size() < size_t(options_.beams)) std::ranges::move(open, std::back_inserter(next));
+    if (!open.empty() && may_do_better(open.front())) std::ranges::move(open, std::back_inserter(next));
   }
 
-  void finish(const Row& row, double log_probability) {
-    const double penalty = std::pow((5 + double(row.ids.size()) + 1) / 6, options_.length_penalty);
-    found_[row.source].push_back({row.ids, log_probability, log_probability / penalty});
+  /// Whether the most probable open target of a source may come to be one of its `beams` best: whether it would, if it lost nothing more and
+  /// ended where the penalty favours it most.
+  bool may_do_better(const Row& row) const {
+    const auto& found = found_[row.source];
+    const size_t length = options_.length_penalty > 0 ? size_t(max_length_) : row.ids.size();
+    return found.size() < size_t(options_.beams) || row.log_probability / penalty(length) > found.back().score;
   }
+
+  /// Keeps the target, if it is one of the `beams` best of its source.
+  void finish(const Row& row, double log_probability) {
+    const double score = log_probability / penalty(row.ids.size());
+    auto& found = found_[row.source];
+    const auto behind = std::ranges::upper_bound(found, score, std::ranges::greater(), &Hypothesis::score);
+    found.insert(behind, {row.ids, log_probability, score});
+    if (found.size() > size_t(options_.beams)) found.pop_back();
+  }
+
+  /// What the log-probability of a target of so many ids is divided by.
+  double penalty(size_t length) const { return std::pow((5 + double(length) + 1) / 6, options_.length_penalty); }
 
   BeamOptions options_;
   int64_t max_length_, length_ = 0;
   size_t vocab_;
-  std::vector<std::vector<Hypothesis>> found_;
+  std::vector<std::vector<Hypothesis>> found_;  // of each source the best, best first
   std::vector<Row> open_;
 };
 

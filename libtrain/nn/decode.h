@@ -18,8 +18,8 @@ std::vector<std::vector<int32_t>> greedy_decode(const Transformer& model, std::s
 
 /// How beam_decode() searches.
 struct BeamOptions {
-  int64_t beams =
-      4;  ///< unfinished targets that are followed at a time, for each source; at least 1, which is the greedy search
+  /// Unfinished targets that are followed at a time, for each source; at least 1, which without a length penalty is the greedy search. Default 4.
+  int64_t beams = 4;
   /// How much longer targets are favoured: scores are log-probabilities over ((5 + length) / 6)^length_penalty, kEos counted in the length
   /// (Wu et al. 2016, equation 14, without coverage). 0: not at all. Default 0.6.
   double length_penalty = 0.6;
@@ -32,9 +32,12 @@ struct Hypothesis {
   double score = 0;            ///< log_probability over the length penalty
 };
 
-/// Beam search: of the continuations of a source's targets, the `beams` most probable are followed, until as many have ended among them, or all
-/// have `max_length` tokens (kEos not counted), where they must end. For each source at least one target and at most `beams`, the best score
-/// first. Also throws InvalidArgument for options outside their range.
+/// Beam search: of the continuations of a source's targets, the `beams` most probable are followed, until as many have ended among them and none
+/// that is open can still score better than the worst of the `beams` best, or all have `max_length` tokens (kEos not counted), where they must
+/// end. Log-probabilities only fall: none can where the most probable one would not if it lost nothing more, at the length that the penalty favours
+/// most. So the stop costs nothing that was followed (Huang, Zhao and Ma, "When to Finish? Optimal Beam Search for Neural Text Generation", EMNLP
+/// 2017). For each source at least one target and at most `beams`, the best score first.
+/// Also throws InvalidArgument for options outside their range.
 std::vector<std::vector<Hypothesis>> beam_decode(const Transformer& model,
                                                  std::span<const std::vector<int32_t>> sources, int64_t max_length,
                                                  const BeamOptions& options = {}, Device device = Device::kCpu);

@@ -12,38 +12,71 @@ using test::message_of;
 
 namespace {
 
-/// Beam search as its description says, without any state kept, and without a length penalty: the log-probabilities of what it finds, best first.
-std::vector<std::pair<double, Ids>> naive_beam_search(const RandomModel& random, size_t source, size_t beams,
-                                                      size_t max_length) {
-  using Scored = std::pair<double, Ids>;  // with kBos, and with kEos where it has ended
-  const auto best_first = [](const Scored& a, const Scored& b) { return a.first > b.first; };
-  std::vector<Scored> open{{0, {kBos}}}, found;
+/// Beam search as its description says, without any state kept: what it finds, best first.
+std::vector<Hypothesis> naive_beam_search(const RandomModel& random, size_t source, size_t beams, size_t max_length,
+                                          double length_penalty) {
+  using Scored = std::pair<double, Ids>;  // log-probability; with kBos, and with kEos where it has ended
+  const auto most_probable_first = [](const Scored& a, const Scored& b) { return a.first > b.first; };
+  const auto score = [&](double log_probability, size_t length) {
+    return log_probability / std::pow((6 + double(length)) / 6, length_penalty);
+  };
+  std::vector<Scored> open{{0, {kBos}}};
+  std::vector<Hypothesis> found;
   while (!open.empty()) {
     std::vector<Scored> all;
-    for (const auto& [score, ids] : open) {
+    for (const auto& [log_probability, ids] : open) {
       const Rows hidden = random.last_hidden(source, ids);
       const Tensor row = Tensor::from(std::span<const double>(hidden), {1, int64_t(hidden.size())});
       const auto next = log_softmax(random.model.project(row)).to_vector<double>();
       for (int32_t id = 0; id < int32_t(next.size()); ++id) {
         const bool may_be = id == kEos || (id >= kSpecialTokens && ids.size() <= max_length);
         if (!may_be) continue;
-        all.push_back({score + next[size_t(id)], ids});
+        all.push_back({log_probability + next[size_t(id)], ids});
         all.back().second.push_back(id);
       }
     }
-    std::ranges::sort(all, best_first);
+    std::ranges::sort(all, most_probable_first);
     open.clear();
     for (size_t i = 0; i < all.size() && open.size() < beams; ++i) {
-      if (all[i].second.back() != kEos)
+      const auto& [log_probability, ids] = all[i];
+      if (ids.back() != kEos)
         open.push_back(all[i]);
       else if (i < beams)
-        found.push_back(all[i]);
+        found.push_back({Ids(ids.begin() + 1, ids.end() - 1), log_probability, score(log_probability, ids.size() - 2)});
     }
-    if (found.size() >= beams) break;
+    std::ranges::sort(found, std::ranges::greater(), &Hypothesis::score);
+    found.resize(std::min(found.size(), beams));
+    if (open.empty() || found.size() < beams) continue;
+    double best = -INFINITY;  // that the most probable one can come to
+    for (size_t length = open[0].second.size() - 1; length <= max_length; ++length)
+      best = std::max(best, score(open[0].first, length));
+    if (best <= found.back().score) break;
   }
-  std::ranges::sort(found, best_first);
-  found.resize(std::min(found.size(), beams));
   return found;
+}
+
+/// The logit of what is out of the question.
+constexpr double kNever = -1000;
+
+/// Makes the model give these logits at every position, to those of its tokens that may be produced: kEos, kSpecialTokens, …
+void set_logits(const RandomModel& random, const std::vector<double>& logits) {
+  random.parameters.get("decoder.norm.weight").fill(0);
+  const Tensor bias = random.parameters.get("decoder.norm.bias"), output = random.parameters.get("output.weight");
+  bias.fill(0);
+  bias.rows(0, 1).fill(1);
+  output.fill(kNever);
+  for (size_t i = 0; i < logits.size(); ++i) {
+    const int64_t id = i == 0 ? kEos : kSpecialTokens + int64_t(i) - 1;
+    output.rows(id, id + 1).fill(logits[i]);
+  }
+}
+
+/// What is found for the first source, best first.
+std::vector<Ids> found_for_first(const RandomModel& random, int64_t max_length, const BeamOptions& options) {
+  std::vector<Ids> ids;
+  const auto found = beam_decode(random.model, random.sources, max_length, options);
+  for (const Hypothesis& hypothesis : found[0]) ids.push_back(hypothesis.ids);
+  return ids;
 }
 
 /// All sequences of up to `longest` of the tokens that may be produced.
@@ -161,27 +194,78 @@ TEST_CASE("beam_decode: wide enough, it finds the best of all targets, with the 
   }
 }
 
-TEST_CASE("beam_decode: follows so many of the most probable at a time, and stops when so many have ended", "[nn]") {
+TEST_CASE("beam_decode: follows so many of the most probable at a time, until none of them can do better", "[nn]") {
   int ended_early = 0;
   for (const uint64_t seed : {1, 2, 3, 4, 5, 6, 7, 8}) {
     const RandomModel random({.dtype = DType::f64, .seed = seed}, true, kSpecialTokens + 3);
-    for (const size_t beams : {2, 3, 5}) {
-      const auto found = beam_decode(random.model, random.sources, 6, {.beams = int64_t(beams), .length_penalty = 0});
+    for (const auto& [beams, penalty] :
+         {std::pair<size_t, double>{1, 1}, {2, 0}, {3, 0.6}, {3, -1.5}, {4, -0.3}, {5, 2}}) {
+      const auto found =
+          beam_decode(random.model, random.sources, 6, {.beams = int64_t(beams), .length_penalty = penalty});
       for (size_t s = 0; s < 4; ++s) {
-        const auto expected = naive_beam_search(random, s, beams, 6);
+        CAPTURE(seed, beams, penalty, s);
+        const auto expected = naive_beam_search(random, s, beams, 6, penalty);
         REQUIRE(found[s].size() == expected.size());
         for (size_t i = 0; i < expected.size(); ++i) {
-          Ids ids{kBos};
-          ids.insert(ids.end(), found[s][i].ids.begin(), found[s][i].ids.end());
-          ids.push_back(kEos);
-          CHECK(ids == expected[i].second);
-          CHECK(std::abs(found[s][i].log_probability - expected[i].first) < 1e-5);
+          CHECK(found[s][i].ids == expected[i].ids);
+          CHECK(std::abs(found[s][i].log_probability - expected[i].log_probability) < 1e-5);
+          CHECK(std::abs(found[s][i].score - expected[i].score) < 1e-5);
           ended_early += found[s][i].ids.size() < 6;
         }
       }
     }
   }
   CHECK(ended_early > 20);
+}
+
+TEST_CASE("beam_decode: of these models, none has a best target that is worse with four beams than with one", "[nn]") {
+  int better = 0;
+  for (const double penalty : {0.0, 0.6, 1.0})
+    for (uint64_t seed = 1; seed <= 30; ++seed) {
+      const RandomModel random({.dtype = DType::f64, .seed = seed}, true, kSpecialTokens + 3);
+      const auto with = [&](int64_t beams) {
+        return beam_decode(random.model, random.sources, 8, {.beams = beams, .length_penalty = penalty});
+      };
+      const auto one = with(1), four = with(4);
+      for (size_t s = 0; s < 4; ++s) {
+        CAPTURE(seed, penalty, s);
+        CHECK(four[s][0].score >= one[s][0].score - 1e-6);
+        better += four[s][0].score > one[s][0].score + 1e-6;
+      }
+    }
+  CHECK(better > 20);
+}
+
+TEST_CASE("beam_decode: goes on where a longer target can still score better, and stops where none can", "[nn]") {
+  // Two beams. p(kEos) 0.4, then 0.3, 0.2, 0.1. The second row's kEos comes third among the candidates: both beams go on all the same.
+  const RandomModel random({.dtype = DType::f64, .seed = 3}, true, kSpecialTokens + 3);
+  set_logits(random, {std::log(0.4), std::log(0.3), std::log(0.2), std::log(0.1)});
+  const auto found = [&](double penalty, int64_t max_length) {
+    return found_for_first(random, max_length, {.beams = 2, .length_penalty = penalty});
+  };
+  CHECK(found(0, 2) == std::vector<Ids>{{}, {4}});
+  CHECK(found(5, 2) == std::vector<Ids>{{4, 4}, {4, 5}});
+  CHECK(found(5, 1) == std::vector<Ids>{{}, {4}});
+  CHECK(found(-1, 2) == std::vector<Ids>{{}, {4}});
+  // One beam ends at once, unless the penalty favours longer targets more than they lose.
+  const auto with_one = [&](double penalty, int64_t max_length) {
+    return found_for_first(random, max_length, {.beams = 1, .length_penalty = penalty});
+  };
+  CHECK(with_one(0, 2) == std::vector<Ids>{{}});
+  CHECK(with_one(5, 2) == std::vector<Ids>{{4, 4}});
+  CHECK(with_one(5, 1) == std::vector<Ids>{{}});
+  // The blocks that a search asks for tell how far it went; with max_length 0 that is one position.
+  const auto blocks = [&](double penalty, int64_t max_length) {
+    const int64_t before = allocator_stats(Device::kCpu).allocations;
+    with_one(penalty, max_length);
+    return allocator_stats(Device::kCpu).allocations - before;
+  };
+  const int64_t one_position = blocks(0, 0);
+  CHECK(blocks(0, 9) == one_position);
+  CHECK(blocks(1, 1) == one_position);  // ln 0.3 over 7 / 6 is less than ln 0.4, over 8 / 6 it is more
+  CHECK(blocks(1, 2) > one_position);
+  set_logits(random, {0, 0, 0, 0});
+  CHECK(blocks(0, 9) == one_position);
 }
 
 TEST_CASE("beam_decode: one beam is the greedy search, more find no worse, and sources do not matter to each other",
