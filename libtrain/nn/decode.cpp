@@ -143,9 +143,10 @@ class BeamSearch {
     return found.size() < size_t(options_.beams) || row.log_probability / penalty(length) > found.back().score;
   }
 
-  /// Keeps the target, if it is one of the `beams` best of its source.
+  /// Keeps the target, if it is one of the `beams` best of its source. A score that is NaN has no place among them.
   void finish(const Row& row, double log_probability) {
     const double score = log_probability / penalty(row.ids.size());
+    if (std::isnan(score)) return;
     auto& found = found_[row.source];
     const auto behind = std::ranges::upper_bound(found, score, std::ranges::greater(), &Hypothesis::score);
     found.insert(behind, {row.ids, log_probability, score});

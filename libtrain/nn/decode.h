@@ -36,8 +36,8 @@ struct Hypothesis {
 /// that is open can still score better than the worst of the `beams` best, or all have `max_length` tokens (kEos not counted), where they must
 /// end. Log-probabilities only fall: none can where the most probable one would not if it lost nothing more, at the length that the penalty favours
 /// most. So the stop costs nothing that was followed (Huang, Zhao and Ma, "When to Finish? Optimal Beam Search for Neural Text Generation", EMNLP
-/// 2017). For each source at least one target and at most `beams`, the best score first.
-/// Also throws InvalidArgument for options outside their range.
+/// 2017). For each source at least one target and at most `beams`, the best score first. Targets whose score is NaN are left out; where that leaves
+/// none, one without ids stands for them, of score NaN. Also throws InvalidArgument for options outside their range.
 std::vector<std::vector<Hypothesis>> beam_decode(const Transformer& model,
                                                  std::span<const std::vector<int32_t>> sources, int64_t max_length,
                                                  const BeamOptions& options = {}, Device device = Device::kCpu);

@@ -268,6 +268,24 @@ TEST_CASE("beam_decode: goes on where a longer target can still score better, an
   CHECK(blocks(0, 9) == one_position);
 }
 
+TEST_CASE("beam_decode: targets whose probability is NaN are left out", "[nn]") {
+  const RandomModel healthy({.dtype = DType::f64, .seed = 3}, true, kSpecialTokens + 3);
+  const auto expected = beam_decode(healthy.model, healthy.sources, 1);
+  for (const int32_t lost : {4, 5, 6}) {
+    const RandomModel random({.dtype = DType::f64, .seed = 3}, true, kSpecialTokens + 3);
+    random.parameters.get("target_embedding.weight").rows(lost, lost + 1).fill(NAN);  // what follows it is NaN
+    const auto found = beam_decode(random.model, random.sources, 1);
+    for (size_t s = 0; s < 4; ++s) {
+      REQUIRE(expected[s].size() == 4);
+      std::vector<Ids> rest, ids;
+      for (const Hypothesis& hypothesis : expected[s])
+        if (hypothesis.ids != Ids{lost}) rest.push_back(hypothesis.ids);
+      for (const Hypothesis& hypothesis : found[s]) ids.push_back(hypothesis.ids);
+      CHECK(ids == rest);
+    }
+  }
+}
+
 TEST_CASE("beam_decode: one beam is the greedy search, more find no worse, and sources do not matter to each other",
           "[nn]") {
   const RandomModel random;
