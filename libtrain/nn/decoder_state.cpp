@@ -1,6 +1,7 @@
 #include "libtrain/nn/decoder_state.h"
 
 #include <algorithm>
+#include <type_traits>
 
 #include "libtrain/ops/attention.h"
 #include "libtrain/ops/index_select.h"
@@ -53,11 +54,14 @@ void DecoderState::select(std::span<const int32_t> rows) {
   LIBTRAIN_CHECK(std::ranges::is_sorted(sources),
                  "[decoder_state] rows of one source must be neighbours and sources in order; sort them by source");
   const NoTape nothing_recorded;
+  DecoderState selected(*this);
   const Tensor index = index_of(rows, layers_[0].memory.device());
-  for (Layer& layer : layers_)
+  for (Layer& layer : selected.layers_)
     if (layer.keys_values.defined()) layer.keys_values = index_select(layer.keys_values, index);
-  source_of_row_ = std::move(sources);
-  drop_memory_without_rows();
+  selected.source_of_row_ = std::move(sources);
+  selected.drop_memory_without_rows();
+  static_assert(std::is_nothrow_move_assignable_v<DecoderState>);
+  *this = std::move(selected);
 }
 
 void DecoderState::drop_memory_without_rows() {

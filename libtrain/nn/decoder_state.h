@@ -24,6 +24,7 @@ class DecoderState {
   int64_t length() const { return length_; }
   /// Goes on with these rows alone: row r is then what row `rows[r]` was. A row may be given repeatedly or not at all, and sources without a row
   /// are dropped. Throws InvalidArgument for a number that is no row, and for rows whose sources are not in order.
+  /// Whatever it throws, OutOfMemory too, the state is as before.
   void select(std::span<const int32_t> rows);
 
   // -- for layers -----------------------------------------------------------------------------------------------------
@@ -44,6 +45,7 @@ class DecoderState {
     Tensor keys_values;  // [rows, capacity_ * 2 size]: those of a row's positions, and room
   };
 
+  DecoderState(const DecoderState&) = default;  // for select(), which replaces in the copy what it changes
   void make_room(int64_t positions);
   void drop_memory_without_rows();
 
