@@ -25,17 +25,26 @@ Tensor index_of(std::span<const int32_t> rows, Device device) {
   return Tensor::from(rows, {int64_t(rows.size())}, device);
 }
 
+/// That all layers are alike, and `memory` describes their rows.
+void check_memory(const std::vector<Tensor>& keys_values, const Packing& memory) {
+  LIBTRAIN_CHECK(
+      !keys_values.empty(),
+      "[decoder_state] expected keys and values of at least one layer, got none; project the memory for each");
+  const Tensor& first = keys_values[0];
+  LIBTRAIN_CHECK(first.defined() && first.rank() == 2 && first.dim(1) > 0 && first.dim(1) % 2 == 0,
+                 "[decoder_state] keys and values must be [memory rows, 2 size], got {}; they stand side by side",
+                 first.spec());
+  visit_float("decoder_state", first.dtype(), []<class T> {});
+  detail::check_packing("decoder_state", "memory", memory, first);
+  for (size_t i = 1; i < keys_values.size(); ++i)
+    check_like("decoder_state", format_message("layer {}", i).c_str(), keys_values[i], first, first.shape());
+}
+
 }  // namespace
 
 DecoderState::DecoderState(const std::vector<Tensor>& memory_keys_values, const Packing& memory) : memory_(memory) {
-  LIBTRAIN_CHECK(!memory_keys_values.empty(), "[decoder_state] expected keys and values of at least one layer");
-  for (const Tensor& keys_values : memory_keys_values) {
-    LIBTRAIN_CHECK(
-        keys_values.defined() && keys_values.rank() == 2 && keys_values.dim(0) == memory.tokens(),
-        "[decoder_state] keys and values must be [{}, 2 size], got {}; there is a row for each of the memory",
-        memory.tokens(), keys_values.spec());
-    layers_.push_back({keys_values, {}});
-  }
+  check_memory(memory_keys_values, memory);
+  for (const Tensor& keys_values : memory_keys_values) layers_.push_back({keys_values, {}});
   const auto ends = memory.cu_seqlens.to_vector<int32_t>();
   for (int32_t s = 0; s < int32_t(memory.count()); ++s) {
     memory_lengths_.push_back(ends[size_t(s) + 1] - ends[size_t(s)]);
@@ -43,7 +52,14 @@ DecoderState::DecoderState(const std::vector<Tensor>& memory_keys_values, const 
   }
 }
 
+/// What all layers are like.
+const Tensor& DecoderState::alike() const {
+  LIBTRAIN_CHECK(!layers_.empty(), "[decoder_state] expected a state, got one that was moved from; assign one to it");
+  return layers_[0].memory;
+}
+
 void DecoderState::select(std::span<const int32_t> rows) {
+  const Device device = this->device();
   std::vector<int32_t> sources;
   for (size_t r = 0; r < rows.size(); ++r) {
     LIBTRAIN_CHECK(rows[r] >= 0 && rows[r] < this->rows(),
@@ -55,11 +71,12 @@ void DecoderState::select(std::span<const int32_t> rows) {
                  "[decoder_state] rows of one source must be neighbours and sources in order; sort them by source");
   const NoTape nothing_recorded;
   DecoderState selected(*this);
-  const Tensor index = index_of(rows, layers_[0].memory.device());
+  const Tensor index = index_of(rows, device);
   for (Layer& layer : selected.layers_)
     if (layer.keys_values.defined()) layer.keys_values = index_select(layer.keys_values, index);
   selected.source_of_row_ = std::move(sources);
   selected.drop_memory_without_rows();
+  selected.open_ = false;
   static_assert(std::is_nothrow_move_assignable_v<DecoderState>);
   *this = std::move(selected);
 }
@@ -81,10 +98,9 @@ void DecoderState::drop_memory_without_rows() {
     first = end;
   }
   if (lengths.size() == memory_lengths_.size()) return;
-  const Device device = layers_[0].memory.device();
-  const Tensor index = index_of(kept_rows, device);
+  const Tensor index = index_of(kept_rows, device());
   for (Layer& layer : layers_) layer.memory = index_select(layer.memory, index);
-  memory_ = make_packing(lengths, device);
+  memory_ = make_packing(lengths, device());
   memory_lengths_ = std::move(lengths);
 }
 
@@ -101,8 +117,9 @@ void DecoderState::make_room(int64_t positions) {
 }
 
 void DecoderState::open_position() {
+  const Device device = this->device();
+  open_ = false;
   make_room(length_ + 1);
-  const Device device = layers_[0].memory.device();
   const std::vector<int64_t> alone(size_t(rows()), 1);
   std::vector<int64_t> keys, queries, of_source(memory_lengths_.size());
   for (const int32_t source : source_of_row_) {
@@ -116,17 +133,40 @@ void DecoderState::open_position() {
   position_ = make_packing(alone, device);
   const auto at = std::vector<int32_t>(alone.size(), int32_t(length_));
   position_.positions = index_of(at, device);
+  open_ = true;
+}
+
+void DecoderState::close_position() {
+  check_open();
+  open_ = false;
+  ++length_;
+}
+
+void DecoderState::check_open() const {
+  LIBTRAIN_CHECK(open_ && !layers_.empty(),
+                 "[decoder_state] expected an open position, got none; call open_position() first");
+}
+
+/// The layer of this number, which is to be given x [rows, parts * size] at the open position.
+const DecoderState::Layer& DecoderState::open_layer(size_t layer, const char* argument, const Tensor& x,
+                                                    int64_t parts) const {
+  const Shape shape{rows(), parts * size()};
+  LIBTRAIN_CHECK(layer < layers_.size(), "[decoder_state] layer {} is outside [0, {}); they count from 0", layer,
+                 layers_.size());
+  check_open();
+  check_like("decoder_state", argument, x, alike(), shape);
+  return layers_[layer];
 }
 
 Tensor DecoderState::self_attention(size_t layer, const Tensor& qkv, int64_t heads) {
-  const Tensor& keys_values = layers_[layer].keys_values;
-  const int64_t columns = layers_[layer].memory.dim(1), size = columns / 2;
+  const Tensor& keys_values = open_layer(layer, "qkv", qkv, 3).keys_values;
+  const int64_t size = this->size(), columns = 2 * size;
   copy_columns(qkv, size, keys_values, length_ * columns, columns);
   return cross_attention(narrow(qkv, 1, 0, size), keys_values.reshape({-1, columns}), queries_, keys_, {heads});
 }
 
 Tensor DecoderState::memory_attention(size_t layer, const Tensor& q, int64_t heads) const {
-  return cross_attention(q, layers_[layer].memory, memory_queries_, memory_, {heads});
+  return cross_attention(q, open_layer(layer, "q", q, 1).memory, memory_queries_, memory_, {heads});
 }
 
 }  // namespace libtrain

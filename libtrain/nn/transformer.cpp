@@ -48,6 +48,18 @@ MemoryProjections project_memory(const Tensor& memory, const std::vector<Decoder
   return MemoryProjections(memory, std::move(weights), std::move(biases));
 }
 
+/// That `state` is one of a model with so many decoder layers, of which `output` is the last matrix.
+void check_state(const DecoderState& state, int64_t layers, const Tensor& output) {
+  LIBTRAIN_CHECK(state.layers() == layers,
+                 "[transformer] expected a state of {} layers, got {}; begin_decoding() of this model makes one",
+                 layers, state.layers());
+  LIBTRAIN_CHECK(state.size() == output.dim(1) && state.dtype() == output.dtype() && state.device() == output.device(),
+                 "[transformer] expected a state of size {} in {} on {}, got size {} in {} on {}; begin_decoding() of "
+                 "this model makes one",
+                 output.dim(1), name(output.dtype()), name(output.device()), state.size(), name(state.dtype()),
+                 name(state.device()));
+}
+
 }  // namespace
 
 Transformer::Transformer(Parameters& parameters, const Options& options)
@@ -96,6 +108,7 @@ DecoderState Transformer::begin_decoding(const Tensor& memory, const Packing& so
 }
 
 Tensor Transformer::decode_next(const Tensor& ids, DecoderState& state) const {
+  check_state(state, int64_t(decoder_.size()), output_);
   LIBTRAIN_CHECK(ids.defined() && ids.shape() == Shape{state.rows()},
                  "[transformer] ids must be i32[{}], got {}; decode_next() takes one for each row", state.rows(),
                  ids.spec());

@@ -68,7 +68,8 @@ class Transformer {
   /// decode_next() is that of decode() over all positions that the row was given, but for rounding. Not differentiable: records nothing.
   DecoderState begin_decoding(const Tensor& memory, const Packing& source) const;
   /// The next position of every row of `state`: ids i32[rows] → hidden states [rows, size]. Not differentiable: records nothing.
-  /// Throws InvalidArgument for ids of another shape or outside the vocabulary, and beyond max_positions; `state` is then as before.
+  /// Throws InvalidArgument for the state of a model with other layers, for ids of another shape or outside the vocabulary, and beyond
+  /// max_positions; `state` is then as before.
   Tensor decode_next(const Tensor& ids, DecoderState& state) const;
   /// hidden [..., size] → logits [..., target_vocab]
   Tensor project(const Tensor& hidden) const { return linear(hidden, output_, {}); }
