@@ -268,6 +268,29 @@ TEST_CASE("beam_decode: goes on where a longer target can still score better, an
   CHECK(blocks(0, 9) == one_position);
 }
 
+TEST_CASE("decode: ties go to the lower id, and NaN to no one", "[nn]") {
+  const RandomModel random({.dtype = DType::f64, .seed = 3}, true, kSpecialTokens + 3);
+  const auto greedy = [&](const std::vector<double>& logits) {
+    set_logits(random, logits);
+    return greedy_decode(random.model, random.sources, 3)[0];
+  };
+  CHECK(greedy({0, 0, 0, 0}).empty());
+  CHECK(greedy({-1, 0, 0, 0}) == Ids{4, 4, 4});
+  CHECK(greedy({-1, -1, 0, 0}) == Ids{5, 5, 5});
+  CHECK(greedy({-1, 1, 1 + 0x1p-10, 1}) == Ids{5, 5, 5});  // as f32, in which bf16 would see a tie
+  CHECK(greedy({NAN, NAN, -1, NAN}) == Ids{5, 5, 5});
+  CHECK(greedy({0, NAN, 1, NAN}) == Ids{5, 5, 5});
+  CHECK(greedy({NAN, NAN, NAN, NAN}).empty());
+  set_logits(random, {0, 0, 0, 0});
+  const auto found = [&](int64_t beams, double penalty, int64_t max_length) {
+    return found_for_first(random, max_length, {.beams = beams, .length_penalty = penalty});
+  };
+  CHECK(found(1, 0, 3) == std::vector<Ids>{{}});
+  CHECK(found(2, 0, 3) == std::vector<Ids>{{}, {4}});
+  CHECK(found(3, 0, 1) == std::vector<Ids>{{}, {4}, {5}});  // {6} scores as much, and comes last
+  CHECK(found(2, 5, 2) == std::vector<Ids>{{4, 4}, {4, 5}});
+}
+
 TEST_CASE("beam_decode: targets whose probability is NaN are left out", "[nn]") {
   const RandomModel healthy({.dtype = DType::f64, .seed = 3}, true, kSpecialTokens + 3);
   const auto expected = beam_decode(healthy.model, healthy.sources, 1);
@@ -284,6 +307,32 @@ TEST_CASE("beam_decode: targets whose probability is NaN are left out", "[nn]") 
       CHECK(ids == rest);
     }
   }
+}
+
+TEST_CASE("decode: records nothing and drops nothing while a tape is alive", "[nn]") {
+  const RandomModel random;
+  const auto greedy = greedy_decode(random.model, random.sources, 8);
+  const auto beams = beam_decode(random.model, random.sources, 8);
+  const Tape tape;
+  CHECK(greedy_decode(random.model, random.sources, 8) == greedy);
+  const auto again = beam_decode(random.model, random.sources, 8);
+  for (size_t s = 0; s < 4; ++s) CHECK(again[s][0].score == beams[s][0].score);
+  CHECK(tape.size() == 0);
+}
+
+TEST_CASE("decode: lengths and ids outside the model's are refused", "[nn]") {
+  const RandomModel random;
+  const auto greedy = [&](const std::vector<Ids>& sources, int64_t max_length) {
+    return message_of<InvalidArgument>([&] { greedy_decode(random.model, sources, max_length); });
+  };
+  const auto beams = [&](const std::vector<Ids>& sources, int64_t max_length) {
+    return message_of<InvalidArgument>([&] { beam_decode(random.model, sources, max_length); });
+  };
+  CHECK(greedy({{4}}, -1).find("[greedy_decode] max_length must be in [0, 64), got -1") == 0);
+  CHECK(beams({{4}}, -1).find("[beam_decode] max_length must be in [0, 64), got -1") == 0);
+  CHECK(greedy({{4}, {4, 14}}, 2)
+            .find("[batch] source token id 14 at row 1, position 1 is outside the vocabulary of 14") == 0);
+  CHECK(beams({{-1}}, 2).find("[batch] source token id -1 at row 0, position 0 is outside the vocabulary of 14") == 0);
 }
 
 TEST_CASE("beam_decode: one beam is the greedy search, more find no worse, and sources do not matter to each other",
@@ -319,8 +368,13 @@ TEST_CASE("beam_decode: options, and a model that has diverged", "[nn]") {
     return message_of<InvalidArgument>([&] { beam_decode(random.model, random.sources, max_length, options); });
   };
   CHECK(refused({.beams = 0}, 4) == "[beam_decode] beams must be in [1, 65536], got 0; 4 is usual");
+  CHECK(refused({.beams = 65537}, 4) == "[beam_decode] beams must be in [1, 65536], got 65537; 4 is usual");
   CHECK(refused({.length_penalty = NAN}, 4) ==
         "[beam_decode] length_penalty must be finite, got nan; 0 turns it off, 0.6 is usual");
+  CHECK(refused({.length_penalty = INFINITY}, 4) ==
+        "[beam_decode] length_penalty must be finite, got inf; 0 turns it off, 0.6 is usual");
+  CHECK(BeamOptions().beams == 4);
+  CHECK(BeamOptions().length_penalty == 0.6);
   CHECK(refused({}, 64).find("[beam_decode] max_length must be in [0, 64), got 64") == 0);
   const auto ends_at_once = beam_decode(random.model, random.sources, 0);
   CHECK(ends_at_once[0][0].ids.empty());

@@ -137,6 +137,24 @@ TEST_CASE("decode_next: the state of another model is refused, and is as before"
   CHECK(refused([&] { random.next({}, state); }) == "[transformer] expected a state of 2 layers, got 0" + remedy);
 }
 
+TEST_CASE("decoder_state: rows can be selected before the first position", "[nn]") {
+  const RandomModel random;
+  DecoderState state = random.begin();
+  state.select(Ids{1, 3, 3});
+  const Tensor hidden = random.next({4, 5, 6}, state);
+  CHECK(difference(hidden, 0, random.last_hidden(1, {4})) < 1e-12);
+  CHECK(difference(hidden, 1, random.last_hidden(3, {5})) < 1e-12);
+  CHECK(difference(hidden, 2, random.last_hidden(3, {6})) < 1e-12);
+}
+
+TEST_CASE("decoder_state: select() records nothing while a tape is alive", "[nn]") {
+  const Tensor keys_values = Tensor::zeros({3, 8}).set_requires_grad();
+  const Tape tape;
+  DecoderState state({keys_values}, make_packing(kLengths));
+  state.select(Ids{1});
+  CHECK(tape.size() == 0);
+}
+
 TEST_CASE("decoder_state: where select() runs out of memory, nothing has changed, and it can be called again", "[nn]") {
   const RandomModel random;
   const Ids rows{0, 0, 2, 3, 3};  // one source goes, so that memory moves too
