@@ -17,18 +17,21 @@ struct Side {
   std::vector<int64_t> lengths;
   Ids ids;
 
-  /// What is wrong with a token id of a text, or "".
+  /// What is wrong with a token id of a text and what to do about it, or "".
   std::string complaint(int32_t id) const {
-    if (id == kPad || id == kBos) return "is reserved: it stands for padding or a beginning, which no text has";
-    if (vocab != 0 && (id < 0 || id >= vocab)) return format_message("is outside the vocabulary of {}", vocab);
-    return id < 0 ? "is negative" : "";
+    if (id == kEos) return "is the end of a sequence; leave it out, it is added";
+    if (id == kPad || id == kBos)
+      return format_message("is reserved: it stands for padding or a beginning, which no text has; {}", kEncodeRemedy);
+    if (vocab != 0 && (id < 0 || id >= vocab))
+      return format_message("is outside the vocabulary of {}; {}", vocab, kEncodeRemedy);
+    return id < 0 ? format_message("is negative; {}", kEncodeRemedy) : "";
   }
 
   void append(const Ids& sequence, size_t row) {
     for (size_t i = 0; i < sequence.size(); ++i)
       if (const std::string wrong = complaint(sequence[i]); !wrong.empty()) [[unlikely]]
-        throw InvalidArgument(format_message("[batch] {} token id {} at row {}, position {} {}; {}", name, sequence[i],
-                                             row, i, wrong, kEncodeRemedy));
+        throw InvalidArgument(
+            format_message("[batch] {} token id {} at row {}, position {} {}", name, sequence[i], row, i, wrong));
     ids.insert(ids.end(), sequence.begin(), sequence.end());
     ids.push_back(kEos);
     lengths.push_back(int64_t(sequence.size()) + 1);

@@ -48,7 +48,7 @@ struct BatchOptions {
 void check_options(const BatchOptions& options);
 
 /// Packs `pairs` in this order. Throws InvalidArgument naming side, id, row, position and vocabulary size for an id outside [0, vocab) and
-/// for one that is kPad or kBos (which no text contains), and for a batch of 2^31 tokens or more.
+/// for one that is kPad, kBos or kEos (which no text contains), and for a batch of 2^31 tokens or more.
 Batch make_batch(std::span<const Pair* const> pairs, const BatchOptions& options = {});
 Batch make_batch(std::span<const Pair> pairs, const BatchOptions& options = {});
 

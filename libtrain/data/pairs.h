@@ -17,7 +17,7 @@ namespace libtrain {
 
 /// One training example as token ids, without kBos and kEos: those are added where batches are made.
 struct Pair {
-  std::vector<int32_t> source, target;  // neither kPad nor kBos in them
+  std::vector<int32_t> source, target;  // make_batch() refuses kPad, kBos and kEos in them
 };
 
 /// One pair of texts and the line of the file it stands in, counted from 1.

@@ -109,6 +109,9 @@ TEST_CASE("batch: a bad id is named with row, position and vocabulary", "[batch]
   CHECK(build({.target_vocab = 7}).find("target token id 7 at row 0, position 0") != std::string::npos);
   const std::vector<Pair> reserved{{{kBos}, {7}}}, negative{{{-3}, {7}}};
   CHECK_THROWS_AS(make_batch(std::span<const Pair>(reserved)), InvalidArgument);
+  const std::vector<Pair> ended{{{5}, {7}}, {{5}, {7, kEos}}};
+  CHECK(message_of<InvalidArgument>([&] { make_batch(std::span<const Pair>(ended)); }) ==
+        "[batch] target token id 2 at row 1, position 1 is the end of a sequence; leave it out, it is added");
   CHECK_THROWS_AS(make_batch(std::span<const Pair>(negative)), InvalidArgument);
   CHECK(message_of<InvalidArgument>([] {
           pack_padded(Tensor::zeros({2, 3}), Tensor::zeros({2, 3}, DType::i32));

@@ -61,6 +61,11 @@ std::vector<Mistake> batch_mistakes() {
        [] {
          pack({{{kBos}, {5}}});
        }},
+      {"an end within a text", kArgument, "id 2 at row 0, position 1 is the end", "[batch] source",
+       "leave it out, it is added",
+       [] {
+         pack({{{4, kEos}, {5}}}, {.source_vocab = 9});
+       }},
       {"a negative id without a vocabulary", kArgument, "id -7 at row 0, position 0 is negative", "[batch] source",
        "encode the text",
        [] {

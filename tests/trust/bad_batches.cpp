@@ -39,7 +39,7 @@ Attempt bad_pair(Corruptor& c) {
   const size_t row = c.below(pairs.size());
   Ids& side = c.below(2) ? pairs[row].source : pairs[row].target;
   const size_t position = c.below(side.size());
-  const int32_t id = side[position] = c.below(4) ? c.bad_id() : c.one_of(Ids{kPad, kBos});
+  const int32_t id = side[position] = c.below(4) ? c.bad_id() : c.one_of(Ids{kPad, kBos, kEos});
   const char* name = &side == &pairs[row].source ? "source token id" : "target token id";
   return {[pairs] { make_batch(std::span<const Pair>(pairs), {.source_vocab = kToyVocab, .target_vocab = kToyVocab}); },
           {at(name, id), format_message("row {}, position {}", row, position)}};
