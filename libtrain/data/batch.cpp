@@ -168,8 +168,21 @@ Tensor padded(const char* name, const Tensor& ids, const Packing& packing, int64
   return Tensor::from(std::span<const int32_t>(values), {pairs, longest}, ids.device());
 }
 
+/// Throws for the first of a padded row's tokens that is `pad`, or where a model puts kBos before them, that is kBos.
+void check_tokens(const char* argument, std::span<const int32_t> tokens, int64_t row, int32_t pad, bool behind_bos) {
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    LIBTRAIN_CHECK(tokens[i] != pad,
+                   "[pack_padded] {}: id {} at row {}, position {} is padding before a token; begin rows with their "
+                   "tokens and fill them up behind the last",
+                   argument, pad, row, i);
+    LIBTRAIN_CHECK(!behind_bos || tokens[i] != kBos,
+                   "[pack_padded] {}: id {} at row {}, position {} is kBos; leave it out, it is put before the labels",
+                   argument, kBos, row, i);
+  }
+}
+
 /// The sequences of a padded matrix, each up to its last token that is not padding.
-Side unpad(const char* name, const Tensor& ids, int32_t pad) {
+Side unpad(const char* argument, const char* name, const Tensor& ids, int32_t pad, bool behind_bos) {
   Side side{name, 0, {}, {}};
   const auto values = ids.to_vector<int32_t>();
   const int64_t width = ids.dim(1);
@@ -177,6 +190,7 @@ Side unpad(const char* name, const Tensor& ids, int32_t pad) {
     const auto first = values.begin() + row * width;
     int64_t length = width;
     while (length > 0 && first[length - 1] == pad) --length;
+    check_tokens(argument, {first, first + length}, row, pad, behind_bos);
     side.ids.insert(side.ids.end(), first, first + length);
     side.lengths.push_back(length);
   }
@@ -281,7 +295,8 @@ Batch pack_padded(const Tensor& input_ids, const Tensor& target_ids, int32_t pad
   LIBTRAIN_CHECK(input_ids.dim(0) == target_ids.dim(0),
                  "[pack_padded] {} sources but {} targets; give one row on either side for every pair",
                  input_ids.dim(0), target_ids.dim(0));
-  return assemble(unpad("source", input_ids, pad), unpad("target", target_ids, pad), {.device = device});
+  return assemble(unpad("input_ids", "source", input_ids, pad, false),
+                  unpad("target_ids", "target", target_ids, pad, true), {.device = device});
 }
 
 Tensor unpack_index(const Packing& packing, int64_t longest) {

@@ -58,7 +58,9 @@ Batch make_batch(std::span<const Pair> pairs, const BatchOptions& options = {});
 void check_batch(const Batch& batch, int64_t source_vocab, int64_t target_vocab);
 
 /// The packed batch behind padded i32[B, S] and i32[B, T] on the CPU: sequences end at their last token that is not `pad`.
-/// Sources and labels are taken as they are; target_in is the labels shifted by one behind kBos.
+/// Sources and labels are taken as they are; target_in is the labels shifted by one behind kBos. A row of `pad` alone is an empty sequence.
+/// Throws InvalidArgument when shapes or dtypes differ from this, and naming argument, id, row and position for `pad` before a token (rows are
+/// filled up at their end, never before it) and for kBos among the labels.
 Batch pack_padded(const Tensor& input_ids, const Tensor& target_ids, int32_t pad = kPad, Device device = Device::kCpu);
 
 /// i32[sequences, longest] → for each of its elements the packed row, or -1 where it is padding: what unpack_rows() takes. Throws

@@ -96,6 +96,32 @@ TEST_CASE("batch: the padded view and back", "[batch]") {
   CHECK(unpack_index(batch.target, 5).to_vector<int32_t>() == Ids{0, 1, -1, -1, -1, 2, 3, 4, 5, -1});
 }
 
+TEST_CASE("batch: padded rows begin with their tokens, labels without kBos, and rows of padding are empty", "[batch]") {
+  const auto packed = [](const Ids& inputs, const Ids& labels, int32_t pad = kPad) {
+    const auto rows = [](const Ids& ids) { return Tensor::from(ids, {2, int64_t(ids.size()) / 2}); };
+    return pack_padded(rows(inputs), rows(labels), pad);
+  };
+  const auto refusal = [&](const Ids& inputs, const Ids& labels, int32_t pad = kPad) {
+    return message_of<InvalidArgument>([&] { packed(inputs, labels, pad); });
+  };
+  const Batch batch = packed({5, kBos, kEos, kPad, kPad, kPad}, {kPad, kPad, 7, kEos});
+  CHECK(batch.source_ids.to_vector<int32_t>() == Ids{5, kBos, kEos});
+  CHECK(batch.source.cu_seqlens.to_vector<int32_t>() == Ids{0, 3, 3});
+  CHECK(batch.target_in.to_vector<int32_t>() == Ids{kBos, 7});
+  CHECK(batch.target.cu_seqlens.to_vector<int32_t>() == Ids{0, 0, 2});
+  CHECK(packed({5, 2, 6, 2}, {7, -100, 8, 2}, -100).target_out.to_vector<int32_t>() == Ids{7, 8, 2});
+
+  const std::string remedy = "; begin rows with their tokens and fill them up behind the last";
+  CHECK(refusal({5, 2, kPad, 2}, {7, 2, 7, 2}) ==
+        "[pack_padded] input_ids: id 0 at row 1, position 0 is padding before a token" + remedy);
+  CHECK(refusal({5, 2, 6, 2}, {7, kPad, kPad, 2, 7, 8, 2, kPad}) ==
+        "[pack_padded] target_ids: id 0 at row 0, position 1 is padding before a token" + remedy);
+  CHECK(refusal({5, 2, 6, 2}, {7, 2, -100, 2}, -100) ==
+        "[pack_padded] target_ids: id -100 at row 1, position 0 is padding before a token" + remedy);
+  CHECK(refusal({5, 2, 6, 2}, {kBos, 7, 2, 8, 2, kPad}) ==
+        "[pack_padded] target_ids: id 1 at row 0, position 0 is kBos; leave it out, it is put before the labels");
+}
+
 TEST_CASE("batch: a bad id is named with row, position and vocabulary", "[batch]") {
   const std::vector<Pair> pairs{{{5}, {7}}, {{5, 40}, {7}}};
   const auto build = [&](BatchOptions options) {

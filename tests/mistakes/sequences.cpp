@@ -97,6 +97,21 @@ std::vector<Mistake> batch_mistakes() {
        [=] {
          pack_padded(i32({2, 4}), i32({4}));
        }},
+      {"sources that are padded on the left", kArgument, "id 0 at row 1, position 0 is padding before a token",
+       "[pack_padded] input_ids", "fill them up behind the last",
+       [] {
+         Model().transformer(Tensor::from({4, 5, 2, 0, 6, 2}, {2, 3}), Tensor::from({4, 2, 5, 2}, {2, 2}));
+       }},
+      {"padding between labels", kArgument, "id 0 at row 0, position 1 is padding before a token",
+       "[pack_padded] target_ids", "begin rows with their tokens",
+       [] {
+         pack_padded(Tensor::from({4, 2}, {1, 2}), Tensor::from({4, 0, 2, 0}, {1, 4}));
+       }},
+      {"labels that begin with a beginning", kArgument, "id 1 at row 1, position 0 is kBos", "[pack_padded] target_ids",
+       "leave it out, it is put before the labels",
+       [] {
+         Model().transformer(Tensor::from({4, 2, 5, 2}, {2, 2}), Tensor::from({4, 2, 0, 1, 4, 2}, {2, 3}));
+       }},
       {"a sequence of negative length", kArgument, "got -2 for sequence 1", "[packing]", "count its tokens",
        [] {
          packing_of({3, -2});

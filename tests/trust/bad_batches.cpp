@@ -49,14 +49,17 @@ Attempt bad_padded(Corruptor& c) {
   const Batch batch = c.good_batch();
   Tensor inputs = batch.input_ids(), labels = batch.target_ids();
   Tensor& side = c.below(2) ? inputs : labels;
-  const auto place = c.below(uint64_t(side.numel()));
-  const int32_t id = c.bad_id();
+  const Ids values = side.to_vector<int32_t>();
+  size_t place = c.below(values.size());
+  while (values[place] == kPad) place = c.below(values.size());
+  const bool reserved = values[place] != kEos && c.below(4) == 0;
+  const int32_t id = !reserved ? c.bad_id() : &side == &inputs ? kPad : c.one_of(Ids{kPad, kBos});
+  const auto width = uint64_t(side.dim(1));
   side = changed(side, place, id);
   const Transformer& model = c.model();
-  const int64_t width = side.dim(1);
-  // In labels it is met twice, first by the decoder's input, one position on.
-  std::vector<std::string> expected{at("id", id), at("row", int64_t(place) / width)};
-  if (&side == &inputs) expected.push_back(at("position", int64_t(place) % width));
+  std::vector<std::string> expected{at("id", id), at("row", int64_t(place / width))};
+  // In labels, what is no id is met twice, first by the decoder's input, one position on.
+  if (reserved || &side == &inputs) expected.push_back(at("position", int64_t(place % width)));
   return {[=, &model] { model(inputs, labels); }, expected};
 }
 
