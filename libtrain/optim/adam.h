@@ -8,11 +8,13 @@ namespace libtrain {
 struct AdamOptions {
   /// Step size at schedule factor 1. Must be > 0 and finite. Default 1e-3.
   double learning_rate = 1e-3;
-  /// Decay of the running mean of gradients and of their squares, each in [0, 1). Defaults 0.9 and 0.98 (Vaswani et al. 2017).
+  /// Decay of the running mean of gradients and of their squares, each in [0, 0.9999999]: f32 rounds what is closer to 1 to it, with which the
+  /// means would stay 0. Defaults 0.9 and 0.98 (Vaswani et al. 2017).
   double beta1 = 0.9, beta2 = 0.98;
-  /// Added to the root of the second moment, > 0. Default 1e-9.
+  /// Added to the root of the second moment, in [1e-30, 1e30): in f32 it is then neither 0, which would make NaN of a gradient of 0, nor
+  /// infinite. Default 1e-9.
   double epsilon = 1e-9;
-  /// Decoupled decay per unit of learning rate, >= 0, of every parameter whose group says nothing else (AdamW). Default 0: plain Adam.
+  /// Decoupled decay per unit of learning rate, >= 0 and finite, of every parameter whose group says nothing else (AdamW). Default 0: plain Adam.
   double weight_decay = 0;
 };
 
@@ -20,13 +22,15 @@ struct AdamOptions {
 inline void check_options(const AdamOptions& options) {
   LIBTRAIN_CHECK(options.learning_rate > 0 && options.learning_rate < 1e30,
                  "[adam] learning_rate must be > 0 and < 1e30, got {}; 1e-3 is a usual peak", options.learning_rate);
-  LIBTRAIN_CHECK(options.beta1 >= 0 && options.beta1 < 1, "[adam] beta1 must be in [0, 1), got {}; 0.9 is usual",
-                 options.beta1);
-  LIBTRAIN_CHECK(options.beta2 >= 0 && options.beta2 < 1,
-                 "[adam] beta2 must be in [0, 1), got {}; 0.98 and 0.999 are usual", options.beta2);
-  LIBTRAIN_CHECK(options.epsilon > 0, "[adam] epsilon must be > 0, got {}; 1e-8 is usual", options.epsilon);
-  LIBTRAIN_CHECK(options.weight_decay >= 0, "[adam] weight_decay must be >= 0, got {}; 0 turns it off",
-                 options.weight_decay);
+  constexpr double kMostBeta = 0.9999999;
+  LIBTRAIN_CHECK(options.beta1 >= 0 && options.beta1 <= kMostBeta,
+                 "[adam] beta1 must be in [0, {}], got {}; 0.9 is usual", kMostBeta, options.beta1);
+  LIBTRAIN_CHECK(options.beta2 >= 0 && options.beta2 <= kMostBeta,
+                 "[adam] beta2 must be in [0, {}], got {}; 0.98 and 0.999 are usual", kMostBeta, options.beta2);
+  LIBTRAIN_CHECK(options.epsilon >= 1e-30 && options.epsilon < 1e30,
+                 "[adam] epsilon must be in [1e-30, 1e30), got {}; 1e-8 is usual", options.epsilon);
+  LIBTRAIN_CHECK(options.weight_decay >= 0 && options.weight_decay < 1e30,
+                 "[adam] weight_decay must be >= 0 and < 1e30, got {}; 0 turns it off", options.weight_decay);
 }
 
 /// Adam for a TrainLoop. Throws InvalidArgument naming the first option that is out of range.

@@ -10,7 +10,7 @@ struct SgdOptions {
   double learning_rate = 0.1;
   /// Share of the velocity that is kept, in [0, 1). Default 0: no momentum.
   double momentum = 0;
-  /// Added to the gradient per unit of weight, >= 0, for every parameter whose group says nothing else. Default 0.
+  /// Added to the gradient per unit of weight, >= 0 and finite, for every parameter whose group says nothing else. Default 0.
   double weight_decay = 0;
   /// Looks ahead along the velocity (Nesterov). Needs momentum. Default false.
   bool nesterov = false;
@@ -41,8 +41,8 @@ inline Optimizer sgd(const SgdOptions& options) {
                  "[sgd] learning_rate must be > 0 and < 1e30, got {}; 1e-2 is a usual start", options.learning_rate);
   LIBTRAIN_CHECK(options.momentum >= 0 && options.momentum < 1,
                  "[sgd] momentum must be in [0, 1), got {}; 0 turns it off, 0.9 is usual", options.momentum);
-  LIBTRAIN_CHECK(options.weight_decay >= 0, "[sgd] weight_decay must be >= 0, got {}; 0 turns it off",
-                 options.weight_decay);
+  LIBTRAIN_CHECK(options.weight_decay >= 0 && options.weight_decay < 1e30,
+                 "[sgd] weight_decay must be >= 0 and < 1e30, got {}; 0 turns it off", options.weight_decay);
   LIBTRAIN_CHECK(!options.nesterov || options.momentum > 0, "[sgd] nesterov needs momentum > 0, got {}; 0.9 is usual",
                  options.momentum);
   return {options.learning_rate,

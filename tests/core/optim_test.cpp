@@ -42,6 +42,27 @@ Parameters::Filter below(const std::string& prefix) {
 
 }  // namespace
 
+TEST_CASE(
+    "optim: at the bounds of its options, Adam keeps f32 weights finite, and those without a gradient as they are",
+    "[optim]") {
+  for (const AdamOptions& options :
+       {AdamOptions{.epsilon = 1e-30}, AdamOptions{.epsilon = 9e29}, AdamOptions{.beta1 = 0.9999999},
+        AdamOptions{.beta2 = 0.9999999}, AdamOptions{.beta1 = 0, .beta2 = 0, .epsilon = 1e-30}}) {
+    check_options(options);
+    Parameters parameters;
+    const Tensor w = parameters.add("w", {2}, init::constant(0.5));
+    for (int update = 0; update < 3; ++update) {
+      Tape tape;
+      tape.backward(sum(mul(w, Tensor::from({1.0f, 0.0f}, {2}))));
+      apply_update(parameters, adam(options));
+    }
+    const auto values = w.to_vector<float>();
+    INFO("beta1 " << options.beta1 << ", beta2 " << options.beta2 << ", epsilon " << options.epsilon);
+    CHECK(std::abs(values[0] - 0.5f) < 0.01f);
+    CHECK(values[1] == 0.5f);
+  }
+}
+
 TEST_CASE("optim: groups have rates and decays of their own, in one call", "[optim]") {
   const AdamOptions options{.weight_decay = 0.5};
   Three grouped;
@@ -224,7 +245,7 @@ TEST_CASE("optim: what cannot be is refused by name", "[optim]") {
   CHECK(message_of<InvalidArgument>([] { sgd({.momentum = 1}); }) ==
         "[sgd] momentum must be in [0, 1), got 1; 0 turns it off, 0.9 is usual");
   CHECK(message_of<InvalidArgument>([] { sgd({.weight_decay = -1}); }) ==
-        "[sgd] weight_decay must be >= 0, got -1; 0 turns it off");
+        "[sgd] weight_decay must be >= 0 and < 1e30, got -1; 0 turns it off");
   CHECK(message_of<InvalidArgument>([] { sgd({.nesterov = true}); }) ==
         "[sgd] nesterov needs momentum > 0, got 0; 0.9 is usual");
 }

@@ -197,13 +197,13 @@ TEST_CASE("adam: options out of range are named", "[optim]") {
   CHECK(message_of<InvalidArgument>([] { check_options({.learning_rate = 0}); }) ==
         "[adam] learning_rate must be > 0 and < 1e30, got 0; 1e-3 is a usual peak");
   CHECK(message_of<InvalidArgument>([] { check_options({.beta1 = 1}); }) ==
-        "[adam] beta1 must be in [0, 1), got 1; 0.9 is usual");
+        "[adam] beta1 must be in [0, 0.9999999], got 1; 0.9 is usual");
   CHECK(message_of<InvalidArgument>([] { check_options({.beta2 = -0.5}); }) ==
-        "[adam] beta2 must be in [0, 1), got -0.5; 0.98 and 0.999 are usual");
+        "[adam] beta2 must be in [0, 0.9999999], got -0.5; 0.98 and 0.999 are usual");
   CHECK(message_of<InvalidArgument>([] { check_options({.epsilon = 0}); }) ==
-        "[adam] epsilon must be > 0, got 0; 1e-8 is usual");
+        "[adam] epsilon must be in [1e-30, 1e30), got 0; 1e-8 is usual");
   CHECK(message_of<InvalidArgument>([] { check_options({.weight_decay = -1}); }) ==
-        "[adam] weight_decay must be >= 0, got -1; 0 turns it off");
+        "[adam] weight_decay must be >= 0 and < 1e30, got -1; 0 turns it off");
 }
 
 TEST_CASE("schedules: values at the edges", "[optim]") {

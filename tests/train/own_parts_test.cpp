@@ -116,7 +116,9 @@ TEST_CASE("own loop: apply_update says what is missing, and changes nothing for 
   backward(1);
   CHECK(refused(sgd({.learning_rate = 0.1}), 0, -1) ==
         "[apply_update] factor -1 makes a learning rate of -0.1; expected one in [0, 1e30)");
-  CHECK(refused(sgd({}), -1, 1).find("[clip_by_norm] max_norm must be >= 0") == 0);
+  CHECK(refused(sgd({}), -1, 1) == "[apply_update] clip_norm must be >= 0 and finite, got -1; 0 never clips");
+  CHECK(refused(sgd({}), INFINITY, 1) == "[apply_update] clip_norm must be >= 0 and finite, got inf; 0 never clips");
+  CHECK(refused(sgd({}), NAN, 1).find("[apply_update] clip_norm must be >= 0 and finite, got nan") == 0);
   CHECK(refused(Optimizer{.learning_rate = 1}, 0, 1) ==
         "[apply_update] the optimizer has no update function; adam() and sgd() make whole ones");
   apply_update(model.parameters, sgd({}));
