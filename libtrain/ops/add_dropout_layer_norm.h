@@ -19,7 +19,8 @@ struct NormalizedSum {
 /// x is written over branch when that was moved in and nobody else holds its elements, and the gradients of branch and residual over x and
 /// its gradient when nobody else holds these.
 /// Saved for backward: x, and mean and 1/sqrt(variance + epsilon) of each row. Sources: Ba, Kiros, Hinton, arXiv 1607.06450; Srivastava
-/// et al., JMLR 2014. Throws InvalidArgument when shapes, dtypes or devices differ from this, and for p outside [0, 1).
+/// et al., JMLR 2014. Throws InvalidArgument when shapes, dtypes or devices differ from this, for p outside [0, 1), and for an epsilon that is
+/// negative or not finite.
 NormalizedSum add_dropout_layer_norm(const Tensor& residual, Tensor branch, const Tensor& branch_bias,
                                      const Tensor& weight, const Tensor& bias, const Packing& packing,
                                      const DropoutSpec& spec, double epsilon = 1e-5);
@@ -62,6 +63,8 @@ inline NormalizedSum add_dropout_layer_norm(const Tensor& residual, Tensor branc
   if (branch_bias.defined()) check_like(kOp, "branch_bias", branch_bias, residual, row);
   check_like(kOp, "weight", weight, residual, row);
   check_like(kOp, "bias", bias, residual, row);
+  LIBTRAIN_CHECK(epsilon >= 0 && epsilon - epsilon == 0, "[{}] epsilon must be >= 0 and finite, got {}; 1e-5 is usual",
+                 kOp, epsilon);
   detail::check_dropout(kOp, branch, packing, spec);
   const bool drops = spec.active();
   const Device where = residual.device();

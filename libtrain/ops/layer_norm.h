@@ -7,7 +7,7 @@ namespace libtrain {
 /// Layer normalization over the last dimension: (x - mean) / sqrt(variance + epsilon) * weight + bias.
 ///   x [..., columns] f32, bf16 or f64;  weight, bias [columns] of the same dtype  →  the shape and dtype of x
 /// Saved for backward: mean and 1/sqrt(variance + epsilon) of each row. Source: Ba, Kiros, Hinton, arXiv 1607.06450.
-/// Throws InvalidArgument when shapes, dtypes or devices differ from this.
+/// Throws InvalidArgument when shapes, dtypes or devices differ from this, and for an epsilon that is negative or not finite.
 Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, double epsilon = 1e-5);
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -17,6 +17,8 @@ inline Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bi
                  x.spec());
   check_like("layer_norm", "weight", weight, x, {x.dim(-1)});
   check_like("layer_norm", "bias", bias, x, {x.dim(-1)});
+  LIBTRAIN_CHECK(epsilon >= 0 && epsilon - epsilon == 0,
+                 "[layer_norm] epsilon must be >= 0 and finite, got {}; 1e-5 is usual", epsilon);
   const int64_t rows = x.shape().rows();
   const Tensor y(x.shape(), x.dtype(), x.device());
   const Tensor mean({rows}, accum_dtype(x.dtype()), x.device()), rstd({rows}, accum_dtype(x.dtype()), x.device());

@@ -7,7 +7,7 @@ namespace libtrain {
 /// Root mean square normalization over the last dimension: x / sqrt(mean(x^2) + epsilon) * weight.
 ///   x [..., columns] f32, bf16 or f64;  weight [columns] of the same dtype  →  the shape and dtype of x
 /// Saved for backward: 1/sqrt(mean(x^2) + epsilon) of each row. Source: Zhang and Sennrich, NeurIPS 2019, arXiv 1910.07467.
-/// Throws InvalidArgument when shapes, dtypes or devices differ from this.
+/// Throws InvalidArgument when shapes, dtypes or devices differ from this, and for an epsilon that is negative or not finite.
 Tensor rms_norm(const Tensor& x, const Tensor& weight, double epsilon = 1e-5);
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -16,6 +16,8 @@ inline Tensor rms_norm(const Tensor& x, const Tensor& weight, double epsilon) {
   LIBTRAIN_CHECK(x.defined() && x.rank() >= 1 && x.dim(-1) > 0,
                  "[rms_norm] x must be [..., columns], got {}; reshape() it", x.spec());
   check_like("rms_norm", "weight", weight, x, {x.dim(-1)});
+  LIBTRAIN_CHECK(epsilon >= 0 && epsilon - epsilon == 0,
+                 "[rms_norm] epsilon must be >= 0 and finite, got {}; 1e-5 is usual", epsilon);
   const Tensor y(x.shape(), x.dtype(), x.device());
   const Tensor rstd({x.shape().rows()}, accum_dtype(x.dtype()), x.device());
   visit_float("rms_norm", x.dtype(), [&]<class T> {

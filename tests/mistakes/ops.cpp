@@ -82,6 +82,14 @@ std::vector<Mistake> op_mistakes() {
        [=] {
          layer_norm(f32({2, 3}), f32({4}), f32({3}));
        }},
+      {"a norm whose epsilon is no number", kArgument, "got nan", "[layer_norm] epsilon", "1e-5 is usual",
+       [=] {
+         layer_norm(f32({2, 3}), f32({3}), f32({3}), std::nan(""));
+       }},
+      {"a norm by the root of less than nothing", kArgument, "got -1", "[rms_norm] epsilon", "1e-5 is usual",
+       [=] {
+         rms_norm(f32({2, 3}), f32({3}), -1);
+       }},
       {"a norm that nobody gave", kArgument, "got undefined", "[rms_norm] x", "reshape() it",
        [=] { rms_norm(Tensor(), f32({3})); }},
       {"softmax along a dimension too many", kArgument, "expected one of the 2 dimensions of f32[2, 3], got 2",
@@ -180,6 +188,11 @@ std::vector<Mistake> op_mistakes() {
        [=] {
          Tape tape;
          dropout(f32({2, 3}), {.p = 0.5f});
+       }},
+      {"a sum whose norm's epsilon is negative", kArgument, "got -1e-05", "[add_dropout_layer_norm] epsilon",
+       "1e-5 is usual",
+       [=] {
+         add_dropout_layer_norm(f32({2, 3}), f32({2, 3}), {}, f32({3}), f32({3}), {}, {}, -1e-5);
        }},
       {"a residual without columns", kArgument, "got f32[]", "[add_dropout_layer_norm] residual", "reshape() it",
        [=] { add_dropout_layer_norm(f32({}), f32({}), {}, f32({1}), f32({1}), {}, {}, 1e-5); }},
