@@ -13,11 +13,12 @@ namespace libtrain {
 /// torch.nn.Embedding: "weight" [vocab, size], normal with standard deviation size^-0.5.
 class Embedding {
  public:
-  /// Registers "<name>.weight" [vocab, size]. Positions are computed once, for sequences of up to max_positions.
+  /// Registers "<name>.weight" [vocab, size]. Positions are computed once, for sequences of up to max_positions. Throws InvalidArgument unless
+  /// vocab > 0 and size > 0.
   Embedding(Parameters& parameters, const std::string& name, int64_t vocab, int64_t size, int64_t max_positions)
-      : Embedding(
-            parameters.add(join_name(name, "weight"), {vocab, size}, init::normal(0, 1 / std::sqrt(double(size)))),
-            max_positions) {}
+      : Embedding(parameters.add(join_name(name, "weight"), checked(vocab, size),
+                                 init::normal(0, 1 / std::sqrt(double(size)))),
+                  max_positions) {}
   /// Shares a table that exists already (tied embeddings).
   Embedding(const Tensor& table, int64_t max_positions)
       : table_(table), positions_(sinusoidal_positions(max_positions, table.dim(1), table.dtype(), table.device())) {}
@@ -37,6 +38,13 @@ class Embedding {
   const Tensor& table() const { return table_; }
 
  private:
+  static Shape checked(int64_t vocab, int64_t size) {
+    LIBTRAIN_CHECK(vocab > 0 && size > 0,
+                   "[embedding] expected vocab > 0 and size > 0, got {} and {}; Vocabulary::size() counts ids", vocab,
+                   size);
+    return {vocab, size};
+  }
+
   Tensor table_, positions_;
 };
 

@@ -60,6 +60,18 @@ std::vector<Mistake> model_mistakes() {
        "it bounds the tokens of a sequence", model_with([](auto& o) { o.max_positions = 0; })},
       {"one table for two vocabularies", kArgument, "got 9 source and 12 target ids", "[transformer]",
        "choose another tying", model_with([](auto& o) { o.target_vocab = 12, o.tying = Tying::kAll; })},
+      {"an embedding of no ids", kArgument, "got 0 and 4", "[embedding] expected vocab > 0",
+       "Vocabulary::size() counts",
+       [] {
+         Parameters parameters;
+         Embedding(parameters, "e", 0, 4, 8);
+       }},
+      {"an embedding in no columns", kArgument, "got 9 and 0", "[embedding] expected vocab > 0",
+       "Vocabulary::size() counts",
+       [] {
+         Parameters parameters;
+         Embedding(parameters, "e", 9, 0, 8);
+       }},
       {"attention of no heads", kArgument, "size 8 does not divide into 0 heads", "[attention]", "choose heads",
        [] {
          Parameters parameters;
