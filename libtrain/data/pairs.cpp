@@ -121,6 +121,8 @@ void for_each_text_line(const std::string& path, int64_t max_line_bytes,
 
 void for_each_text_line(std::FILE* file, const std::string& name, int64_t max_line_bytes,
                         const std::function<void(std::string_view line, int64_t number)>& use) {
+  LIBTRAIN_CHECK(max_line_bytes >= 0, "[for_each_text_line] expected max_line_bytes >= 0, got {}; 2^20 is usual",
+                 max_line_bytes);
   LineReader reader(file, name, max_line_bytes);
   for (std::string line; reader.next(line);) {
     check_bytes(line, name, reader.number());

@@ -2,7 +2,7 @@
 ///
 ///   auto pairs = read_pairs("train.tsv", {.target_tokens = TokenKind::kWords});   // "abbey<TAB>AE B IY" a line
 ///
-/// Every failure is a DataError that begins with "[path:line]" (or "[path]") and ends with a remedy.
+/// Every failure of a file is a DataError that begins with "[path:line]" (or "[path]") and ends with a remedy.
 #pragma once
 #include <cstdint>
 #include <cstdio>
@@ -54,7 +54,8 @@ std::vector<TextPair> read_pairs(const std::string& path, const PairOptions& opt
 /// time.
 ///
 /// DataError: the file cannot be opened or read, or is a directory; a line of more than max_line_bytes bytes, with a
-/// NUL byte, or with bytes that are not UTF-8 (the message gives the offset of the first in its line).
+/// NUL byte, or with bytes that are not UTF-8 (the message gives the offset of the first in its line). InvalidArgument: a
+/// negative max_line_bytes.
 void for_each_text_line(const std::string& path, int64_t max_line_bytes,
                         const std::function<void(std::string_view line, int64_t number)>& use);
 
