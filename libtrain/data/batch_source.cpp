@@ -139,7 +139,8 @@ Batch BucketedBatches::get(int64_t index) {
       "[batches] expected a batch of the epoch, got {} of {}; begin_epoch() prepares an epoch and says how many it has",
       index, batches_.size());
   auto ready = ahead_.extract(index);
-  for (int64_t next = index + 1; next <= index + options_.prefetch && next < int64_t(batches_.size()); ++next)
+  const int64_t last = index + std::min(options_.prefetch, int64_t(batches_.size()) - 1 - index);
+  for (int64_t next = index + 1; next <= last; ++next)
     if (!ahead_.contains(next)) ahead_[next] = std::async(std::launch::async, [this, next] { return build(next); });
   const Batch batch = ready ? ready.mapped().get() : build(index);
   return copies_ ? upload(batch) : batch;

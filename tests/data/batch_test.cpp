@@ -171,7 +171,8 @@ TEST_CASE("batches: every pair once an epoch, within the limits, in an order tha
   auto other = options;
   other.seed = 10;
   CHECK(first != epoch_of(other, 0));
-  for (const int64_t prefetch : {0, 1, 7}) {  // background threads change nothing
+  constexpr int64_t kAll = std::numeric_limits<int64_t>::max();
+  for (const int64_t prefetch : {int64_t(0), int64_t(1), int64_t(7), kAll}) {  // background threads change nothing
     other = options;
     other.prefetch = prefetch;
     CHECK(first == epoch_of(other, 0));
