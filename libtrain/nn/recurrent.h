@@ -3,6 +3,7 @@
 #pragma once
 #include <cmath>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "libtrain/ops.h"
@@ -100,7 +101,7 @@ class GRU {
   GRU(Parameters& parameters, const std::string& name, int64_t inputs, int64_t size, int64_t layers = 1);
 
   /// x [steps, batch, inputs], at least one step → the last layer's outputs [steps, batch, size]. `states`: one h [batch, size] for each
-  /// layer, zeros where it is empty; afterwards those of the last step.
+  /// layer, zeros where it is empty; afterwards those of the last step, unless it throws: InvalidArgument for what differs from this.
   Tensor operator()(const Tensor& x, std::vector<Tensor>& states) const;
   /// From zeros.
   Tensor operator()(const Tensor& x) const {
@@ -183,9 +184,10 @@ template <class Step> Tensor over_time(const RecurrentMaps& maps, const Tensor& 
   return concat(outputs, 0).reshape({steps, batch, maps.size()});
 }
 
-/// Throws unless x and the number of states fit; makes the states where there are none.
-template <class State, class Make>
-void open_states(const char* op, const Tensor& x, std::vector<State>& states, size_t layers, const Make& make) {
+/// The states that a call begins with: those given, or where there are none new ones. Throws unless x and the number of states fit.
+template <class State, class Make> std::vector<State> first_states(const char* op, const Tensor& x,
+                                                                   std::vector<State> states, size_t layers,
+                                                                   const Make& make) {
   LIBTRAIN_CHECK(x.defined() && x.rank() == 3 && x.dim(0) >= 1,
                  "[{}] x must be [steps, batch, inputs], got {}; permute() brings time to the front", op, x.spec());
   if (states.empty())
@@ -193,6 +195,7 @@ void open_states(const char* op, const Tensor& x, std::vector<State>& states, si
   LIBTRAIN_CHECK(states.size() == layers,
                  "[{}] expected {} states, one for each layer, got {}; pass none to begin with zeros", op, layers,
                  states.size());
+  return states;
 }
 
 }  // namespace detail
@@ -201,13 +204,15 @@ inline GRU::GRU(Parameters& parameters, const std::string& name, int64_t inputs,
     : layers_(detail::recurrent_layers(parameters, name, 3, inputs, size, layers)) {}
 
 inline Tensor GRU::operator()(const Tensor& x, std::vector<Tensor>& states) const {
-  detail::open_states("gru", x, states, layers_.size(), [&](size_t i) { return layers_[i].zeros(x.dim(1)); });
-  for (size_t i = 0; i < layers_.size(); ++i) layers_[i].check_state("gru", "h", states[i], x.dim(1));
+  auto now =
+      detail::first_states("gru", x, states, layers_.size(), [&](size_t i) { return layers_[i].zeros(x.dim(1)); });
+  for (size_t i = 0; i < layers_.size(); ++i) layers_[i].check_state("gru", "h", now[i], x.dim(1));
   Tensor y = x;
   for (size_t i = 0; i < layers_.size(); ++i)
     y = detail::over_time(layers_[i], y, [&](const Tensor& from_input) {
-      return states[i] = detail::gru_step(from_input, layers_[i].of_state(states[i]), states[i]);
+      return now[i] = detail::gru_step(from_input, layers_[i].of_state(now[i]), now[i]);
     });
+  states = std::move(now);
   return y;
 }
 
@@ -215,19 +220,20 @@ inline LSTM::LSTM(Parameters& parameters, const std::string& name, int64_t input
     : layers_(detail::recurrent_layers(parameters, name, 4, inputs, size, layers)) {}
 
 inline Tensor LSTM::operator()(const Tensor& x, std::vector<LstmState>& states) const {
-  detail::open_states("lstm", x, states, layers_.size(), [&](size_t i) {
+  auto now = detail::first_states("lstm", x, states, layers_.size(), [&](size_t i) {
     return LstmState{layers_[i].zeros(x.dim(1)), layers_[i].zeros(x.dim(1))};
   });
   for (size_t i = 0; i < layers_.size(); ++i) {
-    layers_[i].check_state("lstm", "h", states[i].h, x.dim(1));
-    layers_[i].check_state("lstm", "c", states[i].c, x.dim(1));
+    layers_[i].check_state("lstm", "h", now[i].h, x.dim(1));
+    layers_[i].check_state("lstm", "c", now[i].c, x.dim(1));
   }
   Tensor y = x;
   for (size_t i = 0; i < layers_.size(); ++i)
     y = detail::over_time(layers_[i], y, [&](const Tensor& from_input) {
-      states[i] = detail::lstm_step(from_input, layers_[i].of_state(states[i].h), states[i].c);
-      return states[i].h;
+      now[i] = detail::lstm_step(from_input, layers_[i].of_state(now[i].h), now[i].c);
+      return now[i].h;
     });
+  states = std::move(now);
   return y;
 }
 

@@ -169,6 +169,29 @@ TEST_CASE("recurrent layers: cells over time, whose states go on where the last 
   CHECK_THROWS_AS(LSTMCell(parameters, "none", 0, 4), InvalidArgument);
 }
 
+TEST_CASE("recurrent layers: a call that throws leaves the states as they were", "[nn]") {
+  Parameters parameters;
+  const GRU gru(parameters, "gru", 3, 4, 2);
+  const LSTM lstm(parameters, "lstm", 3, 4, 2);
+  const auto refuse_all = [&](std::vector<Tensor>& states, std::vector<LstmState>& memories) {
+    for (const Tensor& x : {Tensor::zeros({5, 2, 7}), Tensor::zeros({5, 2, 3}, DType::f64), Tensor::zeros({2, 3})}) {
+      CHECK_THROWS_AS(gru(x, states), InvalidArgument);
+      CHECK_THROWS_AS(lstm(x, memories), InvalidArgument);
+    }
+  };
+  std::vector<Tensor> states;
+  std::vector<LstmState> memories;
+  refuse_all(states, memories);
+  CHECK(states.empty());
+  CHECK(memories.empty());
+  gru(Tensor::full({1, 2, 3}, 1), states);
+  lstm(Tensor::full({1, 2, 3}, 1), memories);
+  const auto h = states[1].to_vector<float>(), c = memories[0].c.to_vector<float>();
+  refuse_all(states, memories);
+  CHECK(states[1].to_vector<float>() == h);
+  CHECK(memories[0].c.to_vector<float>() == c);
+}
+
 TEST_CASE("recurrent cells: an input that is no [batch, inputs] is refused before anything broadcasts", "[nn]") {
   Parameters parameters;
   const GRUCell gru(parameters, "gru", 3, 4);
