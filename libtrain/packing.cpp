@@ -13,7 +13,7 @@ Packing make_packing(std::span<const int64_t> lengths, Device device, int64_t ca
                    "[packing] expected lengths in [0, {}], got {} for sequence {}; count its tokens", kMost, lengths[s],
                    s);
   const int64_t total = std::accumulate(lengths.begin(), lengths.end(), int64_t(0));
-  if (capacity < 0) capacity = total;
+  if (capacity == -1) capacity = total;
   LIBTRAIN_CHECK(std::max(total, capacity) <= kMost,
                  "[packing] {} tokens with a capacity of {} are more than {}; use smaller batches", total, capacity,
                  kMost);

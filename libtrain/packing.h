@@ -22,8 +22,8 @@ struct Packing {
   }
 };
 
-/// The packing of sequences with these lengths, with `capacity` rows in all (default: their sum), on `device`.
-/// Throws InvalidArgument for a negative length, a capacity below the sum, and 2^31 tokens or more.
+/// The packing of sequences with these lengths, with `capacity` rows in all (default, -1: their sum), on `device`.
+/// Throws InvalidArgument for a negative length, a capacity below the sum (but -1), and 2^31 tokens or more.
 Packing make_packing(std::span<const int64_t> lengths, Device device = Device::kCpu, int64_t capacity = -1);
 
 }  // namespace libtrain

@@ -121,6 +121,11 @@ std::vector<Mistake> batch_mistakes() {
        [] {
          make_packing(std::vector<int64_t>{3, 2}, Device::kCpu, 4);
        }},
+      {"a capacity of less than no rows", kArgument, "5 tokens do not fit a capacity of -2", "[packing]",
+       "without one, it is exact",
+       [] {
+         make_packing(std::vector<int64_t>{3, 2}, Device::kCpu, -2);
+       }},
       {"batches of capacities that nothing is a multiple of", kArgument, "capacity_multiple must be >= 1, got 0",
        "[batch]", "1 is exact",
        [] {
