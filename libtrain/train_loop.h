@@ -135,6 +135,7 @@ struct TrainState {
 /// After an exception from data, model, schedule, rewind or a handler of on_update the loop stands where the open update began, with no gradient
 /// accumulated. Other handlers are called between mini-batches: after an exception from one of them the loop stands behind the last mini-batch.
 /// Either way it may go on. What was still to be told by then (the end of an epoch, a checkpoint that is due) comes before the next mini-batch.
+/// A handler that is empty is refused with InvalidArgument where it is given.
 ///
 /// On a CUDA device the host runs ahead and never waits within an epoch. So on_step is fired up to two mini-batches late, but before on_epoch,
 /// on_checkpoint and the end of run(). The loop enqueues on a stream of its own, on which events are fired too; around each call it is ordered
@@ -168,18 +169,24 @@ class TrainLoop {
 
   /// After every mini-batch. Gradients that a handler makes of these parameters are forgotten where an update begins, and count in one that is
   /// open (TrainOptions::accumulate).
-  void on_step(std::function<void(const StepReport&)> handler) { step_handlers_.push_back(std::move(handler)); }
+  void on_step(std::function<void(const StepReport&)> handler) {
+    add_handler("on_step", step_handlers_, std::move(handler));
+  }
   /// After the last mini-batch of every epoch.
-  void on_epoch(std::function<void(const EpochReport&)> handler) { epoch_handlers_.push_back(std::move(handler)); }
+  void on_epoch(std::function<void(const EpochReport&)> handler) {
+    add_handler("on_epoch", epoch_handlers_, std::move(handler));
+  }
   /// When an update was not finite: after on_step, before what follows from it (see TrainOptions::nonfinite_limit).
   void on_nonfinite(std::function<void(const NonFiniteReport&)> handler) {
-    nonfinite_handlers_.push_back(std::move(handler));
+    add_handler("on_nonfinite", nonfinite_handlers_, std::move(handler));
   }
   /// Before every update, when the gradients of the summed loss are complete: divide by loss_count of the step state for the mean.
-  void on_update(std::function<void(const Parameters&)> handler) { update_handlers_.push_back(std::move(handler)); }
+  void on_update(std::function<void(const Parameters&)> handler) {
+    add_handler("on_update", update_handlers_, std::move(handler));
+  }
   /// Every checkpoint_every updates, when asked for, and when run() ends: save parameters and state.
   void on_checkpoint(std::function<void(const TrainState&)> handler) {
-    checkpoint_handlers_.push_back(std::move(handler));
+    add_handler("on_checkpoint", checkpoint_handlers_, std::move(handler));
   }
 
   /// After the last mini-batch. On a CUDA device epoch_loss_sum and epoch_targets may be two mini-batches behind.
@@ -190,6 +197,10 @@ class TrainLoop {
   void restore(const TrainState& state);
 
  private:
+  template <class Handler> static void add_handler(const char* event, std::vector<Handler>& handlers, Handler handler) {
+    LIBTRAIN_CHECK(handler, "[train_loop] {} got an empty handler; leave the call out", event);
+    handlers.push_back(std::move(handler));
+  }
   TrainLoop(Parameters& parameters, detail::BatchCalls batches, Options options);
   bool step_here();
   void settle();

@@ -33,7 +33,7 @@ class Sequential {
   /// too.
   Sequential& add(Tensor (*f)(const Tensor&)) { return append_function(f); }
   /// Appends a lambda, say for a function with options ([](const Tensor& x) { return gelu(x, GeluForm::kTanh); }), or a module that was made
-  /// elsewhere, which train() does not reach. It takes a place too.
+  /// elsewhere, which train() does not reach. It takes a place too. Both throw InvalidArgument for a function that is empty.
   template <class F>
   requires std::is_invocable_r_v<Tensor, F&, const Tensor&> Sequential& add(F f) {
     return append_function(std::move(f));
@@ -65,6 +65,7 @@ class Sequential {
   }
 
   Sequential& append_function(std::function<Tensor(const Tensor&)> f) {
+    LIBTRAIN_CHECK(f, "[sequential] add() got an empty function for place {}; leave the call out", steps_.size());
     steps_.push_back({std::move(f), [](bool) {}});
     return *this;
   }

@@ -101,6 +101,12 @@ std::vector<Mistake> model_mistakes() {
          std::vector<Tensor> states{Tensor::zeros({2, 4}), Tensor::zeros({2, 4})};
          GRU(parameters, "gru", 3, 4)(Tensor::zeros({5, 2, 3}), states);
        }},
+      {"a sequence with a function that is none", kArgument, "empty function for place 1", "[sequential] add()",
+       "leave the call out",
+       [] {
+         Parameters parameters;
+         Sequential(parameters, "net").add(relu).add(std::function<Tensor(const Tensor&)>());
+       }},
       {"a state of another batch", kArgument, "h must be f32[1, 4], got f32[2, 4]", "[gru_cell]", "sizes must agree",
        [] {
          Parameters parameters;
@@ -211,6 +217,10 @@ std::vector<Mistake> loop_mistakes() {
          BucketedBatches batches(pairs, {.pairs = 1});
          plan_memory(parameters, batches, [](const Batch&) { return TokenLoss{}; }, {.moments = 3});
        }},
+      {"steps told to nobody", kArgument, "got an empty handler", "[train_loop] on_step", "leave the call out",
+       [] { with_loop({}, [](TrainLoop& loop) { loop.on_step(nullptr); }); }},
+      {"checkpoints saved by nobody", kArgument, "got an empty handler", "[train_loop] on_checkpoint",
+       "leave the call out", [] { with_loop({}, [](TrainLoop& loop) { loop.on_checkpoint({}); }); }},
       {"an epoch of no batches", kArgument, "has 0 batches", "[train_loop] epoch 0", "the data that it was saved with",
        [] {
          with_loop(
