@@ -28,9 +28,14 @@ std::optional<int64_t> element_size(const std::string& dtype) {
 }
 
 [[noreturn]] void refuse_file(const std::string& label, const std::string& field, uint64_t at,
-                              const std::string& complaint) {
-  throw CheckpointError(
-      format_message("[{}] {}: {} (byte {} of the file); copy the file again", label, field, complaint, at));
+                              const std::string& complaint, const char* remedy = "copy the file again") {
+  throw CheckpointError(format_message("[{}] {}: {} (byte {} of the file); {}", label, field, complaint, at, remedy));
+}
+
+/// What torch.save has written, if the first bytes are not those of a safetensors file; else nullptr. A zip archive is its form since 2020.
+const char* torch_form(std::span<const std::byte> bytes) {
+  if (bytes[0] == std::byte('P') && bytes[1] == std::byte('K')) return "a zip archive";
+  return bytes[0] == std::byte(0x80) ? "a pickle" : nullptr;
 }
 
 /// Bytes of a tensor, or nothing when the product overflows or a size is negative.
@@ -117,6 +122,10 @@ uint64_t header_length(std::span<const std::byte> bytes, const std::string& labe
   if (bytes.size() < kLengthBytes) refuse(format_message("expected 8 bytes, got a file of {}", bytes.size()));
   uint64_t length = 0;
   for (uint64_t i = 0; i < kLengthBytes; ++i) length |= uint64_t(bytes[i]) << (8 * i);
+  if (const char* form = length > kMaxHeader ? torch_form(bytes) : nullptr)
+    refuse_file(label, "header length", 0,
+                format_message("expected a safetensors file, got {} as torch.save writes it", form),
+                "write it with safetensors.torch.save_file");
   if (length > kMaxHeader) refuse(format_message("{} bytes, the limit is {}", length, kMaxHeader));
   if (length > bytes.size() - kLengthBytes)
     refuse(format_message("{} bytes, but only {} follow: the file is cut short", length, bytes.size() - kLengthBytes));

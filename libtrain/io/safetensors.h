@@ -30,7 +30,8 @@ std::vector<std::byte> write_safetensors(std::span<const TensorEntry> entries,
 class SafetensorsFile {
  public:
   /// Throws CheckpointError "[path] field: expected …, got … (byte 41 of the file)" for whatever breaks the format, or exceeds its limits: a
-  /// header of 100,000,000 bytes, a million tensors, names of 4096 bytes, eight dimensions. IoError when the file cannot be read.
+  /// header of 100,000,000 bytes, a million tensors, names of 4096 bytes, eight dimensions; a file of torch.save is called one. IoError when the
+  /// file cannot be read.
   /// Beside the file's bytes it takes less memory than the header has bytes.
   static SafetensorsFile read(const std::string& path);
   /// Likewise for bytes that are in memory already; messages call them `label`.

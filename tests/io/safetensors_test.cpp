@@ -39,6 +39,25 @@ TEST_CASE("safetensors: every kind of malformed file is refused by file, field a
   }
 }
 
+TEST_CASE("safetensors: a file of torch.save is called one, and no file with a header that can be", "[io]") {
+  const auto refusal = [](std::string bytes) {
+    bytes.resize(200, '\0');
+    return message_of<CheckpointError>([&] { SafetensorsFile::parse(as_bytes(bytes), "m.pt"); });
+  };
+  const auto of_torch = [](const char* form) {
+    return format_message(
+        "[m.pt] header length: expected a safetensors file, got {} as torch.save writes it (byte 0 of "
+        "the file); write it with safetensors.torch.save_file",
+        form);
+  };
+  CHECK(refusal(std::string("PK\3\4\0\0\x08\x08", 8)) == of_torch("a zip archive"));
+  CHECK(refusal("\x80\x02\x8a\x0al\xfc\x9c\x46") == of_torch("a pickle"));
+  CHECK(refusal("PLEASE READ ME").find(" bytes, the limit is 100000000") != std::string::npos);
+  const std::string cut_short = " bytes, but only 192 follow: the file is cut short (byte 0 of the file)";
+  CHECK(refusal(std::string("PK\0\0\0\0\0\0", 8)) == "[m.pt] header length: 19280" + cut_short + kRemedy);
+  CHECK(refusal(std::string("\x80\x02\0\0\0\0\0\0", 8)) == "[m.pt] header length: 640" + cut_short + kRemedy);
+}
+
 TEST_CASE("safetensors: a valid file cut or extended anywhere is refused", "[io]") {
   const std::vector<float> values{1, 2, 3, 4, 5, 6};
   const std::vector<TensorEntry> entries{{"a", "F32", {2, 2}, std::as_bytes(std::span(values).first(4))},
