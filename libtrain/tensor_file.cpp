@@ -54,10 +54,11 @@ std::vector<std::pair<std::string, std::string>> TensorFile::hashes() const {
 
 void TensorTargets::check(const SafetensorsFile& file, const std::string& path, bool convert) const {
   std::vector<std::string> faults;
+  size_t found = 0;
   for (const auto& [name, target] : targets_)
     if (!file.contains(below + name))
       faults.push_back("missing " + below + name + " " + spec_of(target));
-    else if (!fits(file.entry(below + name), target, convert))
+    else if (++found; !fits(file.entry(below + name), target, convert))
       faults.push_back(below + name + " is " + spec_of(file.entry(below + name)) + ", expected " + spec_of(target));
   for (const std::string& name : file.names())
     if (name.starts_with(below) && !targets_.contains(name.substr(below.size())))
@@ -66,10 +67,13 @@ void TensorTargets::check(const SafetensorsFile& file, const std::string& path, 
   const size_t shown = std::min<size_t>(faults.size(), 4);
   std::string list;
   for (size_t i = 0; i < shown; ++i) list += (i ? "; " : "") + faults[i];
-  throw CheckpointError(
-      format_message("[{}] does not fit this model, {} differences: {}{}; build the model with the options it was "
-                     "saved with",
-                     path, faults.size(), list, faults.size() > shown ? "; …" : ""));
+  const bool in_part = found > 0 && found < targets_.size();
+  throw CheckpointError(format_message(
+      "[{}] does not fit this model, {} differences: {}{}; build the model with the options it was "
+      "saved with{}",
+      path, faults.size(), list, faults.size() > shown ? "; …" : "",
+      in_part ? "; for a part of it, load it into such a model in another store and call Parameters::copy_values()"
+              : ""));
 }
 
 void TensorTargets::copy(const SafetensorsFile& file) const {

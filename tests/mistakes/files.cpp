@@ -50,6 +50,16 @@ std::vector<Mistake> weight_mistakes() {
        "with the options it was saved with", weights_into({3}, "w")},
       {"weights under other names", kCheckpoint, "missing v F32[2]; unexpected w F32[2]", "does not fit this model",
        "build the model with the options", weights_into({2}, "v")},
+      {"weights of a part of the model", kCheckpoint, "1 differences: missing head.w F32[3]", "does not fit this model",
+       "for a part of it, load it into such a model in another store and call Parameters::copy_values()",
+       [] {
+         const TemporaryFile file("");
+         Parameters from, to;
+         for (Parameters* each : {&from, &to}) each->add("w", {2}, init::constant(0));
+         to.add("head.w", {3}, init::constant(0));
+         save_weights(file.path(), from);
+         load_weights(file.path(), to);
+       }},
       {"a file of a few bytes", kCheckpoint, "expected 8 bytes, got a file of 3", "file.tsv] header length", again,
        file_with("abc", [](const std::string& path) { SafetensorsFile::read(path); })},
       {"a header longer than the file", kCheckpoint, "but only 0 follow", "file.tsv] header length", again,
