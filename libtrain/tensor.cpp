@@ -194,6 +194,11 @@ Tensor Tensor::cast(DType to_dtype) const {
   return copy;
 }
 
+Tensor Tensor::clone() const {
+  check_not_recorded("clone", "scale(x, 1), or ");
+  return to(device());
+}
+
 Tensor Tensor::detach() const {
   Tensor other = *this;
   other.node_ = std::make_shared<detail::TensorNode>();

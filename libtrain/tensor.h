@@ -96,7 +96,7 @@ class Tensor {
   /// values must be such as the integer can hold. Differentiable, between float dtypes: cast() in ops.h.
   Tensor cast(DType dtype) const;
   /// A copy that shares nothing.
-  Tensor clone() const { return to(device()); }
+  Tensor clone() const;
 
   /// All elements, copied to the host. T must be the dtype's type.
   template <class T> std::vector<T> to_vector() const;

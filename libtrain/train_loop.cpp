@@ -44,8 +44,8 @@ TrainLoop::TrainLoop(Parameters& parameters, detail::BatchCalls batches, Options
                  options_.max_updates);
   LIBTRAIN_CHECK(options_.accumulate >= 1,
                  "[train_loop] accumulate must be >= 1, got {}; 1 updates after every mini-batch", options_.accumulate);
-  LIBTRAIN_CHECK(options_.clip_norm >= 0, "[train_loop] clip_norm must be >= 0 (0: no clipping), got {}",
-                 options_.clip_norm);
+  LIBTRAIN_CHECK(options_.clip_norm >= 0 && std::isfinite(options_.clip_norm),
+                 "[train_loop] clip_norm must be >= 0 and finite (0: no clipping), got {}", options_.clip_norm);
   LIBTRAIN_CHECK(options_.clip_value >= 0, "[train_loop] clip_value must be >= 0 (0: no clipping), got {}",
                  options_.clip_value);
   LIBTRAIN_CHECK(options_.average_decay >= 0 && options_.average_decay < 1,

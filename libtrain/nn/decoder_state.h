@@ -10,6 +10,11 @@ namespace libtrain {
 /// Keys and values of every decoder layer: those of the memory, worked out once, and those of each position so far. Each row is one sequence in
 /// the making, and all are equally long. A source may have several rows (beam search), which are neighbours; sources keep their order.
 /// Made by Transformer::begin_decoding() and taken further by Transformer::decode_next(). Nothing of it is differentiable.
+///
+/// A decoder of a program's own is written as Transformer::decode_next() is: open_position(), the layers with self_attention() and
+/// memory_attention() in place of the operations, close_position(). position().positions has the numbers of the open position, which is what
+/// embeddings of positions need. One without a memory, such as a language model, begins with a tensor [0, 2 size] for each layer, and a memory
+/// packing that has length 0 for each row.
 class DecoderState {
  public:
   /// memory_keys_values: [memory rows, 2 size] of each layer, f32, bf16 or f64; memory: where each source's rows lie. Begins with one row a

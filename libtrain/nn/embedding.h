@@ -10,7 +10,8 @@
 namespace libtrain {
 
 /// Token embeddings times sqrt(size) plus sinusoidal positions (Vaswani et al. 2017, sections 3.4 and 3.5). Parameter as in
-/// torch.nn.Embedding: "weight" [vocab, size], normal with standard deviation size^-0.5.
+/// torch.nn.Embedding: "weight" [vocab, size], normal with standard deviation size^-0.5. For other positions, or ids of which 0 is none of padding,
+/// call the operation embedding().
 class Embedding {
  public:
   /// Registers "<name>.weight" [vocab, size]. Positions are computed once, for sequences of up to max_positions. Throws InvalidArgument unless

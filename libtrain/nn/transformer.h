@@ -52,6 +52,7 @@ class Transformer {
 
   /// Textbook form. input_ids i32[B, S] and target_ids i32[B, T], both ending with kEos and filled up with kPad; target_ids are the labels:
   /// the decoder sees them shifted by one behind kBos. → logits [B, T, target_vocab], zero where target_ids is padding.
+  /// Throws as pack_padded() and check_batch() do.
   Tensor operator()(const Tensor& input_ids, const Tensor& target_ids) const;
   /// Packed form: logits [target tokens, target_vocab] for batch.target_out. Throws as check_batch() does.
   Tensor operator()(const Batch& batch) const;
@@ -60,7 +61,7 @@ class Transformer {
   /// Throws as check_batch() does.
   TokenLoss loss(const Batch& batch) const;
 
-  /// source_ids i32[source tokens] → memory [source tokens, size]
+  /// source_ids i32[source tokens] → memory [source tokens, size]. Each source ends in kEos, as batches have it.
   Tensor encode(const Tensor& source_ids, const Packing& source) const;
   /// target_in i32[target tokens] → hidden states [target tokens, size]
   Tensor decode(const Tensor& target_in, const Packing& target, const Tensor& memory, const Packing& source) const;

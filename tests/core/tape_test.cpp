@@ -27,7 +27,7 @@ Tensor doubled(const Tensor& x) {
 
 /// An operation whose backward throws.
 Tensor failing(const Tensor& x) {
-  const Tensor y = x.clone();
+  const Tensor y = x.detach().clone();
   record("failing", y, {x}, {}, [](const BackwardStep&) { throw Error("planned"); });
   return y;
 }
@@ -128,7 +128,7 @@ TEST_CASE("tape: a gradient takes over the memory of the one it is made of, unle
   // y = x + 1, whose gradient is passed on.
   bool taken = false;
   const auto passed = [&](const Tensor& input) {
-    const Tensor y = input.clone();
+    const Tensor y = input.detach().clone();
     record("passed", y, {input}, {y}, [&taken](const BackwardStep& step) {
       taken = step.gradient_is_ours(0, 0);
       const auto dy = step.doutput<double>();

@@ -248,7 +248,8 @@ TEST_CASE("train loop: options out of range are named", "[train]") {
   CHECK(refused({.max_updates = -1}) == "[train_loop] max_updates must be >= 0 (0: no limit), got -1");
   CHECK(refused({.checkpoint_every = -1}) == "[train_loop] checkpoint_every must be >= 0 (0: only at the end), got -1");
   CHECK(refused({.accumulate = 0}) == "[train_loop] accumulate must be >= 1, got 0; 1 updates after every mini-batch");
-  CHECK(refused({.clip_norm = -2}) == "[train_loop] clip_norm must be >= 0 (0: no clipping), got -2");
+  CHECK(refused({.clip_norm = -2}) == "[train_loop] clip_norm must be >= 0 and finite (0: no clipping), got -2");
+  CHECK(refused({.clip_norm = INFINITY}) == "[train_loop] clip_norm must be >= 0 and finite (0: no clipping), got inf");
   CHECK(refused({.adam = {.learning_rate = -1}}) ==
         "[adam] learning_rate must be > 0 and < 1e30, got -1; 1e-3 is a usual peak");
   CHECK(refused({.clip_value = -2}) == "[train_loop] clip_value must be >= 0 (0: no clipping), got -2");
