@@ -12,6 +12,11 @@ Tape*& active_tape() {
   return tape;
 }
 
+void activate(Tape* tape) {
+  active_tape() = tape;
+  detail::recording() = tape;
+}
+
 TapeObserver*& active_observer() {
   thread_local TapeObserver* observer = nullptr;
   return observer;
@@ -91,15 +96,15 @@ bool BackwardStep::gradient_is_ours(size_t i, size_t j) const {
          from->numel == to->numel && from.use_count() == handles(outputs[j]) && from->grad_storage.use_count() == 1;
 }
 
-Tape::Tape() : outer_(active_tape()) { active_tape() = this; }
+Tape::Tape() : outer_(active_tape()) { activate(this); }
 Tape::~Tape() {
   clear();
-  active_tape() = outer_;
+  activate(outer_);
 }
 Tape* Tape::active() { return active_tape(); }
 
-NoTape::NoTape() : outer_(active_tape()) { active_tape() = nullptr; }
-NoTape::~NoTape() { active_tape() = outer_; }
+NoTape::NoTape() : outer_(active_tape()) { activate(nullptr); }
+NoTape::~NoTape() { activate(outer_); }
 
 TapeObserver::TapeObserver() : outer_(active_observer()) { active_observer() = this; }
 bool TapeObserver::present() { return active_observer(); }

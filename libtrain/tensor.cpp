@@ -100,6 +100,11 @@ Shape resolve(const Shape& from, std::initializer_list<int64_t> sizes) {
 
 }  // namespace
 
+bool& detail::recording() {
+  thread_local bool recording = false;
+  return recording;
+}
+
 Tensor::Tensor(const Shape& shape, DType dtype, Device device)
     : shape_(shape), node_(std::make_shared<detail::TensorNode>()) {
   int64_t bytes = 0;
@@ -146,7 +151,7 @@ Tensor Tensor::reshape(std::initializer_list<int64_t> sizes) const { return resh
 /// `differentiable`: what does the same for a tape.
 void Tensor::check_not_recorded(const char* method, const char* differentiable) const {
   LIBTRAIN_CHECK(
-      !node().recorded,
+      !node().recorded || !detail::recording(),
       "[{0}] {1} was recorded by a tape, which would not see this method: nothing before it would be learnt; "
       "use {2}detach().{0}(…) if no gradient is wanted",
       method, spec(), differentiable);

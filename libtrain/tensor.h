@@ -30,6 +30,9 @@ struct TensorNode {
   DType grad_dtype = DType::f32;
   bool grad_written = false;
 };
+
+/// Whether a tape records what this thread does now. Tape and NoTape say so.
+bool& recording();
 }  // namespace detail
 
 /// Copies of a Tensor are handles to the same elements. Made by the factories below or by operations.
@@ -85,8 +88,8 @@ class Tensor {
   /// The same elements, unknown to any tape.
   Tensor detach() const;
 
-  // The following are not differentiable, and so throw InvalidArgument for what a living tape has recorded: the result would be a constant, and
-  // what lies before it would not be learnt. detach() tells that this is meant.
+  // The following are not differentiable. So, while a tape records, they throw InvalidArgument for what it has recorded: the result would be a
+  // constant, and what lies before it would not be learnt. detach() tells that this is meant.
 
   /// Rows [begin, end) of the first dimension, sharing the elements. Differentiable: slice() in ops.h.
   Tensor rows(int64_t begin, int64_t end) const;

@@ -67,7 +67,7 @@ void TensorTargets::check(const SafetensorsFile& file, const std::string& path, 
   const size_t shown = std::min<size_t>(faults.size(), 4);
   std::string list;
   for (size_t i = 0; i < shown; ++i) list += (i ? "; " : "") + faults[i];
-  const bool in_part = found > 0 && found < targets_.size();
+  const bool in_part = convert && found > 0 && found < targets_.size();
   throw CheckpointError(format_message(
       "[{}] does not fit this model, {} differences: {}{}; build the model with the options it was "
       "saved with{}",

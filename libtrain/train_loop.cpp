@@ -46,8 +46,8 @@ TrainLoop::TrainLoop(Parameters& parameters, detail::BatchCalls batches, Options
                  "[train_loop] accumulate must be >= 1, got {}; 1 updates after every mini-batch", options_.accumulate);
   LIBTRAIN_CHECK(options_.clip_norm >= 0 && std::isfinite(options_.clip_norm),
                  "[train_loop] clip_norm must be >= 0 and finite (0: no clipping), got {}", options_.clip_norm);
-  LIBTRAIN_CHECK(options_.clip_value >= 0, "[train_loop] clip_value must be >= 0 (0: no clipping), got {}",
-                 options_.clip_value);
+  LIBTRAIN_CHECK(options_.clip_value >= 0 && std::isfinite(options_.clip_value),
+                 "[train_loop] clip_value must be >= 0 and finite (0: no clipping), got {}", options_.clip_value);
   LIBTRAIN_CHECK(options_.average_decay >= 0 && options_.average_decay < 1,
                  "[train_loop] average_decay must be in [0, 1), got {}; 0 leaves the average alone, 0.999 is usual",
                  options_.average_decay);

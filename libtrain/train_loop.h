@@ -46,9 +46,9 @@ struct TrainOptions {
   /// Mini-batches whose gradients are added up before an update; the result equals one batch of them all. Default 1. The last update of an
   /// epoch may have fewer.
   int64_t accumulate = 1;
-  /// Largest norm of the mean gradient; longer ones are scaled down to it. 0, the default: no clipping.
+  /// Largest norm of the mean gradient, finite; longer ones are scaled down to it. 0, the default: no clipping.
   double clip_norm = 0;
-  /// Largest element of the mean gradient, in absolute value; larger ones are cut off, before the norm is taken. 0, the default: none.
+  /// Largest element of the mean gradient, in absolute value and finite; larger ones are cut off, before the norm is taken. 0, the default: none.
   double clip_value = 0;
   /// For the default optimizer; not looked at when `optimizer` is given.
   AdamOptions adam = {};
@@ -148,7 +148,8 @@ class TrainLoop {
 
   /// Trains on batches of `source` to minimise loss(batch), which returns a TokenLoss (averaged over all targets of an update) or a scalar
   /// Tensor (averaged over the mini-batches of an update). Parameters, source and whatever `loss` refers to must outlive the loop. A loss that
-  /// no parameter takes part in is refused with InvalidArgument at its mini-batch, unless all parameters are frozen.
+  /// depends on no parameter that is to be learnt is refused with InvalidArgument at its mini-batch, unless all are frozen: leave out a batch
+  /// that has nothing to learn from.
   /// Throws InvalidArgument naming the first option that is out of range, or the optimizer that the store's moments belong to when it is another.
   template <class BatchType, class Loss>
   TrainLoop(Parameters& parameters, BatchSource<BatchType>& source, Loss loss, Options options = {});

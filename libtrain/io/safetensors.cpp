@@ -32,10 +32,12 @@ std::optional<int64_t> element_size(const std::string& dtype) {
   throw CheckpointError(format_message("[{}] {}: {} (byte {} of the file); {}", label, field, complaint, at, remedy));
 }
 
-/// What torch.save has written, if the first bytes are not those of a safetensors file; else nullptr. A zip archive is its form since 2020.
+/// What torch.save has written, if the first bytes are not those of a safetensors file; else nullptr. A zip archive is its form since 2020, a
+/// pickle begins with 0x80 and the number of its protocol.
 const char* torch_form(std::span<const std::byte> bytes) {
+  if (bytes.size() > kLengthBytes && bytes[kLengthBytes] == std::byte('{')) return nullptr;  // the length is damaged
   if (bytes[0] == std::byte('P') && bytes[1] == std::byte('K')) return "a zip archive";
-  return bytes[0] == std::byte(0x80) ? "a pickle" : nullptr;
+  return bytes[0] == std::byte(0x80) && bytes[1] >= std::byte(2) && bytes[1] <= std::byte(5) ? "a pickle" : nullptr;
 }
 
 /// Bytes of a tensor, or nothing when the product overflows or a size is negative.

@@ -1,7 +1,7 @@
 /// What a trained Transformer makes of sources. Sources are ids without kEos, as in Pair; so are results. Nothing is recorded. Keys and values of
 /// each position are kept (DecoderState), so that a token costs one row of the decoder. Sources do not influence each other but for rounding, and
 /// those that are finished cost nothing more. kPad, kBos and kUnk are never produced. `device` is that of the model's parameters.
-/// Both functions throw InvalidArgument for ids outside the vocabulary, for a source of max_positions ids or more, and for a max_length outside
+/// Both functions throw InvalidArgument for ids outside the vocabulary or that are kPad, kBos or kEos, for a source of max_positions ids or more, and for a max_length outside
 /// [0, max_positions).
 #pragma once
 #include <span>
@@ -36,7 +36,7 @@ struct Hypothesis {
 /// that is open can still score better than the worst of the `beams` best, or all have `max_length` tokens (kEos not counted), where they must
 /// end. Log-probabilities only fall: none can where the most probable one would not if it lost nothing more, at the length that the penalty favours
 /// most. So the stop costs nothing that was followed (Huang, Zhao and Ma, "When to Finish? Optimal Beam Search for Neural Text Generation", EMNLP
-/// 2017). For each source at least one target and at most `beams`, the best score first. Targets whose score is NaN are left out; where that leaves
+/// 2017); but with a penalty above 0, a large `max_length` makes it come late. For each source at least one target and at most `beams`, the best score first. Targets whose score is NaN are left out; where that leaves
 /// none, one without ids stands for them, of score NaN. Also throws InvalidArgument for options outside their range.
 std::vector<std::vector<Hypothesis>> beam_decode(const Transformer& model,
                                                  std::span<const std::vector<int32_t>> sources, int64_t max_length,

@@ -29,7 +29,8 @@ class DecoderState {
   int64_t length() const { return length_; }
   /// Goes on with these rows alone: row r is then what row `rows[r]` was. A row may be given repeatedly or not at all, and sources without a row
   /// are dropped. A position that is open is no longer. Throws InvalidArgument for a number that is no row, for rows whose sources are not in
-  /// order, and for a state that was moved from; whatever it throws, OutOfMemory too, the state is as before.
+  /// order, and for a state that was moved from; whatever it throws, OutOfMemory too, the state is as before. Until it
+  /// returns, the keys and values before and after lie in memory together.
   void select(std::span<const int32_t> rows);
 
   // -- for layers -----------------------------------------------------------------------------------------------------

@@ -5,7 +5,8 @@
 
 namespace libtrain {
 
-/// The elements of x in another float dtype, rounded to nearest even where that is the narrower; x itself if it has that dtype.
+/// The elements of x in another float dtype, rounded to nearest even where that is the narrower (f64 reaches bf16 by way of
+/// f32); x itself if it has that dtype.
 ///   x of any shape in f32, bf16 or f64  →  the same shape in `dtype`
 /// The gradient is rounded to the dtype of x. For example, what follows a sum() of bf16, which is f32, in a layer of bf16 weights. Throws
 /// InvalidArgument for integers on either side: the method x.cast() converts those, and is not differentiable.

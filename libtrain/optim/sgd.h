@@ -8,7 +8,7 @@ namespace libtrain {
 struct SgdOptions {
   /// Step size at schedule factor 1. Must be > 0 and finite. Default 0.1.
   double learning_rate = 0.1;
-  /// Share of the velocity that is kept, in [0, 1). Default 0: no momentum.
+  /// Share of the velocity that is kept, in [0, 0.9999999]: f32 rounds what is closer to 1 to it. Default 0: no momentum.
   double momentum = 0;
   /// Added to the gradient per unit of weight, >= 0 and finite, for every parameter whose group says nothing else. Default 0.
   double weight_decay = 0;
@@ -39,8 +39,10 @@ inline void sgd_update(const Parameters& parameters, const SgdOptions& options) 
 inline Optimizer sgd(const SgdOptions& options) {
   LIBTRAIN_CHECK(options.learning_rate > 0 && options.learning_rate < 1e30,
                  "[sgd] learning_rate must be > 0 and < 1e30, got {}; 1e-2 is a usual start", options.learning_rate);
-  LIBTRAIN_CHECK(options.momentum >= 0 && options.momentum < 1,
-                 "[sgd] momentum must be in [0, 1), got {}; 0 turns it off, 0.9 is usual", options.momentum);
+  constexpr double kMostMomentum = 0.9999999;
+  LIBTRAIN_CHECK(options.momentum >= 0 && options.momentum <= kMostMomentum,
+                 "[sgd] momentum must be in [0, {}], got {}; 0 turns it off, 0.9 is usual", kMostMomentum,
+                 options.momentum);
   LIBTRAIN_CHECK(options.weight_decay >= 0 && options.weight_decay < 1e30,
                  "[sgd] weight_decay must be >= 0 and < 1e30, got {}; 0 turns it off", options.weight_decay);
   LIBTRAIN_CHECK(!options.nesterov || options.momentum > 0, "[sgd] nesterov needs momentum > 0, got {}; 0.9 is usual",

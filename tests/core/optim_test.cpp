@@ -243,7 +243,7 @@ TEST_CASE("optim: what cannot be is refused by name", "[optim]") {
   CHECK(message_of<InvalidArgument>([] { sgd({.learning_rate = 0}); }) ==
         "[sgd] learning_rate must be > 0 and < 1e30, got 0; 1e-2 is a usual start");
   CHECK(message_of<InvalidArgument>([] { sgd({.momentum = 1}); }) ==
-        "[sgd] momentum must be in [0, 1), got 1; 0 turns it off, 0.9 is usual");
+        "[sgd] momentum must be in [0, 0.9999999], got 1; 0 turns it off, 0.9 is usual");
   CHECK(message_of<InvalidArgument>([] { sgd({.weight_decay = -1}); }) ==
         "[sgd] weight_decay must be >= 0 and < 1e30, got -1; 0 turns it off");
   CHECK(message_of<InvalidArgument>([] { sgd({.nesterov = true}); }) ==

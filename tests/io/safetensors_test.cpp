@@ -52,6 +52,8 @@ TEST_CASE("safetensors: a file of torch.save is called one, and no file with a h
   };
   CHECK(refusal(std::string("PK\3\4\0\0\x08\x08", 8)) == of_torch("a zip archive"));
   CHECK(refusal("\x80\x02\x8a\x0al\xfc\x9c\x46") == of_torch("a pickle"));
+  CHECK(refusal("\x80\x02\x8a\x0al\xfc\x9c\x46{\"a\":{}}").find(" bytes, the limit is 100000000") != std::string::npos);
+  CHECK(refusal("\x80PNG READ ME").find(" bytes, the limit is 100000000") != std::string::npos);
   CHECK(refusal("PLEASE READ ME").find(" bytes, the limit is 100000000") != std::string::npos);
   const std::string cut_short = " bytes, but only 192 follow: the file is cut short (byte 0 of the file)";
   CHECK(refusal(std::string("PK\0\0\0\0\0\0", 8)) == "[m.pt] header length: 19280" + cut_short + kRemedy);

@@ -32,7 +32,7 @@ SHARES = {
     "cpu": [(r"kernels/cpu/(adam|sgd|clip\w+|token_loss|moving_average|finish_update|update|cross_entropy)\.", 20),
             (r"kernels/cpu/(math|blas)\.h", 1), (r"kernels/cpu/", 4.5),
             (r"kernels/(philox|dtype|view)\.h", 5), (r"kernels/(pointwise|broadcast|moving_average|clip_by_norm|step_state)\.h", 8),
-            (r"libtrain/ops/", 12), (r"libtrain/optim/", 50), (r"libtrain/(train_loop|parameters|parameters_optimizer|tape|packing)\.cpp", 12)],
+            (r"libtrain/ops/", 12), (r"libtrain/optim/", 50), (r"libtrain/nn/deco", 50), (r"libtrain/nn/", 12), (r"libtrain/(train_loop|parameters|parameters_optimizer|tape|packing)\.cpp", 12)],
     "executed": [(r"kernels/cuda/(adam|sgd|clip\w+|token_loss|moving_average|finish_update|update|cross_entropy)\.", 10),
                  (r"kernels/cuda/", 4.5), (r"libtrain/(train_loop|step_mailbox)\.cpp", 12)],
 }
@@ -50,7 +50,7 @@ Unit = collections.namedtuple("Unit", "seconds case section")
 
 
 def files_of(side):
-    folders = ("kernels", "kernels/cpu", "kernels/cuda", "libtrain", "libtrain/ops", "libtrain/optim")
+    folders = ("kernels", "kernels/cpu", "kernels/cuda", "libtrain", "libtrain/ops", "libtrain/optim", "libtrain/nn")
     everything = sorted(os.path.relpath(path, ROOT) for folder in folders for path in glob.glob(f"{ROOT}/{folder}/*.*"))
     return [path for path in everything if share_of(side, path)]
 

@@ -81,6 +81,10 @@ TEST_CASE("decoder_state: attention of what does not fit is refused, and the pos
   CHECK(state.length() == 1);
   CHECK(self(0, qkv) == closed);
   state.open_position();
+  CHECK(state.position().positions.to_vector<int32_t>() == Ids{1, 1});
+  CHECK(state.position().cu_seqlens.to_vector<int32_t>() == Ids{0, 1, 2});
+  CHECK(state.position().sequences.to_vector<int32_t>() == Ids{0, 1});
+  CHECK(state.position().max_length == 1);
   state.select(Ids{0});
   CHECK(self(0, Tensor::zeros({1, 12})) == closed);
 }

@@ -135,6 +135,24 @@ TEST_CASE("modules: parameters are named below the module's name, or without one
   for (const std::string& name : names_of(nameless)) CHECK(name[0] != '.');
 }
 
+TEST_CASE("modules: a layer of a pre-norm encoder adds attention and feed-forward part, each of a norm, to its input",
+          "[nn]") {
+  Parameters parameters({.dtype = DType::f64}), parts({.dtype = DType::f64});
+  const EncoderLayer layer(parameters, "layer", {.size = 4, .heads = 2, .feed_forward_size = 8});
+  const MultiHeadAttention attention(parts, "layer.self_attn", 4, 2, 0);
+  const FeedForward feed_forward(parts, "layer", 4, 8, Activation::kRelu, 0);
+  const LayerNorm first(parts, "layer.norm1", 4), second(parts, "layer.norm2", 4);
+  uint64_t seed = 2;
+  for (const auto& slot : parameters.slots()) slot.value.copy_from(drawn(slot.value.shape(), seed++));
+  parts.copy_values(parameters);
+  const Tensor x = drawn({5, 4}, 1);
+  const Packing packing = make_packing(std::vector<int64_t>{2, 3});
+  const Tensor attended = add(x, attention.self(first(x), packing, false));
+  const Tensor expected = add(attended, feed_forward(second(attended), packing));
+  CHECK(worst_difference(layer(x, packing).value(packing), expected) < 1e-14);
+  CHECK(worst_difference(layer(x, packing).normalized(first, packing).y, first(expected)) < 1e-14);
+}
+
 TEST_CASE("recurrent layers: cells over time, whose states go on where the last call ended", "[nn]") {
   Parameters parameters({.dtype = DType::f64});
   const GRU gru(parameters, "gru", 3, 4, 2);

@@ -87,6 +87,7 @@ TEST_CASE("methods that no tape sees refuse what one has recorded, until it ends
     CHECK_FALSE(y.str().empty());
     CHECK(x.rows(0, 1).numel() == 2);  // a leaf
     const NoTape pause;
+    CHECK(values_of(y.rows(0, 1)) == Values{2, 2});
     CHECK(scale(x, 2).rows(0, 1).numel() == 2);
   }
   CHECK(values_of(y.rows(0, 1)) == Values{2, 2});

@@ -8,7 +8,8 @@ export OMP_NUM_THREADS=1  # small matrices; and other tests run beside this one
 
 program=$(realpath "$1")
 work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+child=
+trap '[ -z "$child" ] || kill -s KILL $child 2>/dev/null; rm -rf "$work"' EXIT
 cd "$work" || exit 1
 faults=0
 
@@ -95,17 +96,17 @@ start_and_hold() {
     "$program" "${run[@]}" --out "$1" >out 2>err &
     child=$!
     for _ in $(seq 6000); do
-      ! grep -q "update $2/" err || break
+      ! grep -q "update $2/" err && kill -s 0 $child 2>/dev/null || break
       sleep 0.01
     done
-    kill -s STOP $child
+    kill -s STOP $child 2>/dev/null
     for _ in $(seq 6000); do
-      state=$(awk '/^State/ { print $2 }' /proc/$child/status)
-      [ "$state" != T ] && [ "$state" != Z ] || break
+      state=$(awk '/^State/ { print $2 }' /proc/$child/status 2>/dev/null)
+      [ -n "$state" ] && [ "$state" != T ] && [ "$state" != Z ] || break
       sleep 0.01
     done
     [ "$state" != T ] || [ -e "$1/$last" ] || return
-    kill -s KILL $child
+    kill -s KILL $child 2>/dev/null
     wait $child 2>/dev/null
     rm -rf "$1"
   done

@@ -252,7 +252,8 @@ TEST_CASE("train loop: options out of range are named", "[train]") {
   CHECK(refused({.clip_norm = INFINITY}) == "[train_loop] clip_norm must be >= 0 and finite (0: no clipping), got inf");
   CHECK(refused({.adam = {.learning_rate = -1}}) ==
         "[adam] learning_rate must be > 0 and < 1e30, got -1; 1e-3 is a usual peak");
-  CHECK(refused({.clip_value = -2}) == "[train_loop] clip_value must be >= 0 (0: no clipping), got -2");
+  CHECK(refused({.clip_value = -2}) == "[train_loop] clip_value must be >= 0 and finite (0: no clipping), got -2");
+  CHECK(refused({.clip_value = NAN}).find("[train_loop] clip_value must be >= 0 and finite") == 0);
   CHECK(refused({.average_decay = 1}) ==
         "[train_loop] average_decay must be in [0, 1), got 1; 0 leaves the average alone, 0.999 is usual");
   CHECK(refused({.average_decay = 0.9}) ==
