@@ -378,7 +378,7 @@ void TrainLoop::restore(const TrainState& state) {
   update_began_.batch -= state.accumulated;
   update_began_.steps -= state.accumulated;
   update_began_.accumulated = 0;
-  if (std::isfinite(open.loss_sum)) {  // otherwise it is not known what of it counts in the epoch
+  if (has_begun_ && std::isfinite(open.loss_sum)) {  // otherwise it is not known what of it counts in the epoch
     update_began_.epoch_loss_sum -= open.loss_sum;
     update_began_.epoch_targets -= open.loss_count;
   }

@@ -128,6 +128,13 @@ TEST_CASE("own loop: apply_update says what is missing, and changes nothing for 
   apply_update(model.parameters, sgd({}));
   CHECK(model.parameters.values().to_vector<double>() == before);
   CHECK(model.parameters.step().skipped_updates == 1);
+  StepState held = model.parameters.step();
+  held.skip = StepState::kHolds;  // as a loop leaves it that was not gone on with
+  model.parameters.set_step(held);
+  backward(1);
+  apply_update(model.parameters, sgd({}));
+  CHECK(model.parameters.values().to_vector<double>() != before);
+  CHECK(model.parameters.step().skipped_updates == 1);
   backward(1);
   apply_update(model.parameters, sgd({}));
   CHECK(model.parameters.values().to_vector<double>() != before);

@@ -1,5 +1,6 @@
 /// What a TrainLoop takes over from before it, from between its mini-batches and from handlers: only what is meant to count.
 #include <cmath>
+#include <utility>
 
 #include "catch.h"
 #include "data/temporary_file.h"
@@ -43,12 +44,21 @@ const auto is_a = [](const Parameters::Slot& slot) { return slot.name == "a"; };
 TEST_CASE("train loop: a new loop counts nothing of an update that an earlier one has left open", "[train]") {
   TwoWeights model;
   Numbers numbers(8);
-  const auto loss = [&](const Tensor& x) { return model.loss(x); };
+  bool fails = false;
+  const auto loss = [&](const Tensor& x) {
+    if (std::exchange(fails, false)) throw Error("once");
+    return model.loss(x);
+  };
   {
     TrainLoop earlier(model.parameters, numbers, loss, by_sgd(4));
     for (int i = 0; i < 3; ++i) earlier.step();
   }
   TrainLoop loop(model.parameters, numbers, loss, by_sgd());
+  if (GENERATE(false, true)) loop.restore({});
+  fails = GENERATE(false, true);
+  if (fails) CHECK_THROWS_AS(loop.step(), Error);
+  CHECK(loop.state().epoch_loss_sum == 0);
+  CHECK(loop.state().epoch_targets == 0);
   loop.step();
   CHECK(std::abs(model.w.item() - 0.9) < 1e-12);
 }
