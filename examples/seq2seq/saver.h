@@ -27,8 +27,9 @@ class Saver {
   /// outlive it. Knows the best of those that --out has already.
   Saver(const Options& options, const TrainedModel& model, Program program, Say say, int64_t saved_step = -1);
 
-  /// Saves, unless that state has been saved already, and scored if there is a score. `score`: the loss of these weights in validation, if it was computed. A save that fails is
-  /// told as a warning, and training may go on; but the `last` one throws libtrain::IoError, with what is left and how to go on from it.
+  /// Saves, unless that state has been saved already, and scored if there is a score. `score`: the loss of these weights in validation, if it was
+  /// computed. A save that fails is told as a warning, and training may go on; but the `last` one throws libtrain::IoError, with what is left and
+  /// how to go on from it.
   void save(const libtrain::TrainState& state, std::optional<double> score, bool last);
 
   /// Whether it would be the best so far.

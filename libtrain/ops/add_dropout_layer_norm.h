@@ -1,6 +1,7 @@
 #pragma once
 #include "kernels/add_dropout_layer_norm.h"
 #include "libtrain/ops/dropout.h"
+#include "libtrain/ops/norm_epsilon.h"
 
 namespace libtrain {
 
@@ -63,8 +64,7 @@ inline NormalizedSum add_dropout_layer_norm(const Tensor& residual, Tensor branc
   if (branch_bias.defined()) check_like(kOp, "branch_bias", branch_bias, residual, row);
   check_like(kOp, "weight", weight, residual, row);
   check_like(kOp, "bias", bias, residual, row);
-  LIBTRAIN_CHECK(epsilon >= 0 && epsilon - epsilon == 0, "[{}] epsilon must be >= 0 and finite, got {}; 1e-5 is usual",
-                 kOp, epsilon);
+  detail::check_epsilon(kOp, epsilon);
   detail::check_dropout(kOp, branch, packing, spec);
   const bool drops = spec.active();
   const Device where = residual.device();

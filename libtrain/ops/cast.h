@@ -1,5 +1,4 @@
 #pragma once
-#include "kernels/convert.h"
 #include "kernels/scale.h"
 #include "libtrain/tape.h"
 
@@ -14,20 +13,6 @@ Tensor cast(const Tensor& x, DType dtype);
 
 // ---------------------------------------------------------------------------------------------------------------------
 
-namespace detail {
-
-template <class From, class To> void convert_into(const View<const From>& from, const Sink<To>& sink, Device device) {
-  on(device, [&](auto where) {
-    if (!sink.accumulate) return kernels::convert(where, kernels::Convert<From, To>{from, {sink.data, from.dims}});
-    const Tensor converted({from.size()}, dtype_of<To>, device);
-    const View<To> view = converted.template view<To>();
-    kernels::convert(where, kernels::Convert<From, To>{from, view});
-    kernels::scale(where, kernels::Scale<To>{view, 1, sink});
-  });
-}
-
-}  // namespace detail
-
 inline Tensor cast(const Tensor& x, DType dtype) {
   LIBTRAIN_CHECK(x.defined() && is_float(x.dtype()) && is_float(dtype),
                  "[cast] expected to convert a float dtype to another, got {} and {}; the method x.cast() converts "
@@ -35,12 +20,10 @@ inline Tensor cast(const Tensor& x, DType dtype) {
                  x.spec(), name(dtype));
   if (dtype == x.dtype()) return x;
   const Tensor y = x.detach().cast(dtype);
-  record("cast", y, {x}, {}, [numel = x.numel(), from = x.dtype(), dtype](const BackwardStep& step) {
-    visit_float("cast", from, [&]<class From> {
-      visit_float("cast", dtype, [&]<class To> {
-        const View<const To> dy{step.doutput<To>().data, {numel, 1, 1, 1}};
-        if (const auto dx = step.sink<From>(0)) detail::convert_into(dy, dx, step.output.device());
-      });
+  record("cast", y, {x}, {}, [from = x.dtype()](const BackwardStep& step) {
+    visit_float("cast", from, [&]<class From> {  // which the gradient that arrives is converted to
+      const kernels::Scale<From> args{step.doutput<From>(), 1, step.sink<From>(0)};
+      on(step.output.device(), [&](auto device) { kernels::scale(device, args); });
     });
   });
   return y;

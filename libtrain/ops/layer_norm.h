@@ -1,5 +1,6 @@
 #pragma once
 #include "kernels/layer_norm.h"
+#include "libtrain/ops/norm_epsilon.h"
 #include "libtrain/tape.h"
 
 namespace libtrain {
@@ -17,8 +18,7 @@ inline Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bi
                  x.spec());
   check_like("layer_norm", "weight", weight, x, {x.dim(-1)});
   check_like("layer_norm", "bias", bias, x, {x.dim(-1)});
-  LIBTRAIN_CHECK(epsilon >= 0 && epsilon - epsilon == 0,
-                 "[layer_norm] epsilon must be >= 0 and finite, got {}; 1e-5 is usual", epsilon);
+  detail::check_epsilon("layer_norm", epsilon);
   const int64_t rows = x.shape().rows();
   const Tensor y(x.shape(), x.dtype(), x.device());
   const Tensor mean({rows}, accum_dtype(x.dtype()), x.device()), rstd({rows}, accum_dtype(x.dtype()), x.device());

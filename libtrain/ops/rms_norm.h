@@ -1,5 +1,6 @@
 #pragma once
 #include "kernels/rms_norm.h"
+#include "libtrain/ops/norm_epsilon.h"
 #include "libtrain/tape.h"
 
 namespace libtrain {
@@ -16,8 +17,7 @@ inline Tensor rms_norm(const Tensor& x, const Tensor& weight, double epsilon) {
   LIBTRAIN_CHECK(x.defined() && x.rank() >= 1 && x.dim(-1) > 0,
                  "[rms_norm] x must be [..., columns], got {}; reshape() it", x.spec());
   check_like("rms_norm", "weight", weight, x, {x.dim(-1)});
-  LIBTRAIN_CHECK(epsilon >= 0 && epsilon - epsilon == 0,
-                 "[rms_norm] epsilon must be >= 0 and finite, got {}; 1e-5 is usual", epsilon);
+  detail::check_epsilon("rms_norm", epsilon);
   const Tensor y(x.shape(), x.dtype(), x.device());
   const Tensor rstd({x.shape().rows()}, accum_dtype(x.dtype()), x.device());
   visit_float("rms_norm", x.dtype(), [&]<class T> {

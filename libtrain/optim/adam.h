@@ -22,11 +22,11 @@ struct AdamOptions {
 inline void check_options(const AdamOptions& options) {
   LIBTRAIN_CHECK(options.learning_rate > 0 && options.learning_rate < 1e30,
                  "[adam] learning_rate must be > 0 and < 1e30, got {}; 1e-3 is a usual peak", options.learning_rate);
-  constexpr double kMostBeta = 0.9999999;
-  LIBTRAIN_CHECK(options.beta1 >= 0 && options.beta1 <= kMostBeta,
-                 "[adam] beta1 must be in [0, {}], got {}; 0.9 is usual", kMostBeta, options.beta1);
-  LIBTRAIN_CHECK(options.beta2 >= 0 && options.beta2 <= kMostBeta,
-                 "[adam] beta2 must be in [0, {}], got {}; 0.98 and 0.999 are usual", kMostBeta, options.beta2);
+  LIBTRAIN_CHECK(options.beta1 >= 0 && options.beta1 <= detail::kMostDecay,
+                 "[adam] beta1 must be in [0, {}], got {}; 0.9 is usual", detail::kMostDecay, options.beta1);
+  LIBTRAIN_CHECK(options.beta2 >= 0 && options.beta2 <= detail::kMostDecay,
+                 "[adam] beta2 must be in [0, {}], got {}; 0.98 and 0.999 are usual", detail::kMostDecay,
+                 options.beta2);
   LIBTRAIN_CHECK(options.epsilon >= 1e-30 && options.epsilon < 1e30,
                  "[adam] epsilon must be in [1e-30, 1e30), got {}; 1e-8 is usual", options.epsilon);
   LIBTRAIN_CHECK(options.weight_decay >= 0 && options.weight_decay < 1e30,

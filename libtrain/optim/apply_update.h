@@ -1,5 +1,6 @@
 #pragma once
 #include <algorithm>
+#include <cmath>
 
 #include "libtrain/optim/clip_by_norm.h"
 #include "libtrain/optim/optimizer.h"
@@ -20,7 +21,7 @@ inline void apply_update(const Parameters& parameters, const Optimizer& optimize
                  "[apply_update] factor {} makes a learning rate of {}; expected one in [0, 1e30)", factor, rate);
   LIBTRAIN_CHECK(optimizer.update, "[apply_update] the optimizer has no {} function; adam() and sgd() make whole ones",
                  "update");
-  LIBTRAIN_CHECK(clip_norm >= 0 && clip_norm - clip_norm == 0,
+  LIBTRAIN_CHECK(clip_norm >= 0 && std::isfinite(clip_norm),
                  "[apply_update] clip_norm must be >= 0 and finite, got {}; 0 never clips", clip_norm);
   LIBTRAIN_CHECK(std::ranges::any_of(parameters.slots(), [](const auto& slot) { return slot.value.has_grad(); }),
                  "[apply_update] no parameter has a gradient; call {} of a loss that depends on them first",

@@ -18,6 +18,11 @@ struct Optimizer {
   OptimizerInfo info{};
 };
 
+namespace detail {
+/// The slowest decay of a running mean: f32 rounds what is closer to 1 to it.
+constexpr double kMostDecay = 0.9999999;
+}  // namespace detail
+
 /// The end of an update: counts it, or that it was skipped, and sets the store's loss totals to zero. adam_update and sgd_update do it.
 inline void finish_update(const Parameters& parameters) {
   on(parameters.device(), [&](auto device) { kernels::finish_update(device, parameters.step_view()); });

@@ -39,9 +39,8 @@ inline void sgd_update(const Parameters& parameters, const SgdOptions& options) 
 inline Optimizer sgd(const SgdOptions& options) {
   LIBTRAIN_CHECK(options.learning_rate > 0 && options.learning_rate < 1e30,
                  "[sgd] learning_rate must be > 0 and < 1e30, got {}; 1e-2 is a usual start", options.learning_rate);
-  constexpr double kMostMomentum = 0.9999999;
-  LIBTRAIN_CHECK(options.momentum >= 0 && options.momentum <= kMostMomentum,
-                 "[sgd] momentum must be in [0, {}], got {}; 0 turns it off, 0.9 is usual", kMostMomentum,
+  LIBTRAIN_CHECK(options.momentum >= 0 && options.momentum <= detail::kMostDecay,
+                 "[sgd] momentum must be in [0, {}], got {}; 0 turns it off, 0.9 is usual", detail::kMostDecay,
                  options.momentum);
   LIBTRAIN_CHECK(options.weight_decay >= 0 && options.weight_decay < 1e30,
                  "[sgd] weight_decay must be >= 0 and < 1e30, got {}; 0 turns it off", options.weight_decay);

@@ -309,13 +309,7 @@ line=$(printf 'x%.0s' {1..120})
 for _ in $(seq 128); do printf '%s\t%s\n' "$line" "$line"; done >many_valid.tsv
 printf '%s\t%s\n' "$(printf 'x%.0s' {1..18000})" y >long_valid.tsv
 export MALLOC_ARENA_MAX=1  # how much of them is reserved would depend on which threads meet: here and below
-"$program" "${wide[@]}" --epochs 100 --log-every 1 --out wide >out 2>err &
-child=$!
-for _ in $(seq 6000); do
-  ! grep -q "update 20/" err || break
-  sleep 0.01
-done
-grep -q "update 20/" err || fail "update 20 never came: $(cat err)"
+start_and_hold wide 20 "${wide[@]}" --epochs 100 --log-every 1
 room=$(awk '/^VmPeak/ { print $2 + 100000 }' /proc/$child/status)  # with much less, OpenBLAS would ask for ever
 within=(bash -c 'ulimit -v "$0" && exec "$@"' "$room")
 kill -KILL $child
